@@ -1,0 +1,40 @@
+"""Emission densities p(x[t] | z[t]), in the user's units."""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_dvbf import networks
+
+tfd = tfp.distributions
+
+
+class GaussianEmission(networks.DensityNetwork):
+    """p(x[t] | z[t]) = N(mean + scale g(z[t]), diag (scale s_x)^2), s_x learned and constant.
+
+    `mean` and `scale` undo the standardisation of the observations, so that the density already
+    holds its Jacobian: -sum_d ln scale_d for every frame.
+    """
+
+    parameters_per_dim = 1
+
+    def build(self, input_shape):
+        self.raw_scale = self.add_weight("raw_scale", [self.event_dim], initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, states, mean=0.0, scale=1.0):
+        """Maps states [..., dz] to the density of observations [..., dx]."""
+        loc = mean + scale * self.network(states)
+        noise_scale = scale * networks.positive(self.raw_scale)
+        return networks.diagonal_normal(loc, tf.broadcast_to(noise_scale, tf.shape(loc)))
+
+
+class BernoulliEmission(networks.DensityNetwork):
+    """p(x[t] | z[t]) = prod_d Bernoulli(x[t]_d; sigmoid(g(z[t])_d)), for binary pixels."""
+
+    parameters_per_dim = 1
+
+    def call(self, states, mean=0.0, scale=1.0):
+        """Maps states [..., dz] to the density of pixels [..., dx]; pixels have no units to undo."""
+        del mean, scale
+        pixels = tfd.Bernoulli(logits=self.network(states), dtype=tf.float32)
+        return tfd.Independent(pixels, reinterpreted_batch_ndims=1)

@@ -1,0 +1,79 @@
+"""Inverse autoregressive flow with a gate and a context."""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+import tf_keras
+
+tfb = tfp.bijectors
+
+
+class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
+    """z' = (1 - s) * m + s * z, with (m, raw) = MADE(z; h) and s = sigmoid(raw).
+
+    m_d and s_d depend on z_{<d} and the context h only, so that
+    ln |det dz'/dz| = sum_d ln s_d (Kingma et al. 2016, equations 10 and 14; MADE:
+    Germain et al. 2015). The gate keeps s in (0, 1): an ungated flow applied at every time step
+    of a sequence explodes.
+
+    Args:
+      event_dim: Size of z.
+      context_dim: Size of h.
+      hidden_units: Sizes of the hidden layers of the MADE.
+      activation: Activation of the hidden layers.
+      input_order: "left-to-right" or "right-to-left", the order of the dimensions of z.
+    """
+
+    def __init__(
+        self,
+        event_dim,
+        context_dim,
+        hidden_units=(256, 256),
+        activation="relu",
+        input_order="left-to-right",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.event_dim = event_dim
+        self.context_dim = context_dim
+        self.hidden_units = tuple(hidden_units)
+        self.activation = activation
+        self.input_order = input_order
+        self.made = tfb.AutoregressiveNetwork(
+            params=2,
+            event_shape=[event_dim],
+            conditional=True,
+            conditional_event_shape=[context_dim],
+            input_order=input_order,
+            hidden_units=list(self.hidden_units),
+            activation=activation,
+        )
+        # The masks hold only if every kernel is built with the layer.
+        self.made.build([None, event_dim])
+
+    @property
+    def bijector(self):
+        """The flow as a TFP bijector z -> z'; pass h as `conditional_input`."""
+        return tfb.Invert(tfb.MaskedAutoregressiveFlow(bijector_fn=self._ungate))
+
+    def call(self, z, context):
+        """Maps z [..., event_dim] to z' and ln |det dz'/dz| [...], with one call of the MADE."""
+        gate = tfb.Invert(self._ungate(z, conditional_input=context))
+        return gate.forward(z), gate.forward_log_det_jacobian(z, event_ndims=1)
+
+    def _ungate(self, z, conditional_input):
+        """Returns z' -> z for the m and s of z: the direction that MaskedAutoregressiveFlow takes."""
+        m, raw = tf.unstack(self.made(z, conditional_input=conditional_input), axis=-1)
+        s = tf.sigmoid(raw)
+        shift = tfb.Shift((1 - s) * m)
+        scale = tfb.Scale(log_scale=tf.math.log_sigmoid(raw))
+        return tfb.Invert(shift(scale))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "event_dim": self.event_dim,
+            "context_dim": self.context_dim,
+            "hidden_units": self.hidden_units,
+            "activation": self.activation,
+            "input_order": self.input_order,
+        }

@@ -1,0 +1,204 @@
+"""What a trained model is asked: to filter, reconstruct, forecast and generate."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_dvbf import data, initial, rollout
+
+
+class Trajectory(NamedTuple):
+    """Latent and observed trajectories, the observed ones in the user's units.
+
+    Attributes:
+      states: z[0:T], [sample, batch, time, dz].
+      observation_mean: E[x[t] | z[t]], [sample, batch, time, dx].
+      observations: x[t] ~ p(x[t] | z[t]), [sample, batch, time, dx].
+    """
+
+    states: tf.Tensor
+    observation_mean: tf.Tensor
+    observations: tf.Tensor
+
+
+class Inference:
+    """The inference methods of `DVBF`."""
+
+    def filter(self, observations, controls, num_samples=1, seed=None):
+        """Draws latent trajectories from the posterior q(z[0:T] | x[0:T], u[0:T-1]).
+
+        Args:
+          observations: x[0:T], [batch, time, dx].
+          controls: u[0:T-1], [batch, time - 1, du]; a last control is ignored.
+          num_samples: Draws for each sequence.
+          seed: Seed of the draws; None draws a new one.
+
+        Returns:
+          A `Trajectory` of `num_samples` samples and T steps.
+
+        Raises:
+          ValueError: If an argument has the wrong shape or a NaN or infinite value.
+        """
+        observations, controls = self._check_sequences(observations, controls)
+        _check_num_samples(num_samples)
+        seed = rollout.stateless_seed(seed)
+        return self._filter(observations, controls, tf.constant(num_samples), seed)
+
+    def reconstruct(self, observations, controls):
+        """Decodes the posterior's trajectory for zero noise; arguments as for `filter`.
+
+        Returns:
+          A `Trajectory` of one sample; its `observations` are the means.
+        """
+        observations, controls = self._check_sequences(observations, controls)
+        return self._reconstruct(observations, controls)
+
+    def forecast(self, observations, controls, num_samples=1, seed=None):
+        """Filters the first frames, then continues open loop under the remaining controls.
+
+        Args:
+          observations: The context x[0:k], [batch, k, dx].
+          controls: u[0:T-1], [batch, time - 1, du], T - 1 >= k: those of the context, then those
+            of the future.
+          num_samples: Draws for each sequence.
+          seed: Seed of the draws; None draws a new one.
+
+        Returns:
+          A `Trajectory` of T steps, the first k of them filtered.
+
+        Raises:
+          ValueError: If an argument has the wrong shape or a NaN or infinite value.
+        """
+        observations = data.check_numeric("observations", observations)
+        controls = data.check_numeric("controls", controls)
+        data.check_shape("observations", observations.shape, dim=(self.config["observation_dim"],))
+        batch, context, _ = observations.shape
+        data.check_shape("controls", controls.shape, batch=(batch,), dim=(self.config["control_dim"],))
+        if controls.shape[1] < context:
+            raise ValueError(
+                f"`controls` must reach past the context of {context} observations; "
+                f"got {controls.shape[1]} steps."
+            )
+        context_seed, seed = np.random.SeedSequence(seed).generate_state(2)
+        if context == 1:
+            return self.generate(controls, observations, None, num_samples, seed)
+        past = self.filter(observations, controls[:, : context - 1], num_samples, context_seed)
+        future = self.generate(
+            controls[:, context - 1 :], None, past.states[:, :, -1], num_samples, seed
+        )
+        pairs = zip(past, future)
+        return Trajectory(*(tf.concat([a, b[:, :, 1:]], axis=2) for a, b in pairs))
+
+    def generate(
+        self,
+        controls,
+        initial_observations=None,
+        initial_state=None,
+        num_samples=1,
+        seed=None,
+        deterministic=False,
+    ):
+        """Draws trajectories under given controls from the generative model alone.
+
+        z[0] is drawn from q(z[0] | x[0]) if `initial_observations` are given, is
+        `initial_state` if that is, and is drawn from p(z[0]) otherwise.
+
+        Args:
+          controls: u[0:T-1], [batch, time - 1, du].
+          initial_observations: x[0], [batch, 1, dx], or None.
+          initial_state: z[0], [batch, dz] or [num_samples, batch, dz], or None.
+          num_samples: Draws for each sequence.
+          seed: Seed of the draws; None draws a new one.
+          deterministic: Whether z[0], every z[t] and the observations are the means of their
+            densities instead of draws; all samples are then equal.
+
+        Returns:
+          A `Trajectory` of T steps, one more than `controls`.
+
+        Raises:
+          ValueError: If an argument has the wrong shape or a NaN or infinite value, or if both
+            `initial_observations` and `initial_state` are given.
+        """
+        controls = data.check_numeric("controls", controls)
+        data.check_shape("controls", controls.shape, dim=(self.config["control_dim"],))
+        data.check_finite(controls=controls)
+        _check_num_samples(num_samples)
+        initial_seed, seed = tfp.random.split_seed(rollout.stateless_seed(seed))
+        batch = len(controls)
+        if initial_state is not None:
+            if initial_observations is not None:
+                raise ValueError("Give `initial_observations` or `initial_state`, not both.")
+            first = self._check_initial_state(initial_state, num_samples, batch)
+        else:
+            density = self._initial_density(initial_observations, batch)
+            draws = density.sample(num_samples, seed=initial_seed)
+            first = density.mean() + tf.zeros_like(draws) if deterministic else draws
+        return self._generate(first, controls, seed, deterministic)
+
+    @tf.function(reduce_retracing=True)
+    def _filter(self, observations, controls, num_samples, seed):
+        noise_seed, seed = tfp.random.split_seed(seed)
+        batch, steps = tf.unstack(tf.shape(observations)[:2])
+        observations, controls = (
+            tf.tile(array, [num_samples, 1, 1]) for array in [observations, controls]
+        )
+        noise = tf.random.stateless_normal(self._noise_shape(observations), noise_seed)
+        states = self._sample_posterior(observations, controls, noise).states
+        return self._observe(tf.reshape(states, [num_samples, batch, steps, -1]), seed)
+
+    @tf.function(reduce_retracing=True)
+    def _reconstruct(self, observations, controls):
+        noise = tf.zeros(self._noise_shape(observations))
+        states = self._sample_posterior(observations, controls, noise).states
+        return self._observe(states[tf.newaxis], seed=None)
+
+    @tf.function(reduce_retracing=True)
+    def _generate(self, initial_states, controls, seed, deterministic):
+        rollout_seed, seed = tfp.random.split_seed(seed)
+        controls = self.control_standardization(controls)
+        states = rollout.rollout(
+            self.transition, initial_states, controls, rollout_seed, deterministic
+        )
+        return self._observe(states, seed=None if deterministic else seed)
+
+    def _observe(self, states, seed):
+        """Returns the `Trajectory` of `states`; without a seed its observations are the means."""
+        density = self._emit(states)
+        mean = density.mean()
+        return Trajectory(states, mean, mean if seed is None else density.sample(seed=seed))
+
+    def _initial_density(self, initial_observations, batch):
+        if initial_observations is None:
+            prior = initial.initial_prior(self.config["state_dim"])
+            return tfp.distributions.BatchBroadcast(prior, [batch])
+        frames = data.check_numeric("initial_observations", initial_observations)
+        data.check_shape(
+            "initial_observations",
+            frames.shape,
+            batch=(batch,),
+            time=(1,),
+            dim=(self.config["observation_dim"],),
+        )
+        data.check_finite(initial_observations=frames)
+        return self.initial_posterior(self.observation_standardization(frames))
+
+    def _check_initial_state(self, initial_state, num_samples, batch):
+        state = tf.convert_to_tensor(initial_state, tf.float32)
+        shape = [num_samples, batch, self.config["state_dim"]]
+        if state.shape.as_list() not in (shape, shape[1:]):
+            raise ValueError(
+                f"`initial_state` must have shape {shape[1:]} or {shape}; got {tuple(state.shape)}."
+            )
+        return tf.broadcast_to(state, shape)
+
+    def _check_sequences(self, observations, controls):
+        return data.check_sequences(
+            observations, controls, self.config["observation_dim"], self.config["control_dim"]
+        )
+
+
+def _check_num_samples(num_samples):
+    if num_samples < 1:
+        raise ValueError(f"`num_samples` must be at least 1; got {num_samples}.")

@@ -1,0 +1,267 @@
+"""The Deep Variational Bayes Filter as a Keras model."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+import tf_keras
+
+from tfp_dvbf import (
+    data,
+    emissions,
+    encoders,
+    inference,
+    initial,
+    networks,
+    posteriors,
+    transitions,
+)
+
+tfd = tfp.distributions
+
+EMISSIONS = {"gaussian": emissions.GaussianEmission, "bernoulli": emissions.BernoulliEmission}
+
+
+class Terms(NamedTuple):
+    """The terms of the bound in nats: elbo = -sum_t (nll[t] + kl[t]).
+
+    Attributes:
+      nll: -ln p(x[t] | z[t]), [batch, time].
+      kl: KL of q from p at step t, [batch, time]; the estimate ln q - ln p where q is a flow.
+    """
+
+    nll: tf.Tensor
+    kl: tf.Tensor
+
+
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class DVBF(inference.Inference, tf_keras.Model):
+    """Deep Variational Bayes Filter: a latent state-space model trained by variational inference.
+
+        p(x, z | u) = p(z[0]) prod_{t>0} p(z[t] | z[t-1], u[t-1]) prod_t p(x[t] | z[t])
+        elbo = E_q sum_t [ ln p(x[t] | z[t]) - KL(q(z[t] | ...) || p(z[t] | z[t-1], u[t-1])) ]
+
+    with p(z[0]) = N(0, I) in place of the transition at t = 0 (Karl et al. 2017,
+    arXiv:1605.06432, equation 8). Observations and controls are standardised inside, after
+    `adapt`; every density, metric and output is in the user's units. `fit` and `evaluate` take
+    dictionaries of observations [batch, time, dx] and controls [batch, time - 1 or time, du].
+
+    Args:
+      observation_dim: Size dx of an observation.
+      control_dim: Size du of a control.
+      state_dim: Size dz of the latent state.
+      posterior: "gaussian", or "chain_iaf", the poster's flow, whose objective is not a bound.
+      num_flows: Flows a time step, for posteriors made of flows.
+      emission: "gaussian", or "bernoulli" for binary pixels.
+      encoder_units: Sizes of the layers of the encoder and of the hidden layers of q(z[0] | x[0]).
+      posterior_units: Sizes of the hidden layers of the posterior.
+      transition_units: Sizes of the hidden layers of the transition.
+      decoder_units: Sizes of the hidden layers of the emission.
+      activation: Activation of all hidden layers.
+      seed: Seed of the noise in training and evaluation; None draws a new one.
+
+    Raises:
+      ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        observation_dim,
+        control_dim,
+        state_dim,
+        *,
+        posterior="gaussian",
+        num_flows=1,
+        emission="gaussian",
+        encoder_units=(128,),
+        posterior_units=(256, 256),
+        transition_units=(256, 256),
+        decoder_units=(128,),
+        activation="relu",
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.config = {
+            "observation_dim": observation_dim,
+            "control_dim": control_dim,
+            "state_dim": state_dim,
+            "posterior": posterior,
+            "num_flows": num_flows,
+            "emission": emission,
+            "encoder_units": tuple(encoder_units),
+            "posterior_units": tuple(posterior_units),
+            "transition_units": tuple(transition_units),
+            "decoder_units": tuple(decoder_units),
+            "activation": activation,
+            "seed": np.random.SeedSequence(seed).entropy,
+        }
+        _check_config(self.config)
+
+        self.observation_standardization = networks.Standardization(name="observations")
+        self.control_standardization = networks.Standardization(name="controls")
+        self.encoder = encoders.FilterEncoder(encoder_units, activation, name="encoder")
+        self.initial_posterior = initial.InitialPosterior(
+            state_dim, encoder_units, activation, name="initial_posterior"
+        )
+        self.posterior = posteriors.make_posterior(
+            posterior,
+            state_dim,
+            context_dim=encoder_units[-1] + control_dim,
+            num_flows=num_flows,
+            hidden_units=posterior_units,
+            activation=activation,
+        )
+        self.transition = transitions.MLPTransition(
+            state_dim, transition_units, activation, name="transition"
+        )
+        self.emission = EMISSIONS[emission](
+            observation_dim, decoder_units, activation, name="emission"
+        )
+        self.kl_weight = self.add_weight("kl_weight", [], initializer="ones", trainable=False)
+
+        self.trackers = {
+            name: tf_keras.metrics.Mean(name) for name in ["loss", "neg_elbo", "nll", "kl"]
+        }
+        self._noise_key = int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
+        self._terms(tf.zeros([1, 2, observation_dim]), tf.zeros([1, 1, control_dim]), [0, 0])
+        self.built = True
+
+    def adapt(self, dataset):
+        """Sets the standardisation to the mean and scale of a data set.
+
+        Args:
+          dataset: `tf.data.Dataset` of dictionaries, as `as_dataset` makes them.
+        """
+        self.observation_standardization.adapt(dataset.map(lambda batch: batch["observations"]))
+        self.control_standardization.adapt(dataset.map(lambda batch: batch["controls"]))
+
+    def compile(self, optimizer="adam", jit_compile=None, **kwargs):
+        """Configures training.
+
+        Args:
+          optimizer: Name of an optimizer or a `tf_keras.optimizers.Optimizer`.
+          jit_compile: Whether XLA compiles the training step; None chooses the faster way.
+          **kwargs: `steps_per_execution` and other arguments of `tf_keras.Model.compile`.
+
+        Raises:
+          ValueError: If a loss or metrics are given.
+        """
+        if kwargs.get("loss") is not None or kwargs.get("metrics") is not None:
+            raise ValueError("`loss` and `metrics` must be left out; a DVBF trains its own bound.")
+        if jit_compile is None:
+            jit_compile = self._xla_is_faster()
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+
+    def compile_from_config(self, config):
+        self.compile(**tf_keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def _xla_is_faster(self):
+        # Measured by scripts/benchmark.py on 2 CPU cores; see docs/results/benchmark.json.
+        on_gpu = bool(tf.config.list_logical_devices("GPU"))
+        return on_gpu or self.config["posterior"] == "gaussian"
+
+    def call(self, inputs):
+        """Returns the posterior's trajectory for zero noise, [batch, time, ...], no draws."""
+        observations, controls = self._unpack(inputs)
+        noise = tf.zeros(self._noise_shape(observations))
+        states = self._sample_posterior(observations, controls, noise).states
+        mean = self._emit(states).mean()
+        return inference.Trajectory(states, mean, mean)
+
+    def train_step(self, data):
+        observations, controls = self._unpack(data)
+        seed = tf.stack([self._noise_key, tf.cast(self.optimizer.iterations, tf.int32)])
+        with tf.GradientTape() as tape:
+            terms = self._terms(observations, controls, seed)
+            loss = tf.reduce_mean(terms.nll + self.kl_weight * terms.kl)
+        self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
+        return {**self._track(terms, self.kl_weight), "kl_weight": self.kl_weight}
+
+    def test_step(self, data):
+        """Tracks the bound at KL weight 1, with the same noise at every call."""
+        terms = self._terms(*self._unpack(data), seed=[self._noise_key, -1])
+        return self._track(terms, kl_weight=1.0)
+
+    def _track(self, terms, kl_weight):
+        nll, kl = tf.reduce_sum(terms.nll, axis=1), tf.reduce_sum(terms.kl, axis=1)
+        loss = (nll + kl_weight * kl) / tf.cast(tf.shape(terms.nll)[1], nll.dtype)
+        values = {"loss": loss, "neg_elbo": nll + kl, "nll": nll, "kl": kl}
+        for name, value in values.items():
+            self.trackers[name].update_state(value)
+        return {name: tracker.result() for name, tracker in self.trackers.items()}
+
+    @property
+    def metrics(self):
+        return list(self.trackers.values())
+
+    def _unpack(self, inputs):
+        """Checks one batch as `fit` sees it; returns observations and controls [:, :T-1]."""
+        if not isinstance(inputs, dict) or not {"observations", "controls"} <= set(inputs):
+            raise ValueError(
+                "Data must be dictionaries {'observations': ..., 'controls': ...}; "
+                f"got {type(inputs).__name__}. `as_dataset` makes them."
+            )
+        shapes = {name: inputs[name].shape for name in ["observations", "controls"]}
+        data.check_shapes(
+            shapes["observations"],
+            shapes["controls"],
+            self.config["observation_dim"],
+            self.config["control_dim"],
+        )
+        observations = tf.cast(inputs["observations"], tf.float32)
+        controls = tf.cast(inputs["controls"], tf.float32)
+        return observations, controls[:, : tf.shape(observations)[1] - 1]
+
+    def _sample_posterior(self, observations, controls, noise):
+        """Returns the `PosteriorSample` for noise eps[0:T] [batch, time, dz]."""
+        observations = self.observation_standardization(observations)
+        features = self.encoder(observations[:, 1:])
+        inputs = tf.concat([features, self.control_standardization(controls)], axis=-1)
+        return self.posterior(self.initial_posterior(observations[:, :1]), inputs, noise)
+
+    def _noise_shape(self, observations):
+        return tf.concat([tf.shape(observations)[:2], [self.config["state_dim"]]], axis=0)
+
+    def _emit(self, states):
+        """Returns p(x[t] | z[t]) in the user's units."""
+        return self.emission(states, *self.observation_standardization.moments())
+
+    def _terms(self, observations, controls, seed):
+        """Returns the `Terms` of one posterior draw for each sequence."""
+        noise = tf.random.stateless_normal(self._noise_shape(observations), seed)
+        sample = self._sample_posterior(observations, controls, noise)
+        return Terms(-self._emit(sample.states).log_prob(observations), self._kl(sample, controls))
+
+    def _kl(self, sample, controls):
+        """Returns KL(q || p) for each step, [batch, time], in closed form where there is one."""
+        prior = self.transition(sample.states[:, :-1], self.control_standardization(controls))
+        first = initial.initial_prior(self.config["state_dim"])
+        if sample.densities is not None:
+            first = tfd.kl_divergence(sample.densities[0], first)[:, tf.newaxis]
+            rest = tfd.kl_divergence(sample.densities[1], prior)
+            return tf.concat([first, rest], axis=1)
+        first = first.log_prob(sample.states[:, :1])
+        rest = prior.log_prob(sample.states[:, 1:])
+        return sample.log_prob - tf.concat([first, rest], axis=1)
+
+    def get_config(self):
+        return dict(self.config)
+
+
+def _check_config(config):
+    for name in ["observation_dim", "control_dim", "state_dim", "num_flows"]:
+        if not isinstance(config[name], int) or config[name] < 1:
+            raise ValueError(f"`{name}` must be a positive integer; got {config[name]}.")
+    for name in ["encoder_units", "posterior_units", "transition_units", "decoder_units"]:
+        units = config[name]
+        if not all(isinstance(size, int) and size > 0 for size in units):
+            raise ValueError(f"`{name}` must be positive integers; got {units}.")
+    if not config["encoder_units"]:
+        raise ValueError("`encoder_units` must have at least one layer; got ().")
+    for name, choices in {"posterior": posteriors.POSTERIORS, "emission": EMISSIONS}.items():
+        if config[name] not in choices:
+            choices = ", ".join(choices)
+            raise ValueError(f"`{name}` must be one of {choices}; got {config[name]!r}.")

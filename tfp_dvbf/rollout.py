@@ -1,0 +1,39 @@
+"""The generative recursion."""
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+
+def rollout(transition, initial_states, controls, seed, deterministic=False):
+    """Draws z[t] ~ p(z[t] | z[t-1], u[t-1]) for t = 1 .. T-1.
+
+    Args:
+      transition: Layer (states, controls) -> distribution of the next states.
+      initial_states: z[0], [sample, batch, dz].
+      controls: u[0:T-1], [batch, time - 1, du], as the transition takes them.
+      seed: Stateless seed, int32 [2].
+      deterministic: Whether z[t] is the mean of its density instead of a draw.
+
+    Returns:
+      z[0:T], [sample, batch, time, dz].
+    """
+    num_samples, num_steps = tf.shape(initial_states)[0], tf.shape(controls)[1]
+    controls = tf.transpose(controls, [1, 0, 2])[:, tf.newaxis]
+    controls = tf.repeat(controls, num_samples, axis=1)
+    seeds = tfp.random.split_seed(seed, num_steps)
+
+    def step(states, inputs):
+        step_controls, step_seed = inputs
+        density = transition(states, step_controls)
+        return density.mean() if deterministic else density.sample(seed=step_seed)
+
+    states = tf.scan(step, (controls, seeds), initializer=initial_states)
+    states = tf.concat([initial_states[tf.newaxis], states], axis=0)
+    return tf.transpose(states, [1, 2, 0, 3])
+
+
+def stateless_seed(seed=None):
+    """Returns a stateless seed, int32 [2], from an integer; None draws a new one."""
+    words = np.random.SeedSequence(seed).generate_state(2)
+    return tf.constant(words.view(np.int32))
