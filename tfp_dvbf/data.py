@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
 import zipfile
@@ -316,18 +315,20 @@ def as_dataset(sequences, batch_size=16, seed=None, first_epoch=0):
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1; got {batch_size}.")
     count = len(sequences)
-    epochs = itertools.count(first_epoch)
     arrays = {"observations": sequences.observations, "controls": sequences.controls}
     tensors = tf.nest.map_structure(tf.constant, arrays)
 
-    def order():
-        yield np.random.default_rng([seed, next(epochs)]).permutation(count)
+    indices = tf.data.Dataset.range(count)
+    if seed is not None:
+        # A variable, since only state outside the data set survives from one iteration to the next.
+        epoch = tf.Variable(first_epoch, dtype=tf.int64, trainable=False)
 
-    if seed is None:
-        indices = tf.data.Dataset.range(count)
-    else:
-        spec = tf.TensorSpec([count], tf.int64)
-        indices = tf.data.Dataset.from_generator(order, output_signature=spec).unbatch()
+        def shuffled_indices(_):
+            key = tf.stack([tf.cast(seed, tf.int64), epoch.assign_add(1) - 1])
+            order = tf.random.experimental.stateless_shuffle(tf.range(count), key)
+            return tf.data.Dataset.from_tensor_slices(order)
+
+        indices = tf.data.Dataset.range(1).flat_map(shuffled_indices)
     batches = indices.batch(batch_size).map(
         lambda index: tf.nest.map_structure(lambda tensor: tf.gather(tensor, index), tensors)
     )

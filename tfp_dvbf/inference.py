@@ -23,6 +23,19 @@ class Trajectory(NamedTuple):
     observations: tf.Tensor
 
 
+class Terms(NamedTuple):
+    """The terms of the bound for one posterior draw: elbo = -sum_t (nll[t] + kl[t]).
+
+    Attributes:
+      nll: -ln p(x[t] | z[t]), in nats and the user's units, [batch, time].
+      kl: KL of q from p at step t in nats, [batch, time], in closed form where there is one, else
+        the estimate ln q - ln p.
+    """
+
+    nll: tf.Tensor
+    kl: tf.Tensor
+
+
 class Inference:
     """The inference methods of `DVBF`."""
 
@@ -136,6 +149,15 @@ class Inference:
             draws = density.sample(num_samples, seed=initial_seed)
             first = density.mean() + tf.zeros_like(draws) if deterministic else draws
         return self._generate(first, controls, seed, deterministic)
+
+    def bound_terms(self, observations, controls, seed=None):
+        """Returns the `Terms` of the bound for one posterior draw; arguments as for `filter`."""
+        observations, controls = self._check_sequences(observations, controls)
+        return self._bound_terms(observations, controls, rollout.stateless_seed(seed))
+
+    @tf.function(reduce_retracing=True)
+    def _bound_terms(self, observations, controls, seed):
+        return self._terms(observations, controls, seed)
 
     @tf.function(reduce_retracing=True)
     def _filter(self, observations, controls, num_samples, seed):

@@ -1,7 +1,5 @@
 """The Deep Variational Bayes Filter as a Keras model."""
 
-from typing import NamedTuple
-
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -21,18 +19,6 @@ from tfp_dvbf import (
 tfd = tfp.distributions
 
 EMISSIONS = {"gaussian": emissions.GaussianEmission, "bernoulli": emissions.BernoulliEmission}
-
-
-class Terms(NamedTuple):
-    """The terms of the bound in nats: elbo = -sum_t (nll[t] + kl[t]).
-
-    Attributes:
-      nll: -ln p(x[t] | z[t]), [batch, time].
-      kl: KL of q from p at step t, [batch, time]; the estimate ln q - ln p where q is a flow.
-    """
-
-    nll: tf.Tensor
-    kl: tf.Tensor
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
@@ -153,10 +139,10 @@ class DVBF(inference.Inference, tf_keras.Model):
         if jit_compile is None:
             jit_compile = self._xla_is_faster()
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        self.optimizer.build(self.trainable_variables)
 
     def compile_from_config(self, config):
         self.compile(**tf_keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
 
     def _xla_is_faster(self):
         # Measured by scripts/benchmark.py on 2 CPU cores; see docs/results/benchmark.json.
@@ -230,10 +216,10 @@ class DVBF(inference.Inference, tf_keras.Model):
         return self.emission(states, *self.observation_standardization.moments())
 
     def _terms(self, observations, controls, seed):
-        """Returns the `Terms` of one posterior draw for each sequence."""
+        """Returns the `inference.Terms` of one posterior draw for each sequence."""
         noise = tf.random.stateless_normal(self._noise_shape(observations), seed)
         sample = self._sample_posterior(observations, controls, noise)
-        return Terms(-self._emit(sample.states).log_prob(observations), self._kl(sample, controls))
+        return inference.Terms(-self._emit(sample.states).log_prob(observations), self._kl(sample, controls))
 
     def _kl(self, sample, controls):
         """Returns KL(q || p) for each step, [batch, time], in closed form where there is one."""

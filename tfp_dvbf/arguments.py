@@ -1,0 +1,54 @@
+"""Command lines from dataclasses; imports no TensorFlow, so that `--help` answers at once."""
+
+import argparse
+import dataclasses
+import os
+import sys
+import typing
+
+
+def option(default, help, choices=None):
+    """Returns a dataclass field with its line of help."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+def parse(args_class, argv=None):
+    """Returns an `args_class` from the command line: one `--option` for each of its fields."""
+    parser = _Parser(
+        description=args_class.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    hints = typing.get_type_hints(args_class)
+    for field in dataclasses.fields(args_class):
+        name = "--" + field.name.replace("_", "-")
+        parser.add_argument(name, default=field.default, **_keywords(field, hints[field.name]))
+    return args_class(**vars(parser.parse_args(argv)))
+
+
+def _keywords(field, hint):
+    keywords = {"help": field.metadata["help"]}
+    if hint is bool:
+        return {**keywords, "action": "store_true"}
+    if typing.get_origin(hint) is tuple:
+        keywords["nargs"] = "+"
+    kinds = [kind for kind in typing.get_args(hint) if kind not in (type(None), Ellipsis)]
+    keywords["type"] = kinds[0] if kinds else hint
+    return {**keywords, "choices": field.metadata["choices"]}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"error: {message}\n")
+
+
+def run(main, args_class):
+    """Runs a script: bad input ends with one line on stderr and exit status 2."""
+    try:
+        main(parse(args_class))
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

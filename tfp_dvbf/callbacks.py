@@ -1,0 +1,139 @@
+"""Keras callbacks: KL annealing, checkpoints that resume exactly, and a guard against NaN."""
+
+import csv
+import os
+import time
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+
+class KLAnnealing(tf_keras.callbacks.Callback):
+    """Raises the model's KL weight linearly from `initial_weight` to 1 over `num_epochs`.
+
+    The weight is a function of the optimizer's step alone, so it never falls and a resumed run
+    continues it. With `steps_per_execution` it changes once an execution.
+
+    Args:
+      num_epochs: Epochs until the weight is 1; 0 trains with weight 1 from the start.
+      initial_weight: Weight at step 0, in [0, 1].
+
+    Raises:
+      ValueError: If an argument is out of its range or, when training starts, the number of
+        steps in an epoch is not known.
+    """
+
+    def __init__(self, num_epochs, initial_weight=0.0):
+        super().__init__()
+        if num_epochs < 0:
+            raise ValueError(f"`num_epochs` must not be negative; got {num_epochs}.")
+        if not 0 <= initial_weight <= 1:
+            raise ValueError(f"`initial_weight` must lie in [0, 1]; got {initial_weight}.")
+        self.num_epochs = num_epochs
+        self.initial_weight = initial_weight
+
+    def weight(self, step, steps_per_epoch):
+        """Returns the weight at one step of the optimizer."""
+        fraction = step / (self.num_epochs * steps_per_epoch) if self.num_epochs else 1.0
+        return self.initial_weight + (1 - self.initial_weight) * min(1.0, fraction)
+
+    def on_train_begin(self, logs=None):
+        if self.params["steps"] is None:
+            raise ValueError(
+                "`KLAnnealing` needs to know the steps in an epoch; give `fit` a data set of known "
+                "cardinality or `steps_per_epoch`."
+            )
+
+    def on_train_batch_begin(self, batch, logs=None):
+        step = int(self.model.optimizer.iterations)
+        self.model.kl_weight.assign(self.weight(step, self.params["steps"]))
+
+
+class TerminateOnNonFinite(tf_keras.callbacks.Callback):
+    """Stops training with a ValueError when a term of the loss is NaN or infinite.
+
+    Placed before `Checkpoint`, it keeps the last checkpoint from being overwritten.
+    """
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._check(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check(logs)
+
+    def _check(self, logs):
+        if all(np.isfinite(value) for value in logs.values()):
+            return
+        term = next(name for name in ["nll", "kl", *logs] if not np.isfinite(logs.get(name, 0.0)))
+        raise ValueError(
+            f"Training stopped in epoch {self.epoch + 1}: `{term}` became {logs[term]}. "
+            "The last good checkpoint is kept; a lower learning rate or `clipnorm` may help."
+        )
+
+
+class Checkpoint(tf_keras.callbacks.Callback):
+    """Saves weights and optimizer at the end of an epoch, at most once in `min_seconds`.
+
+    Args:
+      directory: Folder of the checkpoint; the newest one replaces the one before.
+      min_seconds: Least time between two checkpoints; the last epoch is always saved.
+    """
+
+    def __init__(self, directory, min_seconds=30.0):
+        super().__init__()
+        self.directory = directory
+        self.min_seconds = min_seconds
+
+    def on_train_begin(self, logs=None):
+        checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
+        self.manager = tf.train.CheckpointManager(checkpoint, self.directory, max_to_keep=1)
+        self.saved_at = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if time.monotonic() - self.saved_at >= self.min_seconds:
+            self.on_train_end()
+
+    def on_train_end(self, logs=None):
+        self.manager.save(checkpoint_number=int(self.model.optimizer.iterations))
+        self.saved_at = time.monotonic()
+
+
+def restore_checkpoint(model, directory):
+    """Restores a compiled model from the newest checkpoint that `Checkpoint` wrote, if any.
+
+    Returns:
+      The optimizer's step, 0 where there is no checkpoint.
+
+    Raises:
+      ValueError: If the checkpoint is damaged or belongs to another model.
+    """
+    path = tf.train.latest_checkpoint(directory)
+    if path is None:
+        return 0
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+    try:
+        checkpoint.restore(path).assert_existing_objects_matched()
+    except (tf.errors.OpError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} must be a checkpoint of this model; {reason}") from error
+    return int(model.optimizer.iterations)
+
+
+class HistoryLogger(tf_keras.callbacks.CSVLogger):
+    """`CSVLogger` that continues its file: rows of epochs that a resumed run repeats are dropped."""
+
+    def __init__(self, filename):
+        super().__init__(filename, append=True)
+
+    def on_train_begin(self, logs=None):
+        finished = int(self.model.optimizer.iterations) // self.params["steps"]
+        if os.path.exists(self.filename):
+            with open(self.filename, newline="") as file:
+                header, *rows = csv.reader(file) or [[]]
+            with open(self.filename, "w", newline="") as file:
+                csv.writer(file).writerows([header, *rows[:finished]])
+        super().on_train_begin(logs)

@@ -1,0 +1,165 @@
+"""Evaluation: generation errors, bounds, the baselines beside them, and the tables they go in."""
+
+import json
+import statistics
+
+import numpy as np
+
+from tfp_dvbf import data
+
+POSTER_MAD = {"gaussian": 0.1536, "chain_iaf": 0.1915}
+
+COLUMNS = {
+    "model": "model",
+    "seed": "seed",
+    "mad_sampled": "sampled MAD",
+    "mad_mean": "mean MAD",
+    "reconstruction_mad": "reconstr. MAD",
+    "elbo": "elbo",
+    "kl_per_step": "KL / step",
+    "parameters": "parameters",
+    "updates": "updates",
+    "seconds": "seconds",
+}
+FORMATS = {"elbo": "{:.1f}", "kl_per_step": "{:.2f}", "seconds": "{:.0f}"}
+
+
+def mean_absolute_difference(generated, observations):
+    """Returns |generated - observations| averaged over all but time, [time].
+
+    Args:
+      generated: [..., batch, time, dx]; several samples are differenced one by one, so that the
+        error is that of single draws and not of an average trajectory.
+      observations: [batch, time, dx].
+    """
+    difference = np.abs(np.asarray(generated, np.float64) - observations)
+    return np.moveaxis(difference, -2, 0).reshape(difference.shape[-2], -1).mean(axis=1)
+
+
+def evaluate(model, sequences, num_samples=10, seed=1, batch_size=128):
+    """Measures a model on `sequences`, batch by batch.
+
+    Generation starts from q(z[0] | x[0]) and goes on by the transition alone; its error is that of
+    the decoder's mean. "Sampled" draws z[0] and every transition (the poster's protocol); "mean"
+    takes z[0] and every transition at their means.
+
+    Args:
+      model: A `DVBF`.
+      sequences: `Sequences`.
+      num_samples: Generated trajectories for each sequence.
+      seed: Seed of all draws.
+      batch_size: Sequences evaluated at a time.
+
+    Returns:
+      A dictionary: `mad_sampled`, `mad_mean`, `reconstruction_mad` (in the unit of the data),
+      `elbo` (nats a sequence), `kl_per_step` (nats), `mad_by_horizon` and `mad_mean_by_horizon`
+      (a number a step), `num_sequences, num_steps, num_samples, seed`.
+
+    Raises:
+      ValueError: If `num_samples` or `batch_size` is not positive.
+    """
+    for name, value in {"num_samples": num_samples, "batch_size": batch_size}.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1; got {value}.")
+    batches, weights = [], []
+    for start in range(0, len(sequences), batch_size):
+        batch = sequences[start : start + batch_size]
+        batches.append(_evaluate_batch(model, batch, num_samples, seed + start))
+        weights.append(len(batch))
+    sampled, mean, reconstruction, nll, kl = (
+        np.average(values, axis=0, weights=weights) for values in zip(*batches)
+    )
+    return {
+        "mad_sampled": float(sampled.mean()),
+        "mad_mean": float(mean.mean()),
+        "reconstruction_mad": float(reconstruction.mean()),
+        "elbo": float(-(nll + kl).sum()),
+        "kl_per_step": float(kl.mean()),
+        "mad_by_horizon": sampled.tolist(),
+        "mad_mean_by_horizon": mean.tolist(),
+        "num_sequences": len(sequences),
+        "num_steps": sequences.observations.shape[1],
+        "num_samples": num_samples,
+        "seed": seed,
+    }
+
+
+def _evaluate_batch(model, batch, num_samples, seed):
+    """Returns the three MADs, nll and kl of one batch, each by time step."""
+    x, u = batch.observations, batch.controls
+    sampled = model.generate(u, x[:, :1], num_samples=num_samples, seed=seed).observation_mean
+    mean = model.generate(u, x[:, :1], seed=seed, deterministic=True).observation_mean
+    reconstructed = model.reconstruct(x, u).observation_mean
+    mads = [mean_absolute_difference(values, x) for values in (sampled, mean, reconstructed)]
+    terms = model.bound_terms(x, u, seed=seed)
+    return *mads, np.mean(terms.nll, axis=0), np.mean(terms.kl, axis=0)
+
+
+def baselines(sequences):
+    """Returns table rows of what needs no model: each a name and its MAD on `sequences`.
+
+    The true simulator runs from the first state under the recorded controls; its row is left out
+    where the data do not say which environment made them. The poster's figures are on its data.
+    """
+    x = sequences.observations
+    guesses = {
+        "zeros": np.zeros_like(x),
+        "constant mean": np.broadcast_to(x.mean(axis=(0, 1)), x.shape),
+        "hold first observation": np.broadcast_to(x[:, :1], x.shape),
+        "true simulator": data.simulate(sequences),
+    }
+    rows = [
+        {"model": name, "mad_sampled": float(mad), "mad_mean": float(mad)}
+        for name, guess in guesses.items()
+        if guess is not None
+        for mad in [mean_absolute_difference(guess, x).mean()]
+    ]
+    poster = [{"model": f"poster, {name}", "mad_sampled": mad} for name, mad in POSTER_MAD.items()]
+    return rows + poster
+
+
+def medians(rows):
+    """Returns a row with the median over seeds for each model that has several."""
+    names = dict.fromkeys(row["model"] for row in rows)
+    groups = {name: [row for row in rows if row["model"] == name] for name in names}
+    return [
+        {
+            "model": f"{name}, median",
+            **{
+                key: statistics.median(row[key] for row in group)
+                for key in COLUMNS
+                if key not in ("model", "seed") and all(key in row for row in group)
+            },
+        }
+        for name, group in groups.items()
+        if len(group) > 1
+    ]
+
+
+def format_table(rows):
+    """Returns rows as an aligned Markdown table of the `COLUMNS` that any of them has."""
+    keys = [key for key in COLUMNS if any(key in row for row in rows)]
+    cells = [[COLUMNS[key] for key in keys]]
+    cells += [[_format(key, row.get(key)) for key in keys] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = [
+        "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |"
+        for line in cells
+    ]
+    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _format(key, value):
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return FORMATS.get(key, "{:.4f}").format(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def write_json(path, value):
+    """Writes `value` as readable JSON."""
+    with open(path, "w") as file:
+        json.dump(value, file, indent=1)
+        file.write("\n")

@@ -1,0 +1,177 @@
+"""Figures of trajectories, training curves and errors."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.animation  # noqa: E402
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+
+PENDULUM_LABELS = ["cos θ", "sin θ", "θ̇ / 8  (rad/s)"]
+TRUTH = {"color": "black", "linewidth": 1.2, "label": "ground truth"}
+NUM_DRAWS = 5
+
+
+def observations(path, panels, spec=None):
+    """Draws generated observations against the ground truth, one column a panel.
+
+    Args:
+      path: File to write.
+      panels: Titles mapped to (truth [time, dx], generated [sample, time, dx]).
+      spec: Spec of the data set, for axis labels and the time step.
+    """
+    truth = next(iter(panels.values()))[0]
+    labels = PENDULUM_LABELS if _is_pendulum(spec) else [f"x[{d}]" for d in range(truth.shape[1])]
+    rows = {label: _dimension(d) for d, label in enumerate(labels)}
+    _trajectories(path, panels, rows, spec)
+
+
+def angles(path, panels, spec=None):
+    """Draws the pendulum's angle arctan2(sin, cos), generated against the ground truth."""
+    _trajectories(path, panels, {"θ = arctan(sin θ, cos θ)  (rad)": _angle}, spec)
+
+
+def _trajectories(path, panels, rows, spec):
+    """One row for each label -> function of observations, one column a panel."""
+    figure, axes = plt.subplots(
+        len(rows),
+        len(panels),
+        figsize=(3.6 * len(panels) + 0.6, 1.9 * len(rows) + 1.0),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
+    for column, (title, (truth, generated)) in zip(axes.T, panels.items()):
+        time = _times(len(truth), spec)
+        column[0].set_title(title)
+        for axis, (label, function) in zip(column, rows.items()):
+            draws = np.stack([function(draw) for draw in generated])
+            low, high = np.quantile(draws, [0.05, 0.95], axis=0)
+            axis.fill_between(time, low, high, color="C0", alpha=0.2, label="90 % of draws")
+            for index, draw in enumerate(draws[:NUM_DRAWS]):
+                name = "draws" if index == 0 else None
+                axis.plot(time, draw, color="C0", linewidth=0.7, alpha=0.8, label=name)
+            axis.plot(time, function(truth), linestyle="--", **TRUTH)
+            axis.set_ylabel(label if column is axes.T[0] else "")
+        column[-1].set_xlabel(_time_label(spec))
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
+    _save(figure, path)
+
+
+def loss_curves(path, histories):
+    """Draws the total loss (nats a step) of each run; solid in training, dashed in validation.
+
+    Args:
+      path: File to write.
+      histories: Names mapped to histories, dictionaries of one array a metric.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for color, (name, history) in zip(_colors(), histories.items()):
+        _curve(axis, history, "loss", color, name)
+    axis.set(xlabel="epoch", ylabel="loss  (nats a step)")
+    axis.set_yscale("symlog")
+    axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def bound_curves(path, histories):
+    """Draws reconstruction (-ln p(x|z)) and KL of each run, nats a sequence, zero marked."""
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained")
+    titles = {"nll": "reconstruction, E[-ln p(x | z)]", "kl": "“KL”, E[ln q - ln p]"}
+    for axis, (key, title) in zip(axes, titles.items()):
+        for color, (name, history) in zip(_colors(), histories.items()):
+            _curve(axis, history, key, color, name)
+        axis.axhline(0.0, color="black", linewidth=0.8)
+        axis.set(xlabel="epoch", ylabel="nats a sequence", title=title)
+        axis.set_yscale("symlog", linthresh=10.0)
+    axes[1].legend(frameon=False)
+    _save(figure, path)
+
+
+def mad_by_horizon(path, curves, spec=None):
+    """Draws the generation error by time step.
+
+    Args:
+      path: File to write.
+      curves: Names mapped to MADs [time].
+      spec: Spec of the data set, for the time step.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for name, curve in curves.items():
+        axis.plot(_times(len(curve), spec), curve, label=name)
+    axis.set(xlabel=_time_label(spec), ylabel="MAD of generated observations", ylim=(0, None))
+    axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def pendulum_gif(path, panels, spec):
+    """Animates pendulums side by side.
+
+    Args:
+      path: `.gif` file to write.
+      panels: Titles mapped to observations [time, 3], (cos θ, sin θ, θ̇ / 8).
+      spec: Spec of the data set, for the time step.
+    """
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(2.2 * len(panels), 2.6), squeeze=False, layout="constrained"
+    )
+    rods = []
+    for axis, title in zip(axes[0], panels):
+        axis.set(title=title, xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect="equal", xticks=[], yticks=[])
+        axis.plot(0, 0, "o", color="black", markersize=4)
+        rods.append(axis.plot([], [], "-o", linewidth=4, markersize=9, color="C3")[0])
+
+    def draw(step):
+        for rod, x in zip(rods, panels.values()):
+            angle = np.arctan2(x[step, 1], x[step, 0])
+            rod.set_data([0, -np.sin(angle)], [0, np.cos(angle)])
+        return rods
+
+    steps = len(next(iter(panels.values())))
+    animation = matplotlib.animation.FuncAnimation(figure, draw, frames=steps)
+    writer = matplotlib.animation.PillowWriter(fps=round(1 / spec["time_step"]))
+    animation.save(path, writer=writer, dpi=80)
+    plt.close(figure)
+
+
+def _curve(axis, history, key, color, name):
+    axis.plot(history["epoch"] + 1, history[key], color=color, label=name)
+    if f"val_{key}" in history:
+        axis.plot(history["epoch"] + 1, history[f"val_{key}"], "--", color=color, linewidth=0.8)
+
+
+def _colors():
+    return plt.rcParams["axes.prop_cycle"].by_key()["color"]
+
+
+def _dimension(index):
+    return lambda x: x[:, index]
+
+
+def _angle(x):
+    """Returns arctan2(sin, cos) [time], broken where it wraps so that no line crosses the plot."""
+    angle = np.arctan2(x[:, 1], x[:, 0])
+    wraps = np.abs(np.diff(angle, prepend=angle[:1])) > np.pi
+    return np.where(wraps, np.nan, angle)
+
+
+def _is_pendulum(spec):
+    return (spec or {}).get("env_id") == "Pendulum-v1"
+
+
+def _times(steps, spec):
+    return np.arange(steps) * (spec or {}).get("time_step", 1)
+
+
+def _time_label(spec):
+    return "time  (s)" if "time_step" in (spec or {}) else "step"
+
+
+def _save(figure, path):
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

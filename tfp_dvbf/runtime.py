@@ -1,0 +1,43 @@
+"""How a script starts TensorFlow: quietly, with GPU memory growth, naming the device."""
+
+import contextlib
+import os
+import sys
+import tempfile
+
+
+def start(seed=None):
+    """Imports TensorFlow, prints the device it uses and seeds Python, NumPy and TensorFlow."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _stderr_held_back():
+        import tensorflow as tf
+        import tensorflow_probability  # noqa: F401
+        import tf_keras
+
+        gpus = tf.config.list_physical_devices("GPU")
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        names = [device.name for device in tf.config.list_logical_devices()]
+    details = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
+    print("device:", ", ".join(details) or f"CPU, {os.cpu_count()} cores", flush=True)
+    if seed is not None:
+        tf_keras.utils.set_random_seed(seed)
+    return names
+
+
+@contextlib.contextmanager
+def _stderr_held_back():
+    """Holds back what C++ prints while TensorFlow loads; shows it if loading fails."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
