@@ -1,17 +1,38 @@
-# make demo: install, collect data, train both models quickly, show the table and the pictures.
-# make test: install the test extra and run the tests.  make test-slow: the long ones.
+# make demo       install, collect data, train both models, show the table and the pictures
+# make test       install the test extra and run the tests
+# make test-slow  the tests that train to quality or start processes
+# make lint       ruff
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --progress-bar off
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint
+
+demo: $(VENV)/installed data/pendulum
+	@$(RUN) scripts/reproduce.py --protocol quick --output runs/quick --resume
+
+test: $(VENV)/installed-test
+	@$(RUN) -m pytest -q -m "not slow"
+
+test-slow: $(VENV)/installed-test
+	@$(RUN) -m pytest -q -m slow
+
+lint: $(VENV)/installed-test
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+data/pendulum: | $(VENV)/installed
+	@$(RUN) scripts/generate_data.py --output $@
 
 $(VENV)/installed: setup.py
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable .
-	touch $@
+	@echo "installing into $(VENV): TensorFlow takes a few minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --editable .
+	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[test]"
-	touch $@
+	@echo "installing the test extra into $(VENV)"
+	@$(PIP) --editable ".[test]"
+	@touch $@

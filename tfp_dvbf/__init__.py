@@ -1,3 +1,30 @@
 """tfp_dvbf: probabilistic latent dynamical systems for TensorFlow Probability and Keras."""
 
+import importlib
+
 __version__ = "0.1.0"
+
+_MODULES = {
+    "DVBF": "model",
+    "KLAnnealing": "callbacks",
+    "Sequences": "data",
+    "Trajectory": "inference",
+    "as_dataset": "data",
+    "collect": "data",
+    "evaluate": "evaluation",
+    "load": "data",
+    "save": "data",
+}
+
+__all__ = list(_MODULES)
+
+
+def __getattr__(name):
+    """Imports public names on first use (PEP 562): `import tfp_dvbf` loads no TensorFlow."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

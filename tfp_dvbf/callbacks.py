@@ -124,7 +124,7 @@ def restore_checkpoint(model, directory):
 
 
 class HistoryLogger(tf_keras.callbacks.CSVLogger):
-    """`CSVLogger` that continues its file: rows of epochs that a resumed run repeats are dropped."""
+    """`CSVLogger` that continues its file, less the rows of epochs that a resumed run repeats."""
 
     def __init__(self, filename):
         super().__init__(filename, append=True)

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import zipfile
-from typing import Optional
 
 import gymnasium
 import numpy as np
@@ -30,8 +29,8 @@ class Sequences:
 
     observations: np.ndarray
     controls: np.ndarray
-    states: Optional[np.ndarray] = None
-    spec: Optional[dict] = None
+    states: np.ndarray | None = None
+    spec: dict | None = None
 
     def __post_init__(self):
         observations, controls = check_sequences(self.observations, self.controls)
@@ -60,8 +59,10 @@ def check_shape(name, shape, batch=None, time=None, dim=None):
         for size, allowed in zip(shape, expected.values())
     )
     if not fits:
-        sizes = [" or ".join(map(str, allowed)) if allowed else axis
-                 for axis, allowed in expected.items()]
+        sizes = [
+            " or ".join(map(str, allowed)) if allowed else axis
+            for axis, allowed in expected.items()
+        ]
         raise ValueError(f"`{name}` must have shape [{', '.join(sizes)}]; got {shape}.")
 
 
@@ -168,6 +169,7 @@ def collect(
             policy = OrnsteinUhlenbeck(envs.action_space.shape)
             policy_name = f"OrnsteinUhlenbeck(theta={policy.theta}, sigma={policy.sigma})"
         observations, controls, states = _record(envs, num_steps, seeds, policy)
+        time_step = getattr(envs.envs[0].unwrapped, "dt", None)
     finally:
         envs.close()
     spec = {
@@ -179,11 +181,13 @@ def collect(
         "policy": policy_name,
         "observation_scale": scale.tolist(),
     }
+    if time_step is not None:
+        spec["time_step"] = time_step
     return Sequences(observations / scale, controls, states, spec)
 
 
-def simulate(sequences, controls=None):
-    """Runs the true environment from each first state under the recorded controls.
+def simulate(sequences):
+    """Runs the true environment from each first state under the controls of `sequences`.
 
     Returns:
       Observations [sequences, time, dx] in the units of the data set, or None where the data do
@@ -192,14 +196,13 @@ def simulate(sequences, controls=None):
     spec = sequences.spec or {}
     if "env_id" not in spec or sequences.states is None:
         return None
-    controls = sequences.controls if controls is None else controls
     envs = _make_envs(spec["env_id"], len(sequences))
     try:
         observations, _ = envs.reset(seed=0)
         for env, state in zip(envs.envs, sequences.states[:, 0]):
             env.unwrapped.state = state
         frames = [sequences.observations[:, 0] * spec["observation_scale"]]
-        for actions in np.swapaxes(controls, 0, 1):
+        for actions in np.swapaxes(sequences.controls, 0, 1):
             observations, *_ = envs.step(actions)
             frames.append(observations)
     finally:
@@ -207,11 +210,24 @@ def simulate(sequences, controls=None):
     return (np.stack(frames, axis=1) / spec["observation_scale"]).astype(np.float32)
 
 
+def shift_controls(sequences):
+    """Returns the sequences with every control one step late, as the poster's code paired them.
+
+    The model then sees u[t-1] between x[t] and x[t+1]; before the first control it sees 0, where
+    the Ornstein-Uhlenbeck policy starts.
+    """
+    late = np.zeros_like(sequences.controls)
+    late[:, 1:] = sequences.controls[:, :-1]
+    return dataclasses.replace(sequences, controls=late)
+
+
 def _make_envs(env_id, num_envs):
     try:
         envs = gymnasium.make_vec(env_id, num_envs=num_envs, vectorization_mode="sync")
     except gymnasium.error.Error as error:
-        raise ValueError(f"`env_id` must name a Gymnasium environment; got {env_id!r}: {error}")
+        raise ValueError(
+            f"`env_id` must name a Gymnasium environment; got {env_id!r}: {error}"
+        ) from error
     for name in ["observation_space", "action_space"]:
         space = getattr(envs, f"single_{name}")
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
@@ -291,7 +307,9 @@ def load(path):
     if "mask" in arrays and not np.all(arrays["mask"]):
         raise ValueError(f"{path} has a `mask` with missing frames, which is not supported yet.")
     spec = json.loads(str(arrays["spec"])) if "spec" in arrays else {}
-    stored = {name: arrays[name] for name in ["observations", "controls", "states"] if name in arrays}
+    stored = {
+        name: arrays[name] for name in ["observations", "controls", "states"] if name in arrays
+    }
     if spec.get("sha256", content_hash(stored)) != content_hash(stored):
         raise ValueError(f"{path} is corrupt: its content does not match its sha256.")
     return Sequences(stored["observations"], stored["controls"], stored.get("states"), spec or None)

@@ -34,7 +34,7 @@ class BernoulliEmission(networks.DensityNetwork):
     parameters_per_dim = 1
 
     def call(self, states, mean=0.0, scale=1.0):
-        """Maps states [..., dz] to the density of pixels [..., dx]; pixels have no units to undo."""
+        """Maps states [..., dz] to the density of pixels [..., dx], which have no unit."""
         del mean, scale
         pixels = tfd.Bernoulli(logits=self.network(states), dtype=tf.float32)
         return tfd.Independent(pixels, reinterpreted_batch_ndims=1)

@@ -1,6 +1,5 @@
 """Evaluation: generation errors, bounds, the baselines beside them, and the tables they go in."""
 
-import json
 import statistics
 
 import numpy as np
@@ -11,7 +10,7 @@ POSTER_MAD = {"gaussian": 0.1536, "chain_iaf": 0.1915}
 
 COLUMNS = {
     "model": "model",
-    "seed": "seed",
+    "training_seed": "seed",
     "mad_sampled": "sampled MAD",
     "mad_mean": "mean MAD",
     "reconstruction_mad": "reconstr. MAD",
@@ -128,7 +127,7 @@ def medians(rows):
             **{
                 key: statistics.median(row[key] for row in group)
                 for key in COLUMNS
-                if key not in ("model", "seed") and all(key in row for row in group)
+                if key not in ("model", "training_seed") and all(key in row for row in group)
             },
         }
         for name, group in groups.items()
@@ -156,10 +155,3 @@ def _format(key, value):
     if isinstance(value, float):
         return FORMATS.get(key, "{:.4f}").format(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def write_json(path, value):
-    """Writes `value` as readable JSON."""
-    with open(path, "w") as file:
-        json.dump(value, file, indent=1)
-        file.write("\n")

@@ -61,7 +61,7 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
         return gate.forward(z), gate.forward_log_det_jacobian(z, event_ndims=1)
 
     def _ungate(self, z, conditional_input):
-        """Returns z' -> z for the m and s of z: the direction that MaskedAutoregressiveFlow takes."""
+        """Returns z' -> z for the m and s of z, the direction of MaskedAutoregressiveFlow."""
         m, raw = tf.unstack(self.made(z, conditional_input=conditional_input), axis=-1)
         s = tf.sigmoid(raw)
         shift = tfb.Shift((1 - s) * m)

@@ -88,7 +88,9 @@ class Inference:
         controls = data.check_numeric("controls", controls)
         data.check_shape("observations", observations.shape, dim=(self.config["observation_dim"],))
         batch, context, _ = observations.shape
-        data.check_shape("controls", controls.shape, batch=(batch,), dim=(self.config["control_dim"],))
+        data.check_shape(
+            "controls", controls.shape, batch=(batch,), dim=(self.config["control_dim"],)
+        )
         if controls.shape[1] < context:
             raise ValueError(
                 f"`controls` must reach past the context of {context} observations; "

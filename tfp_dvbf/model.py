@@ -219,7 +219,9 @@ class DVBF(inference.Inference, tf_keras.Model):
         """Returns the `inference.Terms` of one posterior draw for each sequence."""
         noise = tf.random.stateless_normal(self._noise_shape(observations), seed)
         sample = self._sample_posterior(observations, controls, noise)
-        return inference.Terms(-self._emit(sample.states).log_prob(observations), self._kl(sample, controls))
+        return inference.Terms(
+            -self._emit(sample.states).log_prob(observations), self._kl(sample, controls)
+        )
 
     def _kl(self, sample, controls):
         """Returns KL(q || p) for each step, [batch, time], in closed form where there is one."""

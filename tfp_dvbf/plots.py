@@ -22,7 +22,7 @@ def observations(path, panels, spec=None):
       spec: Spec of the data set, for axis labels and the time step.
     """
     truth = next(iter(panels.values()))[0]
-    labels = PENDULUM_LABELS if _is_pendulum(spec) else [f"x[{d}]" for d in range(truth.shape[1])]
+    labels = PENDULUM_LABELS if is_pendulum(spec) else [f"x[{d}]" for d in range(truth.shape[1])]
     rows = {label: _dimension(d) for d, label in enumerate(labels)}
     _trajectories(path, panels, rows, spec)
 
@@ -46,7 +46,7 @@ def _trajectories(path, panels, rows, spec):
     for column, (title, (truth, generated)) in zip(axes.T, panels.items()):
         time = _times(len(truth), spec)
         column[0].set_title(title)
-        for axis, (label, function) in zip(column, rows.items()):
+        for axis, function in zip(column, rows.values()):
             draws = np.stack([function(draw) for draw in generated])
             low, high = np.quantile(draws, [0.05, 0.95], axis=0)
             axis.fill_between(time, low, high, color="C0", alpha=0.2, label="90 % of draws")
@@ -54,8 +54,9 @@ def _trajectories(path, panels, rows, spec):
                 name = "draws" if index == 0 else None
                 axis.plot(time, draw, color="C0", linewidth=0.7, alpha=0.8, label=name)
             axis.plot(time, function(truth), linestyle="--", **TRUTH)
-            axis.set_ylabel(label if column is axes.T[0] else "")
         column[-1].set_xlabel(_time_label(spec))
+    for axis, label in zip(axes[:, 0], rows):
+        axis.set_ylabel(label)
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
     _save(figure, path)
@@ -120,7 +121,9 @@ def pendulum_gif(path, panels, spec):
     )
     rods = []
     for axis, title in zip(axes[0], panels):
-        axis.set(title=title, xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect="equal", xticks=[], yticks=[])
+        axis.set(
+            title=title, xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect="equal", xticks=[], yticks=[]
+        )
         axis.plot(0, 0, "o", color="black", markersize=4)
         rods.append(axis.plot([], [], "-o", linewidth=4, markersize=9, color="C3")[0])
 
@@ -158,7 +161,8 @@ def _angle(x):
     return np.where(wraps, np.nan, angle)
 
 
-def _is_pendulum(spec):
+def is_pendulum(spec):
+    """Returns whether a data set's spec says that Pendulum-v1 made it."""
     return (spec or {}).get("env_id") == "Pendulum-v1"
 
 

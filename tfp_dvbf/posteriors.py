@@ -5,7 +5,7 @@ features beside the controls, and noise eps[0:T], and returns one `PosteriorSamp
 """
 
 import itertools
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -28,7 +28,7 @@ class PosteriorSample(NamedTuple):
 
     states: tf.Tensor
     log_prob: tf.Tensor
-    densities: Optional[tuple[tfp.distributions.Distribution, tfp.distributions.Distribution]]
+    densities: tuple[tfp.distributions.Distribution, tfp.distributions.Distribution] | None
 
 
 class GaussianCell(tf_keras.layers.AbstractRNNCell):

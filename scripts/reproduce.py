@@ -1,0 +1,122 @@
+"""Reproduces the poster: trains both models, sets them beside the baselines, draws its panels."""
+
+import dataclasses
+import json
+import pathlib
+
+import train
+
+from tfp_dvbf import arguments, runs
+from tfp_dvbf.arguments import option
+
+# The poster trained 1000 epochs, 600 of them with a rising KL weight, in batches of 16, from
+# these initial learning rates. The quick protocol shows the same in minutes.
+PROTOCOLS = {
+    "poster": {
+        "gaussian": {"epochs": 1000, "kl_annealing_epochs": 600, "learning_rate": 5e-4},
+        "chain_iaf": {"epochs": 1000, "kl_annealing_epochs": 600, "learning_rate": 1e-3},
+    },
+    "quick": {
+        "gaussian": {"epochs": 80, "kl_annealing_epochs": 40, "learning_rate": 2e-3},
+        "chain_iaf": {"epochs": 40, "kl_annealing_epochs": 20, "learning_rate": 1e-3},
+    },
+}
+
+
+@dataclasses.dataclass
+class Args:
+    """Trains the poster's two models, evaluates them and draws its panels."""
+
+    protocol: str = option("quick", "quick takes minutes, poster hours", ["quick", "poster"])
+    posteriors: tuple[str, ...] = option(
+        ("gaussian", "chain_iaf"), "models to train", ["gaussian", "chain_iaf"]
+    )
+    seeds: tuple[int, ...] = option((1,), "a run for each seed")
+    data: str = option("data/pendulum", "folder of generate_data.py, or one .npz file")
+    shift_controls: bool = option(False, "feed each control one step late, as the poster did")
+    output: str = option("runs/quick", "folder to make: a run folder a model and seed, the report")
+    resume: bool = option(False, "continue in --output; finished runs are kept")
+    verbose: int = option(2, "Keras' progress: 0 silent, 1 a bar, 2 a line an epoch", [0, 1, 2])
+
+
+def main(args):
+    output = pathlib.Path(args.output)
+    if output.exists() and not args.resume:
+        raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
+    report = output / "report.md"
+    names = [f"{name}-seed{seed}" for name in args.posteriors for seed in args.seeds]
+    if not all((output / name / "metrics.json").exists() for name in names):
+        report.unlink(missing_ok=True)
+        for name in args.posteriors:
+            for seed in args.seeds:
+                train_one(args, name, seed, output / f"{name}-seed{seed}")
+    if not report.exists():
+        write_report(args, output, names)
+    print(report.read_text())
+    print(f"report, run folders and pictures: {output}, {output / 'figures'}")
+
+
+def train_one(args, posterior, seed, folder):
+    """Trains one model into its run folder with `train.py`."""
+    print(f"\n{posterior}, seed {seed}: {folder}", flush=True)
+    train.main(
+        train.Args(
+            posterior=posterior,
+            seed=seed,
+            data=args.data,
+            shift_controls=args.shift_controls,
+            output=str(folder),
+            resume=args.resume,
+            verbose=args.verbose,
+            **PROTOCOLS[args.protocol][posterior],
+        )
+    )
+
+
+def write_report(args, output, names):
+    """Writes the table and the poster's panels from finished run folders."""
+    from tfp_dvbf import data, evaluation
+
+    metrics = {name: json.loads((output / name / "metrics.json").read_text()) for name in names}
+    test = runs.read_splits(args.data)[2]
+    if args.shift_controls:
+        test = data.shift_controls(test)
+    rows = [*metrics.values()]
+    runs.write_report(output, [*rows, *evaluation.medians(rows), *evaluation.baselines(test)])
+    (output / "figures").mkdir(exist_ok=True)
+    draw_figures(output, metrics, test)
+
+
+def draw_figures(output, metrics, test, num_draws=50):
+    """Draws the first seed of each model side by side."""
+    from tfp_dvbf import plots, runtime
+
+    runtime.start()
+    names = {values["model"]: name for name, values in reversed(metrics.items())}
+    names = dict(reversed(names.items()))
+    first, figures = test[:1], output / "figures"
+    draws = {
+        title: runs.load_model(output / name)
+        .generate(first.controls, first.observations[:, :1], num_samples=num_draws, seed=1)
+        .observation_mean[:, 0]
+        .numpy()
+        for title, name in names.items()
+    }
+    truth = first.observations[0]
+    panels = {title: (truth, values) for title, values in draws.items()}
+    plots.observations(figures / "observations.png", panels, test.spec)
+    histories = {
+        title: runs.read_history(output / name / "history.csv") for title, name in names.items()
+    }
+    plots.loss_curves(figures / "loss.png", histories)
+    plots.bound_curves(figures / "reconstruction_and_kl.png", histories)
+    curves = {title: metrics[name]["mad_by_horizon"] for title, name in names.items()}
+    plots.mad_by_horizon(figures / "mad_by_horizon.png", curves, test.spec)
+    if plots.is_pendulum(test.spec):
+        plots.angles(figures / "angle.png", panels, test.spec)
+        moving = {"ground truth": truth, **{title: values[0] for title, values in draws.items()}}
+        plots.pendulum_gif(figures / "pendulum.gif", moving, test.spec)
+
+
+if __name__ == "__main__":
+    arguments.run(main, Args)

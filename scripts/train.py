@@ -1,0 +1,168 @@
+"""Trains one model and evaluates it on the test set."""
+
+import dataclasses
+import time
+
+from tfp_dvbf import arguments, runs
+from tfp_dvbf.arguments import option
+
+
+@dataclasses.dataclass
+class Args:
+    """Trains one model with `model.fit`, evaluates it on the test set and draws its figures."""
+
+    data: str = option("data/pendulum", "folder of generate_data.py, or one .npz file")
+    output: str = option("runs/gaussian", "run folder to make")
+    posterior: str = option("gaussian", "posterior", choices=["gaussian", "chain_iaf"])
+    num_flows: int = option(1, "flows a time step (chain_iaf)")
+    state_dim: int = option(4, "size of the latent state")
+    epochs: int = option(1000, "epochs")
+    batch_size: int = option(16, "sequences a batch")
+    learning_rate: float = option(1e-3, "initial learning rate of Adam")
+    learning_rate_decay: str = option(
+        "cosine", "to 0 by the last epoch, or none", ["cosine", "none"]
+    )
+    clipnorm: float = option(10.0, "largest norm of the gradient of a weight")
+    kl_annealing_epochs: int = option(600, "epochs until the KL term has its full weight")
+    shift_controls: bool = option(False, "feed each control one step late, as the poster did")
+    num_samples: int = option(10, "generated trajectories a sequence in the evaluation")
+    seed: int = option(1, "seed of weights, noise and shuffling")
+    resume: bool = option(False, "continue the run in --output")
+    tensorboard: bool = option(False, "write TensorBoard logs into the run folder")
+    verbose: int = option(2, "Keras' progress: 0 silent, 1 a bar, 2 a line an epoch", [0, 1, 2])
+
+
+def main(args):
+    _check(args)
+    splits = runs.read_splits(args.data)
+    config = dataclasses.asdict(args)
+    for name in ["output", "resume", "tensorboard", "verbose"]:
+        config.pop(name)
+    folder = runs.open_run(args.output, config, args.resume)
+    if (folder / "metrics.json").exists():
+        print(f"{folder} is finished")
+        return
+
+    from tfp_dvbf import data, runtime
+
+    runtime.start(args.seed)
+    if args.shift_controls:
+        splits = [data.shift_controls(split) for split in splits]
+    train, validation, test = splits
+    model = make_model(args, train)
+    start = time.perf_counter()
+    fit(model, args, folder, train, validation)
+    seconds = time.perf_counter() - start
+    runs.save_model(folder / "model.keras", model)
+    finish(model, folder, test, args, seconds)
+
+
+def _check(args):
+    positive = ["num_flows", "state_dim", "epochs", "batch_size", "learning_rate", "clipnorm"]
+    for name in [*positive, "num_samples"]:
+        if not getattr(args, name) > 0:
+            raise ValueError(f"`{name}` must be positive; got {getattr(args, name)}.")
+    for name in ["kl_annealing_epochs", "seed"]:
+        if getattr(args, name) < 0:
+            raise ValueError(f"`{name}` must not be negative; got {getattr(args, name)}.")
+    if args.tensorboard:
+        try:
+            import tensorboard  # noqa: F401
+        except ImportError as error:
+            message = "`--tensorboard` needs the extra: pip install tfp_dvbf[tensorboard]."
+            raise ValueError(message) from error
+
+
+def make_model(args, train):
+    """Returns the compiled model, standardised to the training set."""
+    import tf_keras
+
+    import tfp_dvbf
+
+    model = tfp_dvbf.DVBF(
+        observation_dim=train.observations.shape[2],
+        control_dim=train.controls.shape[2],
+        state_dim=args.state_dim,
+        posterior=args.posterior,
+        num_flows=args.num_flows,
+        seed=args.seed,
+    )
+    dataset = tfp_dvbf.as_dataset(train, args.batch_size)
+    model.adapt(dataset)
+    rate = args.learning_rate
+    if args.learning_rate_decay == "cosine":
+        rate = tf_keras.optimizers.schedules.CosineDecay(rate, args.epochs * len(dataset))
+    model.compile(optimizer=tf_keras.optimizers.Adam(rate, clipnorm=args.clipnorm))
+    return model
+
+
+def fit(model, args, folder, train, validation):
+    """Trains the model, from the checkpoint in `folder` if there is one."""
+    import tf_keras
+
+    import tfp_dvbf
+    from tfp_dvbf import callbacks
+
+    step = callbacks.restore_checkpoint(model, folder / "checkpoint")
+    epoch = step // len(tfp_dvbf.as_dataset(train, args.batch_size))
+    dataset = tfp_dvbf.as_dataset(train, args.batch_size, seed=args.seed, first_epoch=epoch)
+    loggers = [tf_keras.callbacks.TensorBoard(folder / "tensorboard")] if args.tensorboard else []
+    model.fit(
+        dataset,
+        validation_data=tfp_dvbf.as_dataset(validation, batch_size=128),
+        initial_epoch=epoch,
+        epochs=args.epochs,
+        verbose=args.verbose,
+        callbacks=[
+            tfp_dvbf.KLAnnealing(args.kl_annealing_epochs),
+            callbacks.TerminateOnNonFinite(),
+            callbacks.HistoryLogger(folder / "history.csv"),
+            callbacks.Checkpoint(folder / "checkpoint"),
+            *loggers,
+        ],
+    )
+
+
+def finish(model, folder, test, args, seconds):
+    """Writes metrics.json and the figures of a trained model."""
+    from tfp_dvbf import evaluation
+
+    metrics = {
+        "model": args.posterior,
+        **evaluation.evaluate(model, test, args.num_samples),
+        "training_seed": args.seed,
+        "parameters": model.count_params(),
+        "updates": int(model.optimizer.iterations),
+        "seconds": seconds,
+    }
+    draw_figures(model, folder, test, metrics)
+    runs.write_json(folder / "metrics.json", metrics)
+    print(evaluation.format_table([metrics]))
+    print(f"model, metrics and figures: {folder}")
+
+
+def draw_figures(model, folder, test, metrics, num_sequences=3, num_draws=50):
+    """Draws generated trajectories, curves and errors into `folder`/figures."""
+    from tfp_dvbf import plots
+
+    figures = folder / "figures"
+    some = test[:num_sequences]
+    draws = model.generate(
+        some.controls, some.observations[:, :1], num_samples=num_draws, seed=1
+    ).observation_mean.numpy()
+    panels = {
+        f"test sequence {index}": (truth, draws[:, index])
+        for index, truth in enumerate(some.observations)
+    }
+    plots.observations(figures / "observations.png", panels, test.spec)
+    if plots.is_pendulum(test.spec):
+        plots.angles(figures / "angle.png", panels, test.spec)
+    history = {metrics["model"]: runs.read_history(folder / "history.csv")}
+    plots.loss_curves(figures / "loss.png", history)
+    plots.bound_curves(figures / "reconstruction_and_kl.png", history)
+    curves = {"sampled": metrics["mad_by_horizon"], "mean": metrics["mad_mean_by_horizon"]}
+    plots.mad_by_horizon(figures / "mad_by_horizon.png", curves, test.spec)
+
+
+if __name__ == "__main__":
+    arguments.run(main, Args)

@@ -1,0 +1,120 @@
+"""Run folders: the data a run uses, what it leaves behind, and how it is read again."""
+
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from tfp_dvbf import data, evaluation
+
+HELD_OUT = 0.2
+
+
+def read_splits(path):
+    """Returns training, validation and test `Sequences`.
+
+    `path` is a folder with `train.npz`, `validation.npz` and `test.npz`, or one `.npz` file whose
+    last 20 % are held out and serve as both validation and test set.
+
+    Raises:
+      ValueError: If a file is missing, damaged or too small, or its dimensions differ.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        names = [path / f"{name}.npz" for name in ["train", "validation", "test"]]
+        missing = [str(name) for name in names if not name.exists()]
+        if missing:
+            raise ValueError(f"The folder `data` must hold {', '.join(missing)}.")
+        splits = [data.load(name) for name in names]
+        dims = {split.observations.shape[2:] + split.controls.shape[2:] for split in splits}
+        if len(dims) > 1:
+            raise ValueError(f"The files in {path} must have the same dimensions; got {dims}.")
+        return splits
+    if not path.exists():
+        raise ValueError(f"`data` must be a folder or an .npz file; {path} does not exist.")
+    sequences = data.load(path)
+    held_out = int(HELD_OUT * len(sequences))
+    if held_out == 0:
+        raise ValueError(f"{path} must have 5 sequences or more to hold some out.")
+    rest, held_out = sequences[:-held_out], sequences[-held_out:]
+    return [rest, held_out, held_out]
+
+
+def open_run(output, config, resume):
+    """Makes the run folder, or checks that it holds the same run if `resume` is set.
+
+    Args:
+      output: The folder.
+      config: What defines the run, written as `args.json`.
+      resume: Whether an existing folder is continued.
+
+    Returns:
+      The folder as a `pathlib.Path`.
+
+    Raises:
+      ValueError: If the folder exists and is not to be continued, or holds another run.
+    """
+    output = pathlib.Path(output)
+    if not output.exists():
+        (output / "figures").mkdir(parents=True)
+        write_json(output / "args.json", config)
+        return output
+    if not resume:
+        raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
+    if not (output / "args.json").exists():
+        raise ValueError(f"`--output` must be a run folder with args.json; got {output}.")
+    before = json.loads((output / "args.json").read_text())
+    changed = [name for name in config if before.get(name) != config[name]]
+    if changed:
+        raise ValueError(f"{output} was started with other arguments: {', '.join(changed)}.")
+    return output
+
+
+def save_model(path, model):
+    """Writes `model` to the `.keras` file `path`, whole or not at all."""
+    partial = path.with_name("partial.keras")
+    model.save(partial)
+    os.replace(partial, path)
+
+
+def load_model(run):
+    """Returns the model of a run folder (or of a `.keras` file).
+
+    Raises:
+      ValueError: If there is no readable model.
+    """
+    import tf_keras
+
+    from tfp_dvbf import model  # noqa: F401, registers DVBF with Keras
+
+    path = pathlib.Path(run)
+    path = path / "model.keras" if path.is_dir() else path
+    if not path.is_file():
+        raise ValueError(f"`model` must be a run folder with model.keras; {path} does not exist.")
+    try:
+        return tf_keras.models.load_model(path)
+    except (ValueError, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} must be a model saved by this package; {reason}") from error
+
+
+def read_history(path):
+    """Returns `history.csv` as a dictionary of one array a column."""
+    table = np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True))
+    return {name: table[name] for name in table.dtype.names}
+
+
+def write_json(path, value):
+    """Writes `value` as readable JSON, whole or not at all."""
+    partial = pathlib.Path(f"{path}.partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def write_report(folder, rows):
+    """Writes the rows of a report as `report.json` and `report.md`; returns the table."""
+    table = evaluation.format_table(rows)
+    write_json(folder / "report.json", rows)
+    (folder / "report.md").write_text(table + "\n")
+    return table
