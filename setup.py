@@ -34,6 +34,6 @@ setuptools.setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "tensorboard": ["tensorboard"],
-        "test": ["pytest", "ruff"],
+        "test": ["pytest", "ruff", "scipy"],
     },
 )

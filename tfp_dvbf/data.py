@@ -306,7 +306,10 @@ def load(path):
         raise ValueError(f"{path} must hold `observations` and `controls`; it lacks {missing}.")
     if "mask" in arrays and not np.all(arrays["mask"]):
         raise ValueError(f"{path} has a `mask` with missing frames, which is not supported yet.")
-    spec = json.loads(str(arrays["spec"])) if "spec" in arrays else {}
+    try:
+        spec = json.loads(str(arrays.get("spec", "{}")))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: `spec` must be JSON; {error}.") from error
     stored = {
         name: arrays[name] for name in ["observations", "controls", "states"] if name in arrays
     }

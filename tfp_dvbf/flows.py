@@ -1,10 +1,16 @@
 """Inverse autoregressive flow with a gate and a context."""
 
+import warnings
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
 tfb = tfp.bijectors
+
+# Saving a model, Keras asks every layer for its config, and AutoregressiveNetwork masks its kernels
+# with plain functions; the weights, not these configs, are what is saved and loaded here.
+warnings.filterwarnings("ignore", message=r"The `keras\.(initializers|constraints)\.serialize")
 
 
 class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):

@@ -182,9 +182,8 @@ class ChainIAFPosterior(tf_keras.layers.Layer):
     *marginal* of z[t]. It is not a conditional density, and the sum of ln q[t] over t is not the
     density of the trajectory, which has none: z[1:T] is a deterministic function of z[0]. So the
     poster's "KL", E sum_t [ln q[t](z[t]) - ln p(z[t] | z[t-1], u[t-1])], is no Kullback-Leibler
-    divergence. It is unbounded below, since contracting flows and a sharpening p both lower it
-    without limit, and the objective built on it bounds no evidence. It is here to reproduce the
-    poster, not to be used.
+    divergence. It is unbounded below, since p can sharpen around the one state that z[t-1] leads
+    to without limit, and the objective built on it bounds no evidence: it reproduces the poster.
 
     Args:
       state_dim: Size of z.

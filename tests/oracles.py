@@ -1,0 +1,48 @@
+"""What the tests compare with: autodiff Jacobians, and a battery that every layer passes."""
+
+import numpy as np
+import tensorflow as tf
+
+
+def jacobian(function, x):
+    """Returns d function(x) / dx for each row, [batch, dim, dim], by autodiff."""
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x)
+    return tape.batch_jacobian(y, x).numpy()
+
+
+def log_det(function, x):
+    """Returns ln |det d function(x) / dx| for each row, [batch]."""
+    return np.linalg.slogdet(jacobian(function, x))[1]
+
+
+def check_layer(layer, call):
+    """Checks the Keras contract: config round trip, weights, and a gradient for each weight.
+
+    Args:
+      layer: A layer.
+      call: Function of a layer that returns a tensor.
+    """
+    expected = call(layer)
+    config = layer.get_config()
+    copy = type(layer).from_config(config)
+    assert copy.get_config() == config
+    call(copy)
+    assert [w.shape for w in copy.weights] == [w.shape for w in layer.weights]
+    copy.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(call(copy), expected)
+
+    with tf.GradientTape() as tape:
+        value = tf.reduce_sum(tf.square(call(layer)))
+    gradients = tape.gradient(value, layer.trainable_variables)
+    assert layer.trainable_variables
+    assert all(g is not None and np.all(np.isfinite(g)) for g in gradients)
+
+
+def within_standard_error(samples, expected, num_errors=5.0):
+    """Asserts that the mean of `samples` over axis 0 is `expected` within its standard error."""
+    samples = np.asarray(samples, np.float64)
+    error = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
+    difference = np.abs(samples.mean(axis=0) - np.asarray(expected))
+    assert np.all(difference <= num_errors * error + 1e-6), (difference, error)

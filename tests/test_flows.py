@@ -1,0 +1,66 @@
+import numpy as np
+import oracles
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from tfp_dvbf import flows
+
+Z = tf.random.stateless_normal([5, 4], [0, 1])
+CONTEXT = tf.random.stateless_normal([5, 3], [0, 2])
+ORDERS = ["left-to-right", "right-to-left"]
+
+
+def make_flow(order):
+    tf_keras.utils.set_random_seed(1)
+    return flows.GatedInverseAutoregressiveFlow(4, 3, (16, 16), "tanh", order)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_layer_battery(order):
+    def call(flow):
+        value, log_det = flow(Z, CONTEXT)
+        return tf.concat([value, log_det[:, tf.newaxis]], axis=-1)
+
+    oracles.check_layer(make_flow(order), call)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_log_det_against_autodiff(order):
+    flow = make_flow(order)
+    expected = oracles.log_det(lambda z: flow(z, CONTEXT)[0], Z)
+    np.testing.assert_allclose(flow(Z, CONTEXT)[1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_jacobian_is_triangular_after_training_steps(order):
+    flow = make_flow(order)
+    optimizer = tf_keras.optimizers.Adam(0.1)
+    for _ in range(3):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(flow(Z, CONTEXT)[0] - 1.0))
+        optimizer.minimize(loss, flow.trainable_variables, tape=tape)
+    matrix = oracles.jacobian(lambda z: flow(z, CONTEXT)[0], Z)
+    upper = np.triu(matrix, 1) if order == "left-to-right" else np.tril(matrix, -1)
+    np.testing.assert_array_equal(upper, 0.0)
+    assert np.abs(matrix).sum() > np.abs(np.einsum("bii->b", matrix)).sum()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_equals_the_tfp_bijector_and_its_inverse(order):
+    flow = make_flow(order)
+    value, log_det = flow(Z, CONTEXT)
+    bijector, context = flow.bijector, {"conditional_input": CONTEXT}
+    np.testing.assert_allclose(value, bijector.forward(Z, **context), atol=1e-6)
+    expected = bijector.forward_log_det_jacobian(Z, event_ndims=1, **context)
+    np.testing.assert_allclose(log_det, expected, atol=1e-6)
+    copy = tf.identity(value)  # The identity hides the bijector's cache.
+    np.testing.assert_allclose(bijector.inverse(copy, **context), Z, atol=1e-4)
+
+
+def test_gate_keeps_large_inputs_bounded():
+    flow = make_flow("left-to-right")
+    z = Z
+    for _ in range(200):
+        z, log_det = flow(z, CONTEXT)
+    assert np.all(np.isfinite(z)) and np.all(log_det < 0)

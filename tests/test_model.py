@@ -1,0 +1,255 @@
+import numpy as np
+import oracles
+import pytest
+import scipy.stats
+import tensorflow as tf
+import tensorflow_probability as tfp
+import tf_keras
+
+from tfp_dvbf import data, initial, networks, posteriors, rollout
+
+POSTERIORS = pytest.mark.parametrize("posterior", posteriors.POSTERIORS)
+
+
+def adapted(model, sequences):
+    model.adapt(data.as_dataset(sequences))
+    return model
+
+
+def perturb(model):
+    """Moves all weights, so that no term of the bound is near the start's special values."""
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_variables:
+        weight.assign_add(0.1 * rng.standard_normal(weight.shape).astype(np.float32))
+    return model
+
+
+def test_analytic_kl_against_monte_carlo(make_model, sequences):
+    model = adapted(perturb(make_model()), sequences)
+    x, u = sequences.observations[:2], sequences.controls[:2]
+    noise = tf.random.stateless_normal([2, 8, 2], [0, 1])
+    sample = model._sample_posterior(x, u, noise)
+    analytic = model._kl(sample, u)
+    q0, q = sample.densities
+    prior = model.transition(sample.states[:, :-1], model.control_standardization(u))
+    z0, z = q0.sample(20000, seed=[0, 1]), q.sample(20000, seed=[0, 2])
+    first = q0.log_prob(z0) - initial.initial_prior(2).log_prob(z0)
+    oracles.within_standard_error(first, analytic[:, 0])
+    oracles.within_standard_error(q.log_prob(z) - prior.log_prob(z), analytic[:, 1:])
+    assert np.all(analytic > 0)
+
+
+def test_kl_of_the_prior_from_itself_is_zero(make_model, sequences):
+    model = perturb(make_model())
+    u = sequences.controls
+    states = tf.random.stateless_normal([12, 8, 2], [0, 1])
+    normal = tfp.distributions.Normal(tf.zeros([12, 2]), tf.ones([12, 2]))
+    first = tfp.distributions.Independent(normal, 1)
+    prior = model.transition(states[:, :-1], u)
+    log_prob = tf.concat(
+        [first.log_prob(states[:, 0])[:, tf.newaxis], prior.log_prob(states[:, 1:])], axis=1
+    )
+    closed = posteriors.PosteriorSample(states, log_prob, (first, prior))
+    np.testing.assert_allclose(model._kl(closed, u), 0.0, atol=1e-6)
+    estimate = posteriors.PosteriorSample(states, log_prob, None)
+    np.testing.assert_allclose(model._kl(estimate, u), 0.0, atol=1e-6)
+
+
+@POSTERIORS
+def test_bound_terms_against_their_definition(make_model, sequences, posterior):
+    model = adapted(make_model(posterior, num_flows=2), sequences)
+    x, u = sequences.observations, sequences.controls
+    terms = model.bound_terms(x, u, seed=3)
+    assert terms.nll.shape == terms.kl.shape == (12, 8)
+    noise = tf.random.stateless_normal([12, 8, 2], rollout.stateless_seed(3))
+    sample = model._sample_posterior(x, u, noise)
+    mean, scale = model.observation_standardization.moments()
+    layer = model.emission
+    loc = mean + scale * layer.network(sample.states)
+    noise_scale = layer(sample.states, mean, scale).stddev()
+    expected = -scipy.stats.norm.logpdf(x, loc, noise_scale).sum(axis=-1)
+    np.testing.assert_allclose(terms.nll, expected, rtol=1e-3)
+    if posterior == "chain_iaf":
+        z = sample.states
+        p = model.transition(z[:, :-1], model.control_standardization(u))
+        log_prior = scipy.stats.norm.logpdf(z[:, 1:], p.mean(), p.stddev()).sum(axis=-1)
+        first = scipy.stats.norm.logpdf(z[:, 0]).sum(axis=-1)
+        log_prior = np.concatenate([first[:, np.newaxis], log_prior], axis=1)
+        np.testing.assert_allclose(terms.kl, sample.log_prob - log_prior, rtol=1e-3, atol=1e-3)
+
+
+def test_bound_is_equivariant_to_the_unit_of_the_data(make_model, sequences):
+    unit, offset = np.array([100.0, 1e-3, 7.0]), np.array([5.0, 0.0, -20.0])
+    other = data.Sequences(sequences.observations * unit + offset, 50 * sequences.controls)
+    a = adapted(make_model(), sequences)
+    b = adapted(make_model(), other)
+    terms_a = a.bound_terms(sequences.observations, sequences.controls, seed=1)
+    terms_b = b.bound_terms(other.observations, other.controls, seed=1)
+    np.testing.assert_allclose(terms_b.kl, terms_a.kl, rtol=2e-2, atol=2e-3)
+    np.testing.assert_allclose(terms_b.nll, terms_a.nll + np.log(unit).sum(), rtol=2e-2, atol=2e-2)
+    generated = [
+        m.generate(s.controls, s.observations[:, :1], seed=1).observations
+        for m, s in [(a, sequences), (b, other)]
+    ]
+    np.testing.assert_allclose((generated[1] - offset) / unit, generated[0], atol=2e-2)
+
+
+def test_a_constant_dimension_trains(make_model, sequences):
+    observations = sequences.observations.copy()
+    observations[..., 1] = 3.0
+    constant = data.Sequences(observations, sequences.controls)
+    model = adapted(make_model(), constant)
+    model.compile(jit_compile=False)
+    history = model.fit(data.as_dataset(constant), epochs=2, verbose=0).history
+    assert np.all(np.isfinite(history["loss"]))
+
+
+@POSTERIORS
+def test_fit_lowers_the_loss_and_reports_every_metric(make_model, sequences, posterior):
+    model = adapted(make_model(posterior), sequences)
+    model.compile(tf_keras.optimizers.Adam(3e-3), jit_compile=False)
+    dataset = data.as_dataset(sequences, 4, seed=1)
+    history = model.fit(dataset, validation_data=dataset, epochs=15, verbose=0).history
+    names = ["loss", "neg_elbo", "nll", "kl"]
+    assert set(history) == {*names, "kl_weight", *(f"val_{name}" for name in names)}
+    assert history["loss"][-1] < history["loss"][0] - 0.5
+    for prefix in ["", "val_"]:
+        sums = np.add(history[f"{prefix}nll"], history[f"{prefix}kl"])
+        np.testing.assert_allclose(history[f"{prefix}neg_elbo"], sums, rtol=1e-4)
+    np.testing.assert_allclose(
+        history["val_loss"], np.array(history["val_neg_elbo"]) / 8, rtol=1e-4
+    )
+
+
+def test_xla_and_graph_train_alike(make_model, sequences, monkeypatch):
+    # XLA draws other numbers from the same seed, so there is no noise here.
+    monkeypatch.setattr(tf.random, "stateless_normal", lambda shape, seed: tf.zeros(shape))
+    losses = []
+    for jit_compile in [False, True]:
+        model = adapted(make_model(), sequences)
+        model.compile(tf_keras.optimizers.Adam(1e-3), jit_compile=jit_compile)
+        losses.append(
+            model.fit(data.as_dataset(sequences, 12), epochs=3, verbose=0).history["loss"]
+        )
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_kl_weight_scales_the_training_loss_but_not_the_evaluation(make_model, sequences):
+    model = adapted(make_model(), sequences)
+    model.compile(tf_keras.optimizers.SGD(0.0), jit_compile=False)
+    model.kl_weight.assign(0.25)
+    dataset = data.as_dataset(sequences, 12)
+    history = model.fit(dataset, validation_data=dataset, verbose=0).history
+    expected = (history["nll"][0] + 0.25 * history["kl"][0]) / 8
+    assert history["loss"][0] == pytest.approx(expected, rel=1e-4)
+    assert history["val_loss"][0] == pytest.approx(history["val_neg_elbo"][0] / 8, rel=1e-5)
+
+
+def test_chain_iaf_kl_is_negative_under_a_sharp_transition(make_model, sequences):
+    """Where z[t] = z[t-1] and p = N(z[t-1], v), each step adds dz / 2 ln(v / (e v0)) to it."""
+    model = make_model("chain_iaf")
+    gate_bias = 20.0
+    for network, bias in [
+        (model.posterior.cell.flows[0].made, [0.0, gate_bias] * 2),
+        (model.transition.network, [0.0, 0.0, -4.0, -4.0]),
+    ]:
+        for weight in network.trainable_variables:
+            if weight.shape[-1] == len(bias):
+                weight.assign(bias if weight.shape.rank == 1 else tf.zeros_like(weight))
+    x, u = (
+        np.repeat(sequences.observations[:1], 4000, 0),
+        np.repeat(sequences.controls[:1], 4000, 0),
+    )
+    scale = networks.positive(tf.constant(-4.0)).numpy()
+    first_scale = model.initial_posterior(x[:1, :1]).stddev().numpy()
+    expected = np.sum(np.log(scale / first_scale) - 0.5)
+    kl = model.bound_terms(x, u, seed=1).kl[:, 1:]
+    oracles.within_standard_error(kl, expected)
+    assert expected < -4.0
+
+
+@POSTERIORS
+def test_keras_file_round_trip(make_model, sequences, posterior, tmp_path):
+    model = adapted(make_model(posterior, num_flows=2), sequences)
+    model.compile(tf_keras.optimizers.Adam(1e-3), jit_compile=False)
+    dataset = data.as_dataset(sequences, 12)
+    model.fit(dataset, epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = tf_keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.get_config() == model.get_config()
+    assert loaded.evaluate(dataset, verbose=0) == model.evaluate(dataset, verbose=0)
+    u, x = sequences.controls, sequences.observations
+    np.testing.assert_array_equal(
+        loaded.generate(u, x[:, :1], seed=1).observations,
+        model.generate(u, x[:, :1], seed=1).observations,
+    )
+    losses = [m.fit(dataset, epochs=2, verbose=0).history["loss"] for m in [model, loaded]]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_predict_reconstructs(make_model, sequences):
+    model = adapted(make_model(), sequences)
+    predicted = model.predict(data.as_dataset(sequences, 5), verbose=0)
+    expected = model.reconstruct(sequences.observations, sequences.controls)
+    for actual, values in zip(predicted, expected):
+        np.testing.assert_allclose(actual, values[0], atol=1e-5)
+
+
+def test_every_weight_gets_a_gradient(make_model, sequences):
+    for posterior in posteriors.POSTERIORS:
+        model = adapted(make_model(posterior, num_flows=2), sequences)
+        with tf.GradientTape() as tape:
+            terms = model.bound_terms(sequences.observations, sequences.controls, seed=1)
+            loss = tf.reduce_mean(terms.nll + terms.kl)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        assert all(gradient is not None for gradient in gradients)
+
+
+def test_bernoulli_emission(make_model, sequences):
+    pixels = (sequences.observations > 0).astype(np.float32)
+    binary = data.Sequences(pixels, sequences.controls)
+    model = adapted(make_model(emission="bernoulli"), binary)
+    terms = model.bound_terms(pixels, binary.controls, seed=1)
+    assert np.all(terms.nll > 0)
+    generated = model.generate(binary.controls, pixels[:, :1], num_samples=3, seed=1)
+    assert set(np.unique(generated.observations)) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"posterior": "iaf2"}, "`posterior` must be one of gaussian, chain_iaf; got 'iaf2'"),
+        ({"emission": "poisson"}, "`emission` must be one of gaussian, bernoulli; got 'poisson'"),
+        ({"num_flows": 0}, "`num_flows` must be a positive integer; got 0"),
+        ({"decoder_units": (0,)}, r"`decoder_units` must be positive integers; got \(0,\)"),
+        ({"encoder_units": ()}, r"`encoder_units` must have at least one layer; got \(\)"),
+    ],
+)
+def test_constructor_refuses(make_model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_model(**arguments)
+
+
+def test_compile_refuses_a_loss(make_model):
+    with pytest.raises(ValueError, match="`loss` and `metrics` must be left out"):
+        make_model().compile("adam", loss="mse")
+
+
+def test_fit_refuses_tuples_and_wrong_shapes(make_model, sequences):
+    model = make_model()
+    model.compile(jit_compile=False)
+    x, u = sequences.observations, sequences.controls
+    pairs = tf.data.Dataset.from_tensor_slices((x, u)).batch(4)
+    with pytest.raises(ValueError, match="Data must be dictionaries .* got tuple"):
+        model.fit(pairs, verbose=0)
+    for wrong, message in [
+        (
+            {"observations": x[..., :2], "controls": u},
+            r"shape \[batch, time, 3\]; got \(None, 8, 2",
+        ),
+        ({"observations": x, "controls": u[:, :3]}, r"7 or 8, 1\]; got \(None, 3, 1\)"),
+        ({"observations": x}, "Data must be dictionaries"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            model.fit(tf.data.Dataset.from_tensor_slices(wrong).batch(4), verbose=0)
+    assert int(model.optimizer.iterations) == 0
