@@ -27,6 +27,7 @@ class Args:
     shift_controls: bool = option(False, "feed each control one step late, as the poster did")
     num_samples: int = option(10, "generated trajectories a sequence in the evaluation")
     seed: int = option(1, "seed of weights, noise and shuffling")
+    checkpoint_seconds: float = option(30.0, "least time between two checkpoints")
     resume: bool = option(False, "continue the run in --output")
     tensorboard: bool = option(False, "write TensorBoard logs into the run folder")
     verbose: int = option(2, "Keras' progress: 0 silent, 1 a bar, 2 a line an epoch", [0, 1, 2])
@@ -36,7 +37,7 @@ def main(args):
     _check(args)
     splits = runs.read_splits(args.data)
     config = dataclasses.asdict(args)
-    for name in ["output", "resume", "tensorboard", "verbose"]:
+    for name in ["output", "resume", "tensorboard", "verbose", "checkpoint_seconds"]:
         config.pop(name)
     folder = runs.open_run(args.output, config, args.resume)
     if (folder / "metrics.json").exists():
@@ -117,7 +118,7 @@ def fit(model, args, folder, train, validation):
             tfp_dvbf.KLAnnealing(args.kl_annealing_epochs),
             callbacks.TerminateOnNonFinite(),
             callbacks.HistoryLogger(folder / "history.csv"),
-            callbacks.Checkpoint(folder / "checkpoint"),
+            callbacks.Checkpoint(folder / "checkpoint", args.checkpoint_seconds),
             *loggers,
         ],
     )

@@ -21,7 +21,9 @@ def parse(args_class, argv=None):
     for field in dataclasses.fields(args_class):
         name = "--" + field.name.replace("_", "-")
         parser.add_argument(name, default=field.default, **_keywords(field, hints[field.name]))
-    return args_class(**vars(parser.parse_args(argv)))
+    values = vars(parser.parse_args(argv))
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return args_class(**{**values, **lists})
 
 
 def _keywords(field, hint):

@@ -117,7 +117,7 @@ def restore_checkpoint(model, directory):
     checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
     try:
         checkpoint.restore(path).assert_existing_objects_matched()
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
+    except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} must be a checkpoint of this model; {reason}") from error
     return int(model.optimizer.iterations)

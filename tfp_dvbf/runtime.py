@@ -7,7 +7,7 @@ import tempfile
 
 
 def start(seed=None):
-    """Imports TensorFlow, prints the device it uses and seeds Python, NumPy and TensorFlow."""
+    """Imports TensorFlow, prints and returns its device, seeds Python, NumPy and TensorFlow."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _stderr_held_back():
         import tensorflow as tf
@@ -17,12 +17,13 @@ def start(seed=None):
         gpus = tf.config.list_physical_devices("GPU")
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
-        names = [device.name for device in tf.config.list_logical_devices()]
+        tf.config.list_logical_devices()  # Starts the devices while stderr is held back.
     details = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
-    print("device:", ", ".join(details) or f"CPU, {os.cpu_count()} cores", flush=True)
+    device = ", ".join(details) or f"CPU, {os.cpu_count()} cores"
+    print("device:", device, flush=True)
     if seed is not None:
         tf_keras.utils.set_random_seed(seed)
-    return names
+    return device
 
 
 @contextlib.contextmanager

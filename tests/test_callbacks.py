@@ -1,0 +1,176 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+import train
+
+from tfp_dvbf import callbacks, data, runs
+
+
+def fit(model, sequences, epochs, directory, initial_epoch=0, extra=()):
+    directory.mkdir(exist_ok=True)
+    dataset = data.as_dataset(sequences, 4, seed=1, first_epoch=initial_epoch)
+    return model.fit(
+        dataset,
+        epochs=epochs,
+        initial_epoch=initial_epoch,
+        verbose=0,
+        callbacks=[
+            callbacks.KLAnnealing(4),
+            *extra,
+            callbacks.HistoryLogger(directory / "history.csv"),
+            callbacks.Checkpoint(directory / "checkpoint", min_seconds=0.0),
+        ],
+    )
+
+
+def compiled(make_model, sequences, **kwargs):
+    model = make_model(**kwargs)
+    model.adapt(data.as_dataset(sequences))
+    rate = tf_keras.optimizers.schedules.CosineDecay(1e-2, 18)
+    model.compile(tf_keras.optimizers.Adam(rate, clipnorm=10.0), jit_compile=False)
+    return model
+
+
+def test_annealing_is_linear_and_monotone(make_model, sequences):
+    model = compiled(make_model, sequences)
+    annealing = callbacks.KLAnnealing(num_epochs=4, initial_weight=0.2)
+    weights = []
+    record = tf_keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: weights.append(logs["kl_weight"])
+    )
+    dataset = data.as_dataset(sequences, 4)
+    model.fit(dataset, epochs=6, verbose=0, callbacks=[annealing, record])
+    expected = 0.2 + 0.8 * np.minimum(1.0, np.arange(18) / 12)
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+
+def test_annealing_over_no_epochs_is_weight_one():
+    assert callbacks.KLAnnealing(0).weight(0, 10) == 1.0
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((-1,), "`num_epochs` must not be negative; got -1"),
+        ((1, 2.0), r"`initial_weight` must lie in \[0, 1\]; got 2.0"),
+    ],
+)
+def test_annealing_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        callbacks.KLAnnealing(*arguments)
+
+
+def test_annealing_needs_the_length_of_an_epoch(make_model, sequences):
+    model = compiled(make_model, sequences)
+    unknown = data.as_dataset(sequences).filter(lambda batch: True)
+    with pytest.raises(ValueError, match="needs to know the steps in an epoch"):
+        model.fit(unknown, epochs=1, verbose=0, callbacks=[callbacks.KLAnnealing(3)])
+
+
+def test_resumed_training_ends_at_the_same_weights(make_model, sequences, tmp_path):
+    straight = compiled(make_model, sequences)
+    fit(straight, sequences, epochs=6, directory=tmp_path / "a")
+
+    fit(compiled(make_model, sequences), sequences, epochs=3, directory=tmp_path / "b")
+    resumed = compiled(make_model, sequences)
+    step = callbacks.restore_checkpoint(resumed, tmp_path / "b" / "checkpoint")
+    assert step == 9
+    fit(resumed, sequences, epochs=6, directory=tmp_path / "b", initial_epoch=3)
+
+    for expected, actual in zip(straight.get_weights(), resumed.get_weights()):
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
+    histories = [runs.read_history(tmp_path / name / "history.csv") for name in "ab"]
+    assert list(histories[1]["epoch"]) == [0, 1, 2, 3, 4, 5]
+    for name in histories[0]:
+        np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=1e-5)
+
+
+def test_history_drops_rows_that_the_resumed_run_repeats(make_model, sequences, tmp_path):
+    fit(compiled(make_model, sequences), sequences, epochs=2, directory=tmp_path)
+    with open(tmp_path / "history.csv", "a") as file:
+        file.write("2,0.1,0.2,0.3,0.4,0.5\n3,0.1,")  # Killed in the middle of a line.
+    model = compiled(make_model, sequences)
+    callbacks.restore_checkpoint(model, tmp_path / "checkpoint")
+    fit(model, sequences, epochs=4, directory=tmp_path, initial_epoch=2)
+    history = runs.read_history(tmp_path / "history.csv")
+    assert list(history["epoch"]) == [0, 1, 2, 3]
+    assert 0.1 not in history["loss"]
+
+
+def test_restore_without_a_checkpoint_is_the_start(make_model, sequences, tmp_path):
+    assert callbacks.restore_checkpoint(compiled(make_model, sequences), tmp_path) == 0
+
+
+def test_restore_refuses_another_models_checkpoint(make_model, sequences, tmp_path):
+    fit(compiled(make_model, sequences), sequences, epochs=1, directory=tmp_path)
+    other = compiled(make_model, sequences, posterior_units=(9,))
+    with pytest.raises(ValueError, match="must be a checkpoint of this model"):
+        callbacks.restore_checkpoint(other, tmp_path / "checkpoint")
+
+
+def test_restore_refuses_a_damaged_checkpoint(make_model, sequences, tmp_path):
+    model = compiled(make_model, sequences)
+    fit(model, sequences, epochs=1, directory=tmp_path)
+    (data_file,) = (tmp_path / "checkpoint").glob("*.data*")
+    data_file.write_bytes(data_file.read_bytes()[:100])
+    with pytest.raises(ValueError, match="must be a checkpoint of this model"):
+        callbacks.restore_checkpoint(model, tmp_path / "checkpoint")
+
+
+class Diverge(tf_keras.callbacks.Callback):
+    """Makes the transition NaN at the start of epoch 3 (index 2)."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            kernel = self.model.transition.network.layers[0].kernel
+            kernel.assign(tf.fill(kernel.shape, np.nan))
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
+    make_model, sequences, tmp_path
+):
+    model = compiled(make_model, sequences)
+    guard = [Diverge(), callbacks.TerminateOnNonFinite()]
+    with pytest.raises(ValueError, match="Training stopped in epoch 3: `kl` became nan"):
+        fit(model, sequences, epochs=5, directory=tmp_path, extra=guard)
+    restored = compiled(make_model, sequences)
+    assert callbacks.restore_checkpoint(restored, tmp_path / "checkpoint") == 6
+    assert all(np.all(np.isfinite(weight)) for weight in restored.get_weights())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path, sequences, kill):
+    data.save(tmp_path / "data.npz", sequences)
+    command = [
+        *[sys.executable, train.__file__, "--data", str(tmp_path / "data.npz"), "--epochs", "400"],
+        *["--kl-annealing-epochs", "200", "--checkpoint-seconds", "0"],
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def start(name, *extra):
+        output = ["--output", str(tmp_path / name), *extra]
+        return subprocess.Popen([*command, *output], env=environment, stdout=subprocess.DEVNULL)
+
+    assert start("straight").wait() == 0
+    killed = start("killed")
+    history = tmp_path / "killed" / "history.csv"
+    while killed.poll() is None and (not history.exists() or history.read_text().count("\n") < 40):
+        time.sleep(0.05)
+    assert killed.poll() is None
+    killed.send_signal(kill)
+    killed.wait()
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    assert start("killed", "--resume").wait() == 0
+    models = [runs.load_model(tmp_path / name) for name in ["straight", "killed"]]
+    for expected, actual in zip(*(model.get_weights() for model in models)):
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
+    rows = [runs.read_history(tmp_path / name / "history.csv") for name in ["straight", "killed"]]
+    np.testing.assert_allclose(rows[1]["loss"], rows[0]["loss"], rtol=1e-5)

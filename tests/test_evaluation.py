@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from tfp_dvbf import data, evaluation
+
+
+def test_mad_on_a_hand_made_case():
+    truth = np.array([[[0.0, 0.0], [1.0, 1.0]]])
+    draws = np.array([[[[1.0, 0.0], [1.0, 3.0]]], [[[-1.0, 0.0], [1.0, -1.0]]]])
+    # Each draw errs by 1/4 of 1 and 1/4 of 2 on average; the mean of the draws would be exact.
+    np.testing.assert_allclose(evaluation.mean_absolute_difference(draws, truth), [0.5, 1.0])
+    np.testing.assert_allclose(evaluation.mean_absolute_difference(draws.mean(0), truth), 0.0)
+    np.testing.assert_allclose(evaluation.mean_absolute_difference(draws[0], truth), [0.5, 1.0])
+
+
+@pytest.fixture
+def model(make_model, sequences):
+    model = make_model()
+    model.adapt(data.as_dataset(sequences))
+    return model
+
+
+def test_evaluate_measures_what_the_model_generates(model, sequences):
+    metrics = evaluation.evaluate(model, sequences, num_samples=3, seed=1)
+    x, u = sequences.observations, sequences.controls
+    draws = model.generate(u, x[:, :1], num_samples=3, seed=1).observation_mean
+    mean = model.generate(u, x[:, :1], deterministic=True).observation_mean
+    assert metrics["mad_sampled"] == pytest.approx(np.abs(draws - x).mean(), rel=1e-5)
+    assert metrics["mad_mean"] == pytest.approx(np.abs(mean - x).mean(), rel=1e-5)
+    reconstructed = model.reconstruct(x, u).observation_mean
+    assert metrics["reconstruction_mad"] == pytest.approx(
+        np.abs(reconstructed - x).mean(), rel=1e-5
+    )
+    terms = model.bound_terms(x, u, seed=1)
+    elbo = -np.mean(np.sum(terms.nll + terms.kl, axis=1))
+    assert metrics["elbo"] == pytest.approx(elbo, rel=1e-5)
+    assert metrics["kl_per_step"] == pytest.approx(np.mean(terms.kl), rel=1e-5)
+    assert len(metrics["mad_by_horizon"]) == metrics["num_steps"] == 8
+    assert np.mean(metrics["mad_by_horizon"]) == pytest.approx(metrics["mad_sampled"])
+    assert metrics["num_sequences"] == 12
+
+
+def test_batches_are_weighted_by_their_size(model, sequences):
+    whole = evaluation.evaluate(model, sequences, batch_size=12)
+    batched = evaluation.evaluate(model, sequences, batch_size=5)
+    for name in ["mad_mean", "reconstruction_mad"]:
+        assert batched[name] == pytest.approx(whole[name], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["num_samples", "batch_size"])
+def test_evaluate_refuses(model, sequences, name):
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 1; got 0"):
+        evaluation.evaluate(model, sequences, **{name: 0})
+
+
+def test_baselines(sequences):
+    rows = {row["model"]: row.get("mad_sampled") for row in evaluation.baselines(sequences)}
+    x = sequences.observations
+    assert rows["zeros"] == pytest.approx(np.abs(x).mean(), rel=1e-6)
+    assert rows["constant mean"] == pytest.approx(np.abs(x - x.mean((0, 1))).mean(), rel=1e-6)
+    assert rows["hold first observation"] == pytest.approx(np.abs(x - x[:, :1]).mean(), rel=1e-6)
+    assert rows["true simulator"] == pytest.approx(0.0, abs=1e-6)
+    assert rows["poster, gaussian"] == 0.1536 and rows["poster, chain_iaf"] == 0.1915
+
+
+def test_no_simulator_row_without_an_environment(sequences):
+    anonymous = data.Sequences(sequences.observations, sequences.controls)
+    names = [row["model"] for row in evaluation.baselines(anonymous)]
+    assert "true simulator" not in names and "zeros" in names
+
+
+def test_medians_over_seeds():
+    rows = [
+        {"model": "a", "training_seed": seed, "mad_sampled": value}
+        for seed, value in enumerate([0.3, 0.1, 0.2])
+    ]
+    assert evaluation.medians([*rows, {"model": "b", "mad_sampled": 1.0}]) == [
+        {"model": "a, median", "mad_sampled": 0.2}
+    ]
+
+
+def test_table():
+    rows = [
+        {"model": "gaussian", "mad_sampled": 0.01234567, "elbo": 512.345, "updates": 32000},
+        {"model": "zeros", "mad_sampled": 0.5},
+    ]
+    assert evaluation.format_table(rows).splitlines() == [
+        "| model    | sampled MAD |  elbo | updates |",
+        "|----------|------------:|------:|--------:|",
+        "| gaussian |      0.0123 | 512.3 |  32,000 |",
+        "| zeros    |      0.5000 |       |         |",
+    ]

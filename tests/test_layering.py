@@ -1,0 +1,46 @@
+"""Imports go one way only, and the entry points load no TensorFlow."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import tfp_dvbf
+
+PACKAGE = pathlib.Path(tfp_dvbf.__file__).parent
+LAYERS = [
+    ["__init__", "arguments", "runtime"],
+    ["networks", "data", "callbacks", "plots"],
+    ["flows", "encoders", "emissions", "transitions", "initial", "rollout", "evaluation"],
+    ["posteriors", "inference"],
+    ["model"],
+    ["runs"],
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def imported(path):
+    """Returns the modules of the package that the file at `path` imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "tfp_dvbf":
+            yield from (alias.name for alias in node.names)
+
+
+def test_imports_go_down_the_layers():
+    modules = {path.stem: path for path in PACKAGE.glob("*.py")}
+    assert set(modules) == set(LEVEL)
+    for name, path in modules.items():
+        for other in imported(path):
+            assert LEVEL[other] < LEVEL[name], f"{name} imports {other}"
+
+
+def test_entry_points_load_no_tensorflow():
+    modules = "sys, tfp_dvbf, tfp_dvbf.arguments, tfp_dvbf.data, tfp_dvbf.runs"
+    code = f"import {modules}; assert 'tensorflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_public_names():
+    assert set(tfp_dvbf.__all__) <= set(dir(tfp_dvbf))
+    for name in tfp_dvbf.__all__:
+        assert getattr(tfp_dvbf, name).__doc__

@@ -1,0 +1,43 @@
+import matplotlib.image
+import numpy as np
+import PIL.Image
+import pytest
+
+from tfp_dvbf import plots
+
+PENDULUM = {"env_id": "Pendulum-v1", "time_step": 0.05}
+TRUTH = np.random.default_rng(0).uniform(-1, 1, (10, 3))
+PANELS = {"a": (TRUTH, np.stack([TRUTH, TRUTH + 0.1])), "b": (TRUTH, TRUTH[np.newaxis])}
+HISTORY = {"epoch": np.arange(3), "loss": np.ones(3), "nll": np.ones(3), "kl": -np.ones(3)}
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda path: plots.observations(path, PANELS, PENDULUM),
+        lambda path: plots.observations(path, PANELS),
+        lambda path: plots.angles(path, PANELS, PENDULUM),
+        lambda path: plots.loss_curves(path, {"a": HISTORY}),
+        lambda path: plots.bound_curves(
+            path, {"a": HISTORY, "b": {**HISTORY, "val_kl": [1, 2, 3]}}
+        ),
+        lambda path: plots.mad_by_horizon(path, {"a": [0.1, 0.2]}, PENDULUM),
+    ],
+)
+def test_figures_are_drawn(tmp_path, draw):
+    draw(tmp_path / "figure.png")
+    pixels = matplotlib.image.imread(tmp_path / "figure.png")
+    assert pixels.std() > 0.01
+
+
+def test_gif_has_a_frame_a_step(tmp_path):
+    plots.pendulum_gif(tmp_path / "pendulum.gif", {"a": TRUTH, "b": TRUTH}, PENDULUM)
+    with PIL.Image.open(tmp_path / "pendulum.gif") as image:
+        assert image.n_frames == 10
+        assert image.info["duration"] == 50
+
+
+def test_angles_break_where_they_wrap():
+    angle = np.linspace(3.0, 3.3, 4)
+    observations = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
+    assert np.isnan(plots._angle(observations)).sum() == 1

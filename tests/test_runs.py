@@ -1,0 +1,65 @@
+import json
+
+import numpy as np
+import pytest
+
+from tfp_dvbf import data, runs
+
+
+def save_splits(folder, splits):
+    folder.mkdir()
+    for name, sequences in splits.items():
+        data.save(folder / f"{name}.npz", sequences)
+
+
+def test_read_splits_of_a_folder(sequences, tmp_path):
+    splits = {"train": sequences[:6], "validation": sequences[6:9], "test": sequences[9:]}
+    save_splits(tmp_path / "data", splits)
+    read = runs.read_splits(tmp_path / "data")
+    for expected, actual in zip(splits.values(), read):
+        np.testing.assert_array_equal(actual.observations, expected.observations)
+
+
+def test_one_file_is_split(sequences, tmp_path):
+    data.save(tmp_path / "one.npz", sequences)
+    train, validation, test = runs.read_splits(tmp_path / "one.npz")
+    np.testing.assert_array_equal(train.observations, sequences.observations[:10])
+    np.testing.assert_array_equal(validation.observations, sequences.observations[10:])
+    assert test is validation
+
+
+def test_read_splits_refuses(sequences, tmp_path):
+    with pytest.raises(ValueError, match="must be a folder or an .npz file; .* does not exist"):
+        runs.read_splits(tmp_path / "none.npz")
+    save_splits(tmp_path / "partial", {"train": sequences})
+    with pytest.raises(ValueError, match="must hold .*validation.npz, .*test.npz"):
+        runs.read_splits(tmp_path / "partial")
+    data.save(tmp_path / "few.npz", sequences[:4])
+    with pytest.raises(ValueError, match="must have 5 sequences or more"):
+        runs.read_splits(tmp_path / "few.npz")
+    narrow = data.Sequences(sequences.observations[..., :2], sequences.controls)
+    splits = {"train": sequences, "validation": narrow, "test": sequences}
+    save_splits(tmp_path / "mixed", splits)
+    with pytest.raises(ValueError, match="must have the same dimensions"):
+        runs.read_splits(tmp_path / "mixed")
+
+
+def test_open_run(tmp_path):
+    folder = runs.open_run(tmp_path / "run", {"seed": 1}, resume=False)
+    assert json.loads((folder / "args.json").read_text()) == {"seed": 1}
+    assert runs.open_run(folder, {"seed": 1}, resume=True) == folder
+    with pytest.raises(ValueError, match="must not exist yet without `--resume`"):
+        runs.open_run(folder, {"seed": 1}, resume=False)
+    with pytest.raises(ValueError, match="was started with other arguments: seed"):
+        runs.open_run(folder, {"seed": 2}, resume=True)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match="must be a run folder with args.json"):
+        runs.open_run(tmp_path / "other", {"seed": 1}, resume=True)
+
+
+def test_load_model_refuses(tmp_path):
+    with pytest.raises(ValueError, match="must be a run folder with model.keras"):
+        runs.load_model(tmp_path)
+    (tmp_path / "model.keras").write_text("nonsense")
+    with pytest.raises(ValueError, match="must be a model saved by this package"):
+        runs.load_model(tmp_path)

@@ -1,0 +1,162 @@
+"""The scripts, through `main(args)`, on a data set of 12 sequences of 8 steps."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import benchmark
+import evaluate
+import generate_data
+import numpy as np
+import pytest
+import reproduce
+import train
+
+from tfp_dvbf import data
+
+SCRIPTS = [benchmark, evaluate, generate_data, reproduce, train]
+SHORT = {"epochs": 2, "kl_annealing_epochs": 1, "learning_rate": 1e-3}
+KEYS = {
+    *["mad_sampled", "mad_mean", "reconstruction_mad", "elbo", "kl_per_step", "mad_by_horizon"],
+    *["num_sequences", "num_steps", "seed"],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("scripts")
+
+
+@pytest.fixture(scope="module")
+def dataset(folder):
+    path = folder / "pendulum"
+    args = {"num_train": 12, "num_validation": 4, "num_test": 4, "num_steps": 8}
+    generate_data.main(generate_data.Args(output=str(path), **args))
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(folder, dataset):
+    """Runs `reproduce.py` with protocols cut to two epochs."""
+    protocols = {"quick": {name: SHORT for name in ["gaussian", "chain_iaf"]}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reproduce, "PROTOCOLS", protocols)
+        args = reproduce.Args(data=str(dataset), output=str(folder / "report"), seeds=(1, 2))
+        reproduce.main(args)
+    return folder / "report"
+
+
+def test_generate_data(dataset):
+    splits = [data.load(dataset / f"{name}.npz") for name in ["train", "validation", "test"]]
+    assert [len(split) for split in splits] == [12, 4, 4]
+    first = np.concatenate([split.states[:, 0] for split in splits])
+    assert len(np.unique(first, axis=0)) == 20
+    with pytest.raises(ValueError, match="`--output` must not exist yet"):
+        generate_data.main(generate_data.Args(output=str(dataset)))
+
+
+def test_reproduce_writes_a_complete_run_folder_a_model_and_seed(report):
+    figures = ["angle", "loss", "mad_by_horizon", "observations", "reconstruction_and_kl"]
+    for name in ["gaussian-seed1", "gaussian-seed2", "chain_iaf-seed1", "chain_iaf-seed2"]:
+        run = report / name
+        for file in ["args.json", "model.keras", "history.csv", "metrics.json"]:
+            assert (run / file).stat().st_size > 0
+        assert sorted(path.stem for path in (run / "figures").iterdir()) == figures
+        assert KEYS <= set(json.loads((run / "metrics.json").read_text()))
+    assert sorted(path.stem for path in (report / "figures").glob("*.png")) == figures
+    assert (report / "figures" / "pendulum.gif").exists()
+
+
+def test_the_report_has_the_models_and_the_baselines(report):
+    table = (report / "report.md").read_text()
+    for name in [
+        *["gaussian  ", "gaussian, median", "chain_iaf, median", "zeros", "constant mean"],
+        *["hold first observation", "true simulator", "poster, gaussian", "0.1536", "0.1915"],
+    ]:
+        assert name in table
+    assert len(json.loads((report / "report.json").read_text())) == 12
+
+
+def test_reproduce_shows_a_finished_report_again(report, dataset, capsys):
+    args = reproduce.Args(data=str(dataset), output=str(report), seeds=(1, 2))
+    with pytest.raises(ValueError, match="`--output` must not exist yet without `--resume`"):
+        reproduce.main(args)
+    args.resume = True
+    reproduce.main(args)
+    assert (report / "report.md").read_text() in capsys.readouterr().out
+
+
+def test_evaluate_agrees_with_the_run(report, dataset, capsys):
+    file = report.parent / "metrics.json"
+    args = evaluate.Args(
+        model=str(report / "gaussian-seed1"), data=str(dataset / "test.npz"), json=str(file)
+    )
+    evaluate.main(args)
+    printed = capsys.readouterr().out
+    assert "gaussian" in printed and "true simulator" in printed
+    metrics = json.loads(file.read_text())
+    stored = json.loads((report / "gaussian-seed1" / "metrics.json").read_text())
+    assert KEYS <= set(metrics) <= set(stored)
+    for name in ["mad_sampled", "mad_mean", "elbo"]:
+        assert metrics[name] == pytest.approx(stored[name], rel=1e-4)
+    with pytest.raises(ValueError, match="`--json` must not exist yet"):
+        evaluate.main(args)
+
+
+def test_train_on_one_file_with_shifted_controls(dataset, folder):
+    args = train.Args(data=str(dataset / "train.npz"), output=str(folder / "one"), **SHORT)
+    args.shift_controls, args.verbose = True, 0
+    train.main(args)
+    metrics = json.loads((folder / "one" / "metrics.json").read_text())
+    assert metrics["num_sequences"] == 2
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"epochs": 0}, "`epochs` must be positive; got 0"),
+        ({"learning_rate": -1.0}, "`learning_rate` must be positive; got -1.0"),
+        ({"seed": -1}, "`seed` must not be negative; got -1"),
+        ({"data": "nowhere"}, "nowhere does not exist"),
+        ({"output": "."}, "`--output` must not exist yet without `--resume`"),
+    ],
+)
+def test_train_refuses_before_anything_is_written(dataset, tmp_path, change, message):
+    args = train.Args(**{"data": str(dataset), "output": str(tmp_path / "run"), **change})
+    with pytest.raises(ValueError, match=message):
+        train.main(args)
+    assert not (tmp_path / "run").exists()
+
+
+def test_benchmark(dataset, tmp_path):
+    file = tmp_path / "b.json"
+    args = benchmark.Args(
+        data=str(dataset), posteriors=("gaussian",), batch_size=4, rounds=1, json=str(file)
+    )
+    benchmark.main(args)
+    (result,) = json.loads(file.read_text())["results"]
+    assert len(result["milliseconds"]) == 4 and result["default_over_best"] >= 1.0
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+def test_help_needs_no_tensorflow(script):
+    code = (
+        f"import sys; sys.argv = ['x', '--help']; sys.path.insert(0, {str(SCRIPT_FOLDER)!r});"
+        f"import {script.__name__} as s; from tfp_dvbf import arguments\n"
+        "try: arguments.run(s.main, s.Args)\n"
+        "finally: assert 'tensorflow' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--help" in done.stdout
+
+
+SCRIPT_FOLDER = pathlib.Path(train.__file__).parent
+
+
+@pytest.mark.slow
+def test_a_script_ends_with_one_line_on_bad_input(tmp_path):
+    command = [sys.executable, train.__file__, "--data", str(tmp_path / "none.npz")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
