@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 
 from tfp_dvbf import arguments, runs
 from tfp_dvbf.arguments import option
@@ -13,7 +14,7 @@ class Args:
 
     model: str = option("runs/gaussian", "run folder of train.py, or a .keras file")
     data: str = option("data/pendulum/test.npz", ".npz file")
-    json: str | None = option(None, "file to write the metrics to; it must not exist yet")
+    json: str | None = option(None, "new file for the metrics; the table goes beside it as .md")
     num_samples: int = option(10, "generated trajectories a sequence")
     seed: int = option(1, "seed of the draws")
     batch_size: int = option(128, "sequences evaluated at a time")
@@ -29,13 +30,19 @@ def main(args):
     sequences = data.load(args.data)
     runtime.start(args.seed)
     model = runs.load_model(args.model)
-    metrics = {
-        "model": model.config["posterior"],
-        **evaluation.evaluate(model, sequences, args.num_samples, args.seed, args.batch_size),
-    }
-    print(evaluation.format_table([metrics, *evaluation.baselines(sequences)]))
+    metrics = evaluation.report(
+        model,
+        sequences,
+        runs.training_seconds(args.model),
+        num_samples=args.num_samples,
+        seed=args.seed,
+        batch_size=args.batch_size,
+    )
+    table = evaluation.format_table([metrics, *metrics["baselines"]])
+    print(table)
     if args.json:
         runs.write_json(args.json, metrics)
+        pathlib.Path(args.json).with_suffix(".md").write_text(table + "\n")
 
 
 if __name__ == "__main__":

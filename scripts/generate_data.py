@@ -21,7 +21,7 @@ class Args:
 
 
 def main(args):
-    from tfp_dvbf import data
+    from tfp_dvbf import data, environments
 
     output = pathlib.Path(args.output)
     if output.exists():
@@ -30,7 +30,9 @@ def main(args):
         raise ValueError(f"`--seed` must not be negative; got {args.seed}.")
     sizes = {"train": args.num_train, "validation": args.num_validation, "test": args.num_test}
     sets = {
-        name: data.collect(args.env_id, size, args.num_steps, seed=len(sizes) * args.seed + index)
+        name: environments.collect(
+            args.env_id, size, args.num_steps, seed=len(sizes) * args.seed + index
+        )
         for index, (name, size) in enumerate(sizes.items())
     }
     output.mkdir(parents=True)

@@ -40,6 +40,8 @@ class Args:
 
 
 def main(args):
+    from tfp_dvbf import runtime
+
     output = pathlib.Path(args.output)
     if output.exists() and not args.resume:
         raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
@@ -47,6 +49,7 @@ def main(args):
     names = [f"{name}-seed{seed}" for name in args.posteriors for seed in args.seeds]
     if not all((output / name / "metrics.json").exists() for name in names):
         report.unlink(missing_ok=True)
+        runtime.start()
         for name in args.posteriors:
             for seed in args.seeds:
                 train_one(args, name, seed, output / f"{name}-seed{seed}")
@@ -81,7 +84,9 @@ def write_report(args, output, names):
     test = runs.read_splits(args.data)[2]
     if args.shift_controls:
         test = data.shift_controls(test)
-    rows = [*metrics.values()]
+    rows = list(metrics.values())
+    for row in rows:
+        row.pop("baselines", None)
     runs.write_report(output, [*rows, *evaluation.medians(rows), *evaluation.baselines(test)])
     (output / "figures").mkdir(exist_ok=True)
     draw_figures(output, metrics, test)

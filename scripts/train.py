@@ -107,6 +107,8 @@ def fit(model, args, folder, train, validation):
     step = callbacks.restore_checkpoint(model, folder / "checkpoint")
     epoch = step // len(tfp_dvbf.as_dataset(train, args.batch_size))
     dataset = tfp_dvbf.as_dataset(train, args.batch_size, seed=args.seed, first_epoch=epoch)
+    if args.verbose:
+        print("The first epoch takes longer: XLA compiles the training step.", flush=True)
     loggers = [tf_keras.callbacks.TensorBoard(folder / "tensorboard")] if args.tensorboard else []
     model.fit(
         dataset,
@@ -128,14 +130,7 @@ def finish(model, folder, test, args, seconds):
     """Writes metrics.json and the figures of a trained model."""
     from tfp_dvbf import evaluation
 
-    metrics = {
-        "model": args.posterior,
-        **evaluation.evaluate(model, test, args.num_samples),
-        "training_seed": args.seed,
-        "parameters": model.count_params(),
-        "updates": int(model.optimizer.iterations),
-        "seconds": seconds,
-    }
+    metrics = evaluation.report(model, test, seconds, num_samples=args.num_samples)
     draw_figures(model, folder, test, metrics)
     runs.write_json(folder / "metrics.json", metrics)
     print(evaluation.format_table([metrics]))

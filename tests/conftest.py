@@ -7,12 +7,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import pytest
 import tf_keras
 
-from tfp_dvbf import data, model
+from tfp_dvbf import environments, model
 
 
 @pytest.fixture(scope="session")
 def sequences():
-    return data.collect("Pendulum-v1", num_sequences=12, num_steps=8, seed=1)
+    return environments.collect("Pendulum-v1", num_sequences=12, num_steps=8, seed=1)
 
 
 @pytest.fixture

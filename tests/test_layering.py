@@ -11,8 +11,8 @@ PACKAGE = pathlib.Path(tfp_dvbf.__file__).parent
 LAYERS = [
     ["__init__", "arguments", "runtime"],
     ["networks", "data", "callbacks", "plots"],
-    ["flows", "encoders", "emissions", "transitions", "initial", "rollout", "evaluation"],
-    ["posteriors", "inference"],
+    ["environments", "flows", "encoders", "emissions", "transitions", "initial", "rollout"],
+    ["evaluation", "posteriors", "inference"],
     ["model"],
     ["runs"],
 ]

@@ -10,7 +10,7 @@ _MODULES = {
     "Sequences": "data",
     "Trajectory": "inference",
     "as_dataset": "data",
-    "collect": "data",
+    "collect": "environments",
     "evaluate": "evaluation",
     "load": "data",
     "save": "data",

@@ -4,7 +4,7 @@ import statistics
 
 import numpy as np
 
-from tfp_dvbf import data
+from tfp_dvbf import environments
 
 POSTER_MAD = {"gaussian": 0.1536, "chain_iaf": 0.1915}
 
@@ -83,6 +83,26 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=128):
     }
 
 
+def report(model, sequences, seconds=None, **options):
+    """Returns what `metrics.json` holds: `evaluate`, the model's size and training, the baselines.
+
+    Args:
+      model: A compiled `DVBF`.
+      sequences: `Sequences`.
+      seconds: How long training took, if known.
+      **options: `num_samples`, `seed` and `batch_size` of `evaluate`.
+    """
+    return {
+        "model": model.config["posterior"],
+        "training_seed": model.config["seed"],
+        **evaluate(model, sequences, **options),
+        "parameters": model.count_params(),
+        "updates": int(model.optimizer.iterations),
+        "seconds": seconds,
+        "baselines": baselines(sequences),
+    }
+
+
 def _evaluate_batch(model, batch, num_samples, seed):
     """Returns the three MADs, nll and kl of one batch, each by time step."""
     x, u = batch.observations, batch.controls
@@ -105,7 +125,7 @@ def baselines(sequences):
         "zeros": np.zeros_like(x),
         "constant mean": np.broadcast_to(x.mean(axis=(0, 1)), x.shape),
         "hold first observation": np.broadcast_to(x[:, :1], x.shape),
-        "true simulator": data.simulate(sequences),
+        "true simulator": environments.simulate(sequences),
     }
     rows = [
         {"model": name, "mad_sampled": float(mad), "mad_mean": float(mad)}

@@ -49,6 +49,7 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
             event_shape=[event_dim],
             conditional=True,
             conditional_event_shape=[context_dim],
+            conditional_input_layers="first_layer",
             input_order=input_order,
             hidden_units=list(self.hidden_units),
             activation=activation,

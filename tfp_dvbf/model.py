@@ -110,7 +110,8 @@ class DVBF(inference.Inference, tf_keras.Model):
         self.trackers = {
             name: tf_keras.metrics.Mean(name) for name in ["loss", "neg_elbo", "nll", "kl"]
         }
-        self._noise_key = int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
+        words = np.random.SeedSequence(self.config["seed"]).generate_state(1)
+        self._noise_key = int(words.view(np.int32)[0])
         self._terms(tf.zeros([1, 2, observation_dim]), tf.zeros([1, 1, control_dim]), [0, 0])
         self.built = True
 
@@ -128,7 +129,7 @@ class DVBF(inference.Inference, tf_keras.Model):
 
         Args:
           optimizer: Name of an optimizer or a `tf_keras.optimizers.Optimizer`.
-          jit_compile: Whether XLA compiles the training step; None chooses the faster way.
+          jit_compile: Whether XLA compiles the training step; None chooses the faster way, XLA.
           **kwargs: `steps_per_execution` and other arguments of `tf_keras.Model.compile`.
 
         Raises:
@@ -137,17 +138,14 @@ class DVBF(inference.Inference, tf_keras.Model):
         if kwargs.get("loss") is not None or kwargs.get("metrics") is not None:
             raise ValueError("`loss` and `metrics` must be left out; a DVBF trains its own bound.")
         if jit_compile is None:
-            jit_compile = self._xla_is_faster()
+            # XLA is the faster way on a GPU and, by scripts/benchmark.py, on a CPU: see
+            # docs/results/benchmark.json.
+            jit_compile = True
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         self.optimizer.build(self.trainable_variables)
 
     def compile_from_config(self, config):
         self.compile(**tf_keras.saving.deserialize_keras_object(config))
-
-    def _xla_is_faster(self):
-        # Measured by scripts/benchmark.py on 2 CPU cores; see docs/results/benchmark.json.
-        on_gpu = bool(tf.config.list_logical_devices("GPU"))
-        return on_gpu or self.config["posterior"] == "gaussian"
 
     def call(self, inputs):
         """Returns the posterior's trajectory for zero noise, [batch, time, ...], no draws."""

@@ -29,7 +29,7 @@ def observations(path, panels, spec=None):
 
 def angles(path, panels, spec=None):
     """Draws the pendulum's angle arctan2(sin, cos), generated against the ground truth."""
-    _trajectories(path, panels, {"θ = arctan(sin θ, cos θ)  (rad)": _angle}, spec)
+    _trajectories(path, panels, {"θ  (rad)": _angle}, spec)
 
 
 def _trajectories(path, panels, rows, spec):
@@ -74,7 +74,7 @@ def loss_curves(path, histories):
         _curve(axis, history, "loss", color, name)
     axis.set(xlabel="epoch", ylabel="loss  (nats a step)")
     axis.set_yscale("symlog")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, title="dashed: validation")
     _save(figure, path)
 
 
@@ -88,7 +88,7 @@ def bound_curves(path, histories):
         axis.axhline(0.0, color="black", linewidth=0.8)
         axis.set(xlabel="epoch", ylabel="nats a sequence", title=title)
         axis.set_yscale("symlog", linthresh=10.0)
-    axes[1].legend(frameon=False)
+    axes[1].legend(frameon=False, title="dashed: validation")
     _save(figure, path)
 
 

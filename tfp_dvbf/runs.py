@@ -99,6 +99,12 @@ def load_model(run):
         raise ValueError(f"{path} must be a model saved by this package; {reason}") from error
 
 
+def training_seconds(run):
+    """Returns the seconds that training a run folder took, None where that is not known."""
+    path = pathlib.Path(run) / "metrics.json"
+    return json.loads(path.read_text())["seconds"] if path.is_file() else None
+
+
 def read_history(path):
     """Returns `history.csv` as a dictionary of one array a column."""
     table = np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True))

@@ -7,7 +7,8 @@ import tempfile
 
 
 def start(seed=None):
-    """Imports TensorFlow, prints and returns its device, seeds Python, NumPy and TensorFlow."""
+    """Imports TensorFlow, prints its device once, sets the seeds and returns the device's name."""
+    first = "tensorflow" not in sys.modules
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _stderr_held_back():
         import tensorflow as tf
@@ -20,7 +21,8 @@ def start(seed=None):
         tf.config.list_logical_devices()  # Starts the devices while stderr is held back.
     details = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
     device = ", ".join(details) or f"CPU, {os.cpu_count()} cores"
-    print("device:", device, flush=True)
+    if first:
+        print("device:", device, flush=True)
     if seed is not None:
         tf_keras.utils.set_random_seed(seed)
     return device

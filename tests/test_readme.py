@@ -1,0 +1,51 @@
+"""The examples of the README and the docs run as written; the tables are the committed results."""
+
+import json
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tfp_dvbf import evaluation
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PYTHON = [
+    pytest.param(block, id=f"{page.stem}-{index}")
+    for page in PAGES
+    for index, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", PYTHON)
+def test_python_examples(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+
+
+@pytest.mark.slow
+def test_script_lines(tmp_path):
+    lines = re.findall(r"^python (scripts/.*)$", README, re.MULTILINE)
+    assert len(lines) == 3
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    for line in lines:
+        subprocess.run([sys.executable, *shlex.split(line)], cwd=tmp_path, check=True)
+    assert (tmp_path / "runs" / "mine.json").exists()
+
+
+def test_the_results_table_is_the_committed_one():
+    rows = json.loads((ROOT / "docs/results/poster.json").read_text())["rows"]
+    table = evaluation.format_table(rows)
+    assert f"<!-- docs/results/poster.md -->\n{table}\n<!-- end -->" in README
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
