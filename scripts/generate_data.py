@@ -35,11 +35,12 @@ def main(args):
         )
         for index, (name, size) in enumerate(sizes.items())
     }
-    output.mkdir(parents=True)
+    partial = output.with_name(f"{output.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
     for name, sequences in sets.items():
-        path = output / f"{name}.npz"
-        data.save(path, sequences)
-        print(f"{path}: {len(sequences)} sequences of {args.num_steps} steps")
+        data.save(partial / f"{name}.npz", sequences)
+        print(f"{output / name}.npz: {len(sequences)} sequences of {args.num_steps} steps")
+    partial.rename(output)
 
 
 if __name__ == "__main__":

@@ -40,28 +40,24 @@ class Args:
 
 
 def main(args):
-    from tfp_dvbf import runtime
-
+    arguments.check_choices(args)
     output = pathlib.Path(args.output)
     if output.exists() and not args.resume:
         raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
-    report = output / "report.md"
-    names = [f"{name}-seed{seed}" for name in args.posteriors for seed in args.seeds]
-    if not all((output / name / "metrics.json").exists() for name in names):
-        report.unlink(missing_ok=True)
-        runtime.start()
-        for name in args.posteriors:
-            for seed in args.seeds:
-                train_one(args, name, seed, output / f"{name}-seed{seed}")
-    if not report.exists():
-        write_report(args, output, names)
-    print(report.read_text())
+    for name in args.posteriors:
+        for seed in args.seeds:
+            train_one(args, name, seed, output / f"{name}-seed{seed}")
+    report, metrics = output / "report.md", sorted(output.glob("*-seed*/metrics.json"))
+    if not report.exists() or report.stat().st_mtime < max(
+        path.stat().st_mtime for path in metrics
+    ):
+        write_report(args, output, metrics)
+    print(f"\n{report.read_text()}")
     print(f"report, run folders and pictures: {output}, {output / 'figures'}")
 
 
 def train_one(args, posterior, seed, folder):
     """Trains one model into its run folder with `train.py`."""
-    print(f"\n{posterior}, seed {seed}: {folder}", flush=True)
     train.main(
         train.Args(
             posterior=posterior,
@@ -76,20 +72,21 @@ def train_one(args, posterior, seed, folder):
     )
 
 
-def write_report(args, output, names):
-    """Writes the table and the poster's panels from finished run folders."""
+def write_report(args, output, paths):
+    """Draws the poster's panels and writes the table of all finished run folders in `output`."""
     from tfp_dvbf import data, evaluation
 
-    metrics = {name: json.loads((output / name / "metrics.json").read_text()) for name in names}
+    runs_found = {path.parent.name: json.loads(path.read_text()) for path in paths}
+    order = list(PROTOCOLS[args.protocol])
+    metrics = dict(sorted(runs_found.items(), key=lambda item: order.index(item[1]["model"])))
     test = runs.read_splits(args.data)[2]
     if args.shift_controls:
         test = data.shift_controls(test)
-    rows = list(metrics.values())
-    for row in rows:
-        row.pop("baselines", None)
-    runs.write_report(output, [*rows, *evaluation.medians(rows), *evaluation.baselines(test)])
     (output / "figures").mkdir(exist_ok=True)
     draw_figures(output, metrics, test)
+    rows = list(metrics.values())
+    rows = [*rows, *evaluation.medians(rows), *evaluation.baselines(test)]
+    runs.write_report(output, rows, protocol=args.protocol, shift_controls=args.shift_controls)
 
 
 def draw_figures(output, metrics, test, num_draws=50):
@@ -97,8 +94,9 @@ def draw_figures(output, metrics, test, num_draws=50):
     from tfp_dvbf import plots, runtime
 
     runtime.start()
-    names = {values["model"]: name for name, values in reversed(metrics.items())}
-    names = dict(reversed(names.items()))
+    names = {}
+    for name, values in metrics.items():
+        names.setdefault(values["model"], name)
     first, figures = test[:1], output / "figures"
     draws = {
         title: runs.load_model(output / name)

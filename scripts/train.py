@@ -36,7 +36,7 @@ class Args:
 def main(args):
     _check(args)
     splits = runs.read_splits(args.data)
-    config = dataclasses.asdict(args)
+    config = {**dataclasses.asdict(args), "data_sha256": runs.data_hash(splits)}
     for name in ["output", "resume", "tensorboard", "verbose", "checkpoint_seconds"]:
         config.pop(name)
     folder = runs.open_run(args.output, config, args.resume)
@@ -47,25 +47,30 @@ def main(args):
     from tfp_dvbf import data, runtime
 
     runtime.start(args.seed)
+    print(f"training {args.posterior}, seed {args.seed}, in {folder}", flush=True)
     if args.shift_controls:
         splits = [data.shift_controls(split) for split in splits]
     train, validation, test = splits
     model = make_model(args, train)
     start = time.perf_counter()
-    fit(model, args, folder, train, validation)
-    seconds = time.perf_counter() - start
+    resumed = fit(model, args, folder, train, validation)
+    seconds = None if resumed else time.perf_counter() - start
     runs.save_model(folder / "model.keras", model)
     finish(model, folder, test, args, seconds)
 
 
 def _check(args):
+    arguments.check_choices(args)
     positive = ["num_flows", "state_dim", "epochs", "batch_size", "learning_rate", "clipnorm"]
     for name in [*positive, "num_samples"]:
         if not getattr(args, name) > 0:
             raise ValueError(f"`{name}` must be positive; got {getattr(args, name)}.")
-    for name in ["kl_annealing_epochs", "seed"]:
-        if getattr(args, name) < 0:
-            raise ValueError(f"`{name}` must not be negative; got {getattr(args, name)}.")
+    if args.kl_annealing_epochs < 0:
+        raise ValueError(
+            f"`kl_annealing_epochs` must not be negative; got {args.kl_annealing_epochs}."
+        )
+    if not 0 <= args.seed < 2**32:
+        raise ValueError(f"`seed` must lie in [0, 2**32); got {args.seed}.")
     if args.tensorboard:
         try:
             import tensorboard  # noqa: F401
@@ -98,7 +103,7 @@ def make_model(args, train):
 
 
 def fit(model, args, folder, train, validation):
-    """Trains the model, from the checkpoint in `folder` if there is one."""
+    """Trains the model; returns whether it went on from a checkpoint in `folder`."""
     import tf_keras
 
     import tfp_dvbf
@@ -124,6 +129,7 @@ def fit(model, args, folder, train, validation):
             *loggers,
         ],
     )
+    return epoch > 0
 
 
 def finish(model, folder, test, args, seconds):
@@ -142,6 +148,7 @@ def draw_figures(model, folder, test, metrics, num_sequences=3, num_draws=50):
     from tfp_dvbf import plots
 
     figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
     some = test[:num_sequences]
     draws = model.generate(
         some.controls, some.observations[:, :1], num_samples=num_draws, seed=1

@@ -40,6 +40,12 @@ def test_bad_command_lines_end_with_one_line(capsys, line, message):
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
 
 
+def test_check_choices():
+    arguments.check_choices(Args())
+    with pytest.raises(ValueError, match="`name` must be one of a, b; got 'c'"):
+        arguments.check_choices(Args(name="c"))
+
+
 @pytest.mark.parametrize("error", [ValueError("`x` must be\n 1."), FileNotFoundError("no x")])
 def test_run_turns_bad_input_into_one_line(capsys, monkeypatch, error):
     monkeypatch.setattr("sys.argv", ["script"])

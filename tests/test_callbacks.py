@@ -150,8 +150,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path, sequences, kill):
     data.save(tmp_path / "data.npz", sequences)
     command = [
-        *[sys.executable, train.__file__, "--data", str(tmp_path / "data.npz"), "--epochs", "400"],
-        *["--kl-annealing-epochs", "200", "--checkpoint-seconds", "0"],
+        *[sys.executable, train.__file__, "--data", str(tmp_path / "data.npz"), "--epochs", "80"],
+        *["--kl-annealing-epochs", "40", "--checkpoint-seconds", "0"],
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
@@ -162,11 +162,11 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, sequences, kill):
     assert start("straight").wait() == 0
     killed = start("killed")
     history = tmp_path / "killed" / "history.csv"
-    while killed.poll() is None and (not history.exists() or history.read_text().count("\n") < 40):
+    while killed.poll() is None and (not history.exists() or history.read_text().count("\n") < 20):
         time.sleep(0.05)
     assert killed.poll() is None
     killed.send_signal(kill)
-    killed.wait()
+    assert killed.wait() == (-signal.SIGKILL if kill is signal.SIGKILL else 130)
     assert not (tmp_path / "killed" / "metrics.json").exists()
     assert start("killed", "--resume").wait() == 0
     models = [runs.load_model(tmp_path / name) for name in ["straight", "killed"]]

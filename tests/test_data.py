@@ -72,6 +72,14 @@ def write_truncated(path):
     path.write_bytes(path.read_bytes()[:-200])
 
 
+def write_flipped(path):
+    rng = np.random.default_rng(0)
+    data.save(path, data.Sequences(rng.normal(size=(4, 5, 3)), GOOD[1]))
+    content = bytearray(path.read_bytes())
+    content[150:170] = bytes(20)
+    path.write_bytes(bytes(content))
+
+
 def write_changed(path):
     arrays = {"observations": GOOD[0], "controls": GOOD[1]}
     spec = json.dumps({"sha256": data.content_hash(arrays)})
@@ -88,6 +96,8 @@ def write_with(**arrays):
         (write_truncated, "must be an .npz file of numeric arrays"),
         (lambda path: path.write_text("x,y\n1,2\n"), "must be an .npz file of numeric arrays"),
         (lambda path: path.write_bytes(pickle.dumps({})), "must be an .npz file of numeric arrays"),
+        (write_flipped, "must be an .npz file of numeric arrays"),
+        (write_with(observations=GOOD[0], controls=GOOD[1], spec="[1]"), "must be a JSON object"),
         (write_changed, "is corrupt: its content does not match its sha256"),
         (write_with(observations=GOOD[0]), "it lacks {'controls'}"),
         (

@@ -70,6 +70,11 @@ def test_any_policy_and_any_box_environment():
     assert sequences.spec["observation_scale"] == [1.0, 1.0]
 
 
+def test_a_policy_must_return_an_action_for_each_environment():
+    with pytest.raises(ValueError, match=r"`policy` must return shape \(3, 1\); got \(3,\)"):
+        environments.collect("Pendulum-v1", 3, 6, policy=lambda x, rng: np.zeros(3))
+
+
 class Short(gymnasium.Wrapper):
     """Pendulum that ends at its third step."""
 

@@ -7,7 +7,7 @@ from tfp_dvbf import data, evaluation
 def test_mad_on_a_hand_made_case():
     truth = np.array([[[0.0, 0.0], [1.0, 1.0]]])
     draws = np.array([[[[1.0, 0.0], [1.0, 3.0]]], [[[-1.0, 0.0], [1.0, -1.0]]]])
-    # Each draw errs by 1/4 of 1 and 1/4 of 2 on average; the mean of the draws would be exact.
+    # Step 0: errors 1, 0, 1, 0; step 1: errors 0, 2, 0, 2. The mean of the draws would be exact.
     np.testing.assert_allclose(evaluation.mean_absolute_difference(draws, truth), [0.5, 1.0])
     np.testing.assert_allclose(evaluation.mean_absolute_difference(draws.mean(0), truth), 0.0)
     np.testing.assert_allclose(evaluation.mean_absolute_difference(draws[0], truth), [0.5, 1.0])

@@ -85,7 +85,20 @@ def test_deterministic_generation_is_the_recursion_of_the_means(model, sequences
     np.testing.assert_array_equal(generated.observations, generated.observation_mean)
 
 
-def test_forecast_filters_its_context_and_reads_no_later_frame(model, sequences):
+def test_forecast_goes_on_from_the_last_filtered_state_under_the_next_control(model, sequences):
+    x, u = sequences.observations[:2], sequences.controls[:2]
+    states = model.forecast(x[:, :4], u, num_samples=4000, seed=1).states
+    next_control = np.broadcast_to(model.control_standardization(u[:, 3]), (4000, 2, 1))
+    density = model.transition(states[:, :, 3], next_control)
+    oracles.within_standard_error(states[:, :, 4] - density.mean(), 0.0)
+    other = u.copy()
+    other[:, 5:] = 1.0
+    changed = model.forecast(x[:, :4], other, num_samples=4000, seed=1).states
+    np.testing.assert_array_equal(changed[:, :, :6], states[:, :, :6])
+    assert np.all(np.any(changed[:, :, 6] != states[:, :, 6], axis=-1))
+
+
+def test_forecast_filters_its_context(model, sequences):
     x, u = sequences.observations, sequences.controls
     draws = model.forecast(x[:1, :4], u[:1], num_samples=3000, seed=1).states
     filtered = model.filter(x[:1, :4], u[:1, :3], num_samples=3000, seed=2).states
@@ -125,6 +138,10 @@ NAN = np.full((4, 1, 3), np.nan)
         (
             lambda m: m.generate(U, None, np.zeros((3, 2))),
             r"`initial_state` must have shape \[4, 2\]",
+        ),
+        (
+            lambda m: m.generate(U, None, np.full((4, 2), np.nan)),
+            "`initial_state` must be finite; got nan in row 0, column 0",
         ),
         (lambda m: m.forecast(X, U), "reach past the context of 5 observations; got 4 steps"),
         (lambda m: m.forecast(X[:3, :2], U), r"`controls` must have shape \[3, time, 1\]; got \(4"),

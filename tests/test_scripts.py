@@ -75,7 +75,7 @@ def test_the_report_has_the_models_and_the_baselines(report):
         *["hold first observation", "true simulator", "poster, gaussian", "0.1536", "0.1915"],
     ]:
         assert name in table
-    assert len(json.loads((report / "report.json").read_text())) == 12
+    assert len(json.loads((report / "report.json").read_text())["rows"]) == 12
 
 
 def test_reproduce_shows_a_finished_report_again(report, dataset, capsys):
@@ -117,7 +117,9 @@ def test_train_on_one_file_with_shifted_controls(dataset, folder):
     [
         ({"epochs": 0}, "`epochs` must be positive; got 0"),
         ({"learning_rate": -1.0}, "`learning_rate` must be positive; got -1.0"),
-        ({"seed": -1}, "`seed` must not be negative; got -1"),
+        ({"seed": -1}, r"`seed` must lie in \[0, 2\*\*32\); got -1"),
+        ({"posterior": "iaf9"}, "`posterior` must be one of gaussian, chain_iaf; got 'iaf9'"),
+        ({"learning_rate_decay": "step"}, "`learning_rate_decay` must be one of cosine, none"),
         ({"data": "nowhere"}, "nowhere does not exist"),
         ({"output": "."}, "`--output` must not exist yet without `--resume`"),
     ],
@@ -160,3 +162,15 @@ def test_a_script_ends_with_one_line_on_bad_input(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_quick_protocol_reaches_its_error(tmp_path):
+    generate_data.main(generate_data.Args(output=str(tmp_path / "data")))
+    args = reproduce.Args(
+        posteriors=("gaussian",), data=str(tmp_path / "data"), output=str(tmp_path / "quick")
+    )
+    reproduce.main(args)
+    metrics = json.loads((tmp_path / "quick/gaussian-seed1/metrics.json").read_text())
+    assert metrics["mad_sampled"] <= 0.08
+    assert metrics["kl_per_step"] >= 0.0

@@ -26,6 +26,16 @@ def parse(args_class, argv=None):
     return args_class(**{**values, **lists})
 
 
+def check_choices(args):
+    """Raises ValueError if a field of `args` is none of its choices (as the parser would)."""
+    for field in dataclasses.fields(args):
+        choices, value = field.metadata["choices"], getattr(args, field.name)
+        for item in value if isinstance(value, tuple) else [value]:
+            if choices and item not in choices:
+                names = ", ".join(map(str, choices))
+                raise ValueError(f"`{field.name}` must be one of {names}; got {item!r}.")
+
+
 def _keywords(field, hint):
     keywords = {"help": field.metadata["help"]}
     if hint is bool:
@@ -46,11 +56,11 @@ def run(main, args_class):
     """Runs a script: bad input ends with one line on stderr and exit status 2."""
     try:
         main(parse(args_class))
+    except BrokenPipeError:  # The reader of our output left, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -53,7 +53,8 @@ class KLAnnealing(tf_keras.callbacks.Callback):
 class TerminateOnNonFinite(tf_keras.callbacks.Callback):
     """Stops training with a ValueError when a term of the loss is NaN or infinite.
 
-    Placed before `Checkpoint`, it keeps the last checkpoint from being overwritten.
+    Placed before `Checkpoint`, it keeps the last checkpoint from being overwritten. Keras'
+    `TerminateOnNaN` stops silently, as if training had ended, and lets the next callback save.
     """
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -68,15 +69,19 @@ class TerminateOnNonFinite(tf_keras.callbacks.Callback):
     def _check(self, logs):
         if all(np.isfinite(value) for value in logs.values()):
             return
-        term = next(name for name in ["nll", "kl", *logs] if not np.isfinite(logs.get(name, 0.0)))
+        terms = ["nll", "kl", "val_nll", "val_kl", *logs]
+        term = next(name for name in terms if not np.isfinite(logs.get(name, 0.0)))
         raise ValueError(
             f"Training stopped in epoch {self.epoch + 1}: `{term}` became {logs[term]}. "
-            "The last good checkpoint is kept; a lower learning rate or `clipnorm` may help."
+            "Checkpoints from before are kept; a lower learning rate or `clipnorm` may help."
         )
 
 
 class Checkpoint(tf_keras.callbacks.Callback):
     """Saves weights and optimizer at the end of an epoch, at most once in `min_seconds`.
+
+    Keras' `BackupAndRestore` saves every epoch, which takes longer than a short epoch, and
+    restores inside `fit`, after the data set of the right epoch has had to be made.
 
     Args:
       directory: Folder of the checkpoint; the newest one replaces the one before.
@@ -133,7 +138,9 @@ class HistoryLogger(tf_keras.callbacks.CSVLogger):
         finished = int(self.model.optimizer.iterations) // self.params["steps"]
         if os.path.exists(self.filename):
             with open(self.filename, newline="") as file:
-                header, *rows = csv.reader(file) or [[]]
-            with open(self.filename, "w", newline="") as file:
-                csv.writer(file).writerows([header, *rows[:finished]])
+                rows = list(csv.reader(file))
+            partial = f"{self.filename}.partial"
+            with open(partial, "w", newline="") as file:
+                csv.writer(file).writerows(rows[: finished + 1 if finished else 0])
+            os.replace(partial, self.filename)
         super().on_train_begin(logs)

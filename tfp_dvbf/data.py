@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import zipfile
 
 import numpy as np
 
@@ -33,6 +32,9 @@ class Sequences:
         observations, controls = check_sequences(self.observations, self.controls)
         object.__setattr__(self, "observations", observations)
         object.__setattr__(self, "controls", controls)
+        if self.states is not None:
+            check_numeric("states", self.states)
+            check_shape("states", self.states.shape, *((size,) for size in observations.shape[:2]))
 
     def __len__(self):
         return len(self.observations)
@@ -98,11 +100,9 @@ def check_finite(**arrays):
     for name, array in arrays.items():
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
-            sequence, step, dim = bad[0]
-            raise ValueError(
-                f"`{name}` must be finite; got {array[sequence, step, dim]} "
-                f"in sequence {sequence}, step {step}, dimension {dim}."
-            )
+            axes = ["sequence", "step", "dimension"] if array.ndim == 3 else ["row", "column"]
+            place = ", ".join(f"{axis} {index}" for axis, index in zip(axes, bad[0]))
+            raise ValueError(f"`{name}` must be finite; got {array[tuple(bad[0])]} in {place}.")
 
 
 def check_numeric(name, array):
@@ -121,7 +121,8 @@ def shift_controls(sequences):
     """
     late = np.zeros_like(sequences.controls)
     late[:, 1:] = sequences.controls[:, :-1]
-    return dataclasses.replace(sequences, controls=late)
+    spec = {**(sequences.spec or {}), "controls": "one step late"}
+    return dataclasses.replace(sequences, controls=late, spec=spec)
 
 
 def save(path, sequences):
@@ -148,7 +149,9 @@ def load(path):
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for damaged files.
         raise ValueError(f"{path} must be an .npz file of numeric arrays; {error}.") from error
     missing = {"observations", "controls"} - set(arrays)
     if missing:
@@ -159,6 +162,8 @@ def load(path):
         spec = json.loads(str(arrays.get("spec", "{}")))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: `spec` must be JSON; {error}.") from error
+    if not isinstance(spec, dict):
+        raise ValueError(f"{path}: `spec` must be a JSON object; got {spec!r}.")
     stored = {
         name: arrays[name] for name in ["observations", "controls", "states"] if name in arrays
     }
@@ -175,7 +180,8 @@ def as_dataset(sequences, batch_size=16, seed=None, first_epoch=0):
       batch_size: Sequences a batch; the last batch may be smaller.
       seed: Shuffles if given: the order of each epoch depends on `seed` and its number alone, so
         that a resumed run sees what an uninterrupted one would have seen. None keeps the order.
-      first_epoch: Number of the epoch that the first iteration over the data set is.
+      first_epoch: Number of the epoch that the first iteration over the data set is; every
+        iteration counts, that of `adapt` too.
 
     Returns:
       A `tf.data.Dataset` of {"observations": [batch, time, dx], "controls": [batch, time - 1, du]}.

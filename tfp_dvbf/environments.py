@@ -86,9 +86,12 @@ def simulate(sequences):
       not say which environment made them or its state cannot be set.
     """
     spec = sequences.spec or {}
-    if "env_id" not in spec or sequences.states is None:
+    if not {"env_id", "observation_scale"} <= set(spec) or sequences.states is None:
         return None
-    envs = _make_envs(spec["env_id"], len(sequences))
+    try:
+        envs = _make_envs(spec["env_id"], len(sequences))
+    except ValueError:  # An environment that is not installed here.
+        return None
     try:
         observations, _ = envs.reset(seed=0)
         for env, state in zip(envs.envs, sequences.states[:, 0]):
@@ -134,8 +137,11 @@ def _record(envs, num_steps, seeds, policy):
     observations, _ = envs.reset(seed=seed_list)
     frames, controls, states = [observations.copy()], [], [_states(envs)]
     for step in range(1, num_steps):
-        actions = np.clip(policy(observations, rng), envs.action_space.low, envs.action_space.high)
-        actions = actions.astype(np.float32)
+        actions = np.asarray(policy(observations, rng), np.float32)
+        if actions.shape != envs.action_space.shape:
+            expected = envs.action_space.shape
+            raise ValueError(f"`policy` must return shape {expected}; got {actions.shape}.")
+        actions = np.clip(actions, envs.action_space.low, envs.action_space.high)
         observations, _, terminated, truncated, _ = envs.step(actions)
         ended = np.flatnonzero(terminated | truncated)
         if len(ended) and step < num_steps - 1:

@@ -97,7 +97,7 @@ def report(model, sequences, seconds=None, **options):
         "training_seed": model.config["seed"],
         **evaluate(model, sequences, **options),
         "parameters": model.count_params(),
-        "updates": int(model.optimizer.iterations),
+        "updates": int(model.optimizer.iterations) if model.optimizer else None,
         "seconds": seconds,
         "baselines": baselines(sequences),
     }
@@ -121,11 +121,13 @@ def baselines(sequences):
     where the data do not say which environment made them. The poster's figures are on its data.
     """
     x = sequences.observations
+    late = (sequences.spec or {}).get("controls")
+    simulator = f"true simulator, controls {late}" if late else "true simulator"
     guesses = {
         "zeros": np.zeros_like(x),
         "constant mean": np.broadcast_to(x.mean(axis=(0, 1)), x.shape),
         "hold first observation": np.broadcast_to(x[:, :1], x.shape),
-        "true simulator": environments.simulate(sequences),
+        simulator: environments.simulate(sequences),
     }
     rows = [
         {"model": name, "mad_sampled": float(mad), "mad_mean": float(mad)}

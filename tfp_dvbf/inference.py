@@ -153,7 +153,10 @@ class Inference:
         return self._generate(first, controls, seed, deterministic)
 
     def bound_terms(self, observations, controls, seed=None):
-        """Returns the `Terms` of the bound for one posterior draw; arguments as for `filter`."""
+        """Returns the `Terms` of the bound for one posterior draw of each sequence.
+
+        Arguments other than `num_samples` as for `filter`.
+        """
         observations, controls = self._check_sequences(observations, controls)
         return self._bound_terms(observations, controls, rollout.stateless_seed(seed))
 
@@ -209,12 +212,13 @@ class Inference:
         return self.initial_posterior(self.observation_standardization(frames))
 
     def _check_initial_state(self, initial_state, num_samples, batch):
-        state = tf.convert_to_tensor(initial_state, tf.float32)
+        state = data.check_numeric("initial_state", initial_state)
         shape = [num_samples, batch, self.config["state_dim"]]
-        if state.shape.as_list() not in (shape, shape[1:]):
+        if list(state.shape) not in (shape, shape[1:]):
             raise ValueError(
-                f"`initial_state` must have shape {shape[1:]} or {shape}; got {tuple(state.shape)}."
+                f"`initial_state` must have shape {shape[1:]} or {shape}; got {state.shape}."
             )
+        data.check_finite(initial_state=state)
         return tf.broadcast_to(state, shape)
 
     def _check_sequences(self, observations, controls):

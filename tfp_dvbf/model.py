@@ -85,26 +85,7 @@ class DVBF(inference.Inference, tf_keras.Model):
         }
         _check_config(self.config)
 
-        self.observation_standardization = networks.Standardization(name="observations")
-        self.control_standardization = networks.Standardization(name="controls")
-        self.encoder = encoders.FilterEncoder(encoder_units, activation, name="encoder")
-        self.initial_posterior = initial.InitialPosterior(
-            state_dim, encoder_units, activation, name="initial_posterior"
-        )
-        self.posterior = posteriors.make_posterior(
-            posterior,
-            state_dim,
-            context_dim=encoder_units[-1] + control_dim,
-            num_flows=num_flows,
-            hidden_units=posterior_units,
-            activation=activation,
-        )
-        self.transition = transitions.MLPTransition(
-            state_dim, transition_units, activation, name="transition"
-        )
-        self.emission = EMISSIONS[emission](
-            observation_dim, decoder_units, activation, name="emission"
-        )
+        self._make_layers()
         self.kl_weight = self.add_weight("kl_weight", [], initializer="ones", trainable=False)
 
         self.trackers = {
@@ -114,6 +95,29 @@ class DVBF(inference.Inference, tf_keras.Model):
         self._noise_key = int(words.view(np.int32)[0])
         self._terms(tf.zeros([1, 2, observation_dim]), tf.zeros([1, 1, control_dim]), [0, 0])
         self.built = True
+
+    def _make_layers(self):
+        config, activation = self.config, self.config["activation"]
+        self.observation_standardization = networks.Standardization(name="observations")
+        self.control_standardization = networks.Standardization(name="controls")
+        self.encoder = encoders.FilterEncoder(config["encoder_units"], activation, name="encoder")
+        self.initial_posterior = initial.InitialPosterior(
+            config["state_dim"], config["encoder_units"], activation, name="initial_posterior"
+        )
+        self.posterior = posteriors.make_posterior(
+            config["posterior"],
+            config["state_dim"],
+            context_dim=config["encoder_units"][-1] + config["control_dim"],
+            num_flows=config["num_flows"],
+            hidden_units=config["posterior_units"],
+            activation=activation,
+        )
+        self.transition = transitions.MLPTransition(
+            config["state_dim"], config["transition_units"], activation, name="transition"
+        )
+        self.emission = EMISSIONS[config["emission"]](
+            config["observation_dim"], config["decoder_units"], activation, name="emission"
+        )
 
     def adapt(self, dataset):
         """Sets the standardisation to the mean and scale of a data set.
@@ -138,9 +142,7 @@ class DVBF(inference.Inference, tf_keras.Model):
         if kwargs.get("loss") is not None or kwargs.get("metrics") is not None:
             raise ValueError("`loss` and `metrics` must be left out; a DVBF trains its own bound.")
         if jit_compile is None:
-            # XLA is the faster way on a GPU and, by scripts/benchmark.py, on a CPU: see
-            # docs/results/benchmark.json.
-            jit_compile = True
+            jit_compile = True  # The faster way: docs/results/benchmark.json, 2 CPU cores.
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         self.optimizer.build(self.trainable_variables)
 

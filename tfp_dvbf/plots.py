@@ -29,11 +29,14 @@ def observations(path, panels, spec=None):
 
 def angles(path, panels, spec=None):
     """Draws the pendulum's angle arctan2(sin, cos), generated against the ground truth."""
-    _trajectories(path, panels, {"θ  (rad)": _angle}, spec)
+    _trajectories(path, panels, {"θ  (rad)": _angle}, spec, band=False)
 
 
-def _trajectories(path, panels, rows, spec):
-    """One row for each label -> function of observations, one column a panel."""
+def _trajectories(path, panels, rows, spec, band=True):
+    """One row for each label -> function of observations, one column a panel.
+
+    Without `band` there are draws only: an angle that wraps has no quantiles.
+    """
     figure, axes = plt.subplots(
         len(rows),
         len(panels),
@@ -48,8 +51,9 @@ def _trajectories(path, panels, rows, spec):
         column[0].set_title(title)
         for axis, function in zip(column, rows.values()):
             draws = np.stack([function(draw) for draw in generated])
-            low, high = np.quantile(draws, [0.05, 0.95], axis=0)
-            axis.fill_between(time, low, high, color="C0", alpha=0.2, label="90 % of draws")
+            if band:
+                low, high = np.quantile(draws, [0.05, 0.95], axis=0)
+                axis.fill_between(time, low, high, color="C0", alpha=0.2, label="90 % of draws")
             for index, draw in enumerate(draws[:NUM_DRAWS]):
                 name = "draws" if index == 0 else None
                 axis.plot(time, draw, color="C0", linewidth=0.7, alpha=0.8, label=name)

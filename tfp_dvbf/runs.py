@@ -41,6 +41,16 @@ def read_splits(path):
     return [rest, held_out, held_out]
 
 
+def data_hash(splits):
+    """Returns one hash of all splits, so that a resumed run meets the data it was started with."""
+    arrays = {
+        f"{name}{index}": getattr(split, name)
+        for index, split in enumerate(splits)
+        for name in ["observations", "controls"]
+    }
+    return data.content_hash(arrays)
+
+
 def open_run(output, config, resume):
     """Makes the run folder, or checks that it holds the same run if `resume` is set.
 
@@ -57,7 +67,7 @@ def open_run(output, config, resume):
     """
     output = pathlib.Path(output)
     if not output.exists():
-        (output / "figures").mkdir(parents=True)
+        output.mkdir(parents=True)
         write_json(output / "args.json", config)
         return output
     if not resume:
@@ -118,9 +128,9 @@ def write_json(path, value):
     os.replace(partial, path)
 
 
-def write_report(folder, rows):
-    """Writes the rows of a report as `report.json` and `report.md`; returns the table."""
-    table = evaluation.format_table(rows)
-    write_json(folder / "report.json", rows)
-    (folder / "report.md").write_text(table + "\n")
-    return table
+def write_report(folder, rows, **about):
+    """Writes the rows of a report and what it is about as `report.json` and, last, `report.md`."""
+    keys = list(evaluation.COLUMNS)
+    rows = [{key: row[key] for key in keys if key in row} for row in rows]
+    write_json(folder / "report.json", {**about, "rows": rows})
+    (folder / "report.md").write_text(evaluation.format_table(rows) + "\n")

@@ -16,8 +16,9 @@ def start(seed=None):
         import tf_keras
 
         gpus = tf.config.list_physical_devices("GPU")
-        for gpu in gpus:
-            tf.config.experimental.set_memory_growth(gpu, True)
+        with contextlib.suppress(RuntimeError):  # TensorFlow runs already, growth is set or not.
+            for gpu in gpus:
+                tf.config.experimental.set_memory_growth(gpu, True)
         tf.config.list_logical_devices()  # Starts the devices while stderr is held back.
     details = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
     device = ", ".join(details) or f"CPU, {os.cpu_count()} cores"
