@@ -20,7 +20,13 @@ COLUMNS = {
     "updates": "updates",
     "seconds": "seconds",
 }
-FORMATS = {"elbo": "{:.1f}", "kl_per_step": "{:.2f}", "seconds": "{:.0f}"}
+FORMATS = {
+    "elbo": "{:.1f}",
+    "kl_per_step": "{:.2f}",
+    "parameters": "{:,.0f}",
+    "updates": "{:,.0f}",
+    "seconds": "{:.0f}",
+}
 
 
 def mean_absolute_difference(generated, observations):
@@ -176,4 +182,4 @@ def _format(key, value):
         return ""
     if isinstance(value, float):
         return FORMATS.get(key, "{:.4f}").format(value)
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return FORMATS.get(key, "{}").format(value)
