@@ -17,6 +17,7 @@ from tfp_dvbf import data
 
 SCRIPTS = [benchmark, evaluate, generate_data, reproduce, train]
 SHORT = {"epochs": 2, "kl_annealing_epochs": 1, "learning_rate": 1e-3}
+SHORT_PROTOCOLS = {"quick": dict.fromkeys(["gaussian", "chain_iaf"], SHORT)}
 KEYS = {
     *["mad_sampled", "mad_mean", "reconstruction_mad", "elbo", "kl_per_step", "mad_by_horizon"],
     *["num_sequences", "num_steps", "seed"],
@@ -39,9 +40,8 @@ def dataset(folder):
 @pytest.fixture(scope="module")
 def report(folder, dataset):
     """Runs `reproduce.py` with protocols cut to two epochs."""
-    protocols = {"quick": {name: SHORT for name in ["gaussian", "chain_iaf"]}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reproduce, "PROTOCOLS", protocols)
+        patch.setattr(reproduce, "PROTOCOLS", SHORT_PROTOCOLS)
         args = reproduce.Args(data=str(dataset), output=str(folder / "report"), seeds=(1, 2))
         reproduce.main(args)
     return folder / "report"
@@ -78,7 +78,8 @@ def test_the_report_has_the_models_and_the_baselines(report):
     assert len(json.loads((report / "report.json").read_text())["rows"]) == 12
 
 
-def test_reproduce_shows_a_finished_report_again(report, dataset, capsys):
+def test_reproduce_shows_a_finished_report_again(report, dataset, capsys, monkeypatch):
+    monkeypatch.setattr(reproduce, "PROTOCOLS", SHORT_PROTOCOLS)
     args = reproduce.Args(data=str(dataset), output=str(report), seeds=(1, 2))
     with pytest.raises(ValueError, match="`--output` must not exist yet without `--resume`"):
         reproduce.main(args)
