@@ -18,7 +18,7 @@ class Args:
     state_dim: int = option(4, "size of the latent state")
     epochs: int = option(1000, "epochs")
     batch_size: int = option(16, "sequences a batch")
-    learning_rate: float = option(1e-3, "initial learning rate of Adam")
+    learning_rate: float = option(5e-4, "initial learning rate of Adam")
     learning_rate_decay: str = option(
         "cosine", "to 0 by the last epoch, or none", ["cosine", "none"]
     )
