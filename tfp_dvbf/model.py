@@ -84,10 +84,7 @@ class DVBF(inference.Inference, tf_keras.Model):
             "seed": np.random.SeedSequence(seed).entropy,
         }
         _check_config(self.config)
-
         self._make_layers()
-        self.kl_weight = self.add_weight("kl_weight", [], initializer="ones", trainable=False)
-
         self.trackers = {
             name: tf_keras.metrics.Mean(name) for name in ["loss", "neg_elbo", "nll", "kl"]
         }
@@ -118,6 +115,7 @@ class DVBF(inference.Inference, tf_keras.Model):
         self.emission = EMISSIONS[config["emission"]](
             config["observation_dim"], config["decoder_units"], activation, name="emission"
         )
+        self.kl_weight = self.add_weight("kl_weight", [], initializer="ones", trainable=False)
 
     def adapt(self, dataset):
         """Sets the standardisation to the mean and scale of a data set.
