@@ -1,6 +1,7 @@
 """What the tests compare with: autodiff Jacobians, and a battery that every layer passes."""
 
 import numpy as np
+import scipy.stats
 import tensorflow as tf
 
 
@@ -46,3 +47,32 @@ def within_standard_error(samples, expected, num_errors=5.0):
     error = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
     difference = np.abs(samples.mean(axis=0) - np.asarray(expected))
     assert np.all(difference <= num_errors * error + 1e-6), (difference, error)
+
+
+def dense_log_prob(matrices, emission, observations, controls):
+    """Returns ln p(x | u) of z[t] = A z[t-1] + B u[t-1] + C w, x[t] = W z[t] + b + s v, [batch].
+
+    By the one Gaussian that all x[t] are jointly, with no recursion but that of the mean and of
+    z[t] = sum_i L[t, i] w[i].
+
+    Args:
+      matrices: A, B, C.
+      emission: W [dx, dz], b [dx], s [dx].
+      observations: x[0:T], [batch, time, dx].
+      controls: u[0:T-1], [batch, time - 1, du].
+    """
+    (a, b, c), (weight, bias, noise_scale) = matrices, emission
+    batch, steps, dim = observations.shape
+    mean = [np.zeros([batch, len(a)])]
+    factor = [[np.eye(len(a))] + [np.zeros_like(a)] * (steps - 1)]
+    for t in range(1, steps):
+        mean.append(mean[-1] @ a.T + controls[:, t - 1] @ b.T)
+        row = [a @ block for block in factor[-1]]
+        row[t] = c
+        factor.append(row)
+    loadings = np.kron(np.eye(steps), weight) @ np.block(factor)
+    covariance = loadings @ loadings.T + np.diag(np.tile(noise_scale**2, steps))
+    residual = observations - np.stack(mean, axis=1) @ weight.T - bias
+    return scipy.stats.multivariate_normal(np.zeros(steps * dim), covariance).logpdf(
+        residual.reshape(batch, -1)
+    )

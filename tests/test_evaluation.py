@@ -32,7 +32,7 @@ def test_evaluate_measures_what_the_model_generates(model, sequences):
         np.abs(reconstructed - x).mean(), rel=1e-5
     )
     terms = model.bound_terms(x, u, seed=1)
-    elbo = -np.mean(np.sum(terms.nll + terms.kl, axis=1))
+    elbo = -np.mean(np.sum(terms.nll + terms.kl, axis=2))
     assert metrics["elbo"] == pytest.approx(elbo, rel=1e-5)
     assert metrics["kl_per_step"] == pytest.approx(np.mean(terms.kl), rel=1e-5)
     assert len(metrics["mad_by_horizon"]) == metrics["num_steps"] == 8

@@ -112,6 +112,44 @@ def test_samples_differ_from_each_other(make_model, sequences, posterior):
     assert np.all(np.asarray(states[0]) != states[1])
 
 
+@POSTERIORS
+@pytest.mark.parametrize("encoder", ["filter", "smoother"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_what_each_state_sees(make_model, sequences, posterior, encoder, frames):
+    """The gradient of z[0:t] by x[t:] and u[t-1:], and of z[0] by all frames past the context."""
+    model = make_model(posterior, encoder=encoder, initial_frames=frames)
+    x, u = tf.constant(sequences.observations[:2]), tf.constant(sequences.controls[:2])
+    noise = tf.random.stateless_normal([2, 8, 2], [0, 1])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, u])
+        states = model._sample_posterior(x, u, noise).states
+        each = [states[:, : t + 1] for t in range(8)]
+
+    def seen(target, source):
+        gradient = tape.gradient(target, source, unconnected_gradients="zero")
+        return np.flatnonzero(np.abs(gradient).sum(axis=(0, 2))).tolist()
+
+    assert seen(each[0], x) == list(range(frames)) and seen(each[0], u) == []
+    for t in range(frames - 1, 8):
+        future = encoder == "smoother" and t > 0
+        assert seen(each[t], x) == list(range(8 if future else t + 1))
+        assert seen(each[t], u) == list(range(7 if future else t))
+
+
+@POSTERIORS
+@pytest.mark.parametrize("encoder", ["filter", "smoother"])
+def test_generation_reads_no_frame_past_its_context(make_model, sequences, posterior, encoder):
+    model = make_model(posterior, encoder=encoder, initial_frames=2)
+    u, frames = sequences.controls, sequences.observations.copy()
+    expected = model.generate(u, frames[:, :2], num_samples=2, seed=1)
+    forecast = model.forecast(frames[:, :4], u, num_samples=2, seed=1)
+    frames[:, 4:] = np.nan
+    np.testing.assert_array_equal(forecast.states, model.forecast(frames[:, :4], u, 2, 1).states)
+    frames[:, 2:] = np.nan
+    actual = model.generate(u, frames[:, :2], num_samples=2, seed=1)
+    np.testing.assert_array_equal(actual.observations, expected.observations)
+
+
 X, U = np.zeros((4, 5, 3)), np.zeros((4, 4, 1))
 NAN = np.full((4, 1, 3), np.nan)
 
@@ -133,6 +171,11 @@ NAN = np.full((4, 1, 3), np.nan)
             "`controls` must be finite; got nan in sequence 0, step 0",
         ),
         (lambda m: m.generate(U, X), r"`initial_observations` must have shape \[4, 1, 3\]; got"),
+        (lambda m: m.log_prob_bound(X, U, 0), "`num_samples` must be at least 1; got 0"),
+        (
+            lambda m: m.log_prob_bound(X, U, objective="nll"),
+            "`objective` must be one of elbo, iwae, fivo; got 'nll'",
+        ),
         (lambda m: m.generate(U, NAN), "`initial_observations` must be finite; got nan"),
         (lambda m: m.generate(U, X[:, :1], np.zeros((4, 2))), "not both"),
         (
@@ -150,3 +193,27 @@ NAN = np.full((4, 1, 3), np.nan)
 def test_bad_input_is_refused(make_model, call, message):
     with pytest.raises(ValueError, match=message):
         call(make_model())
+
+
+@pytest.mark.parametrize(
+    "posterior, objective, reason",
+    [
+        ("chain_iaf", "iwae", "the trajectory has no density"),
+        ("chain_iaf", "fivo", "the trajectory has no density"),
+        ("trajectory_iaf", "fivo", "depend on all past noise"),
+    ],
+)
+def test_bounds_that_a_posterior_cannot_serve(make_model, posterior, objective, reason):
+    model = make_model(posterior)
+    assert objective not in model.bounds
+    message = f"`objective` {objective} is not for {posterior}: .*{reason}"
+    with pytest.raises(ValueError, match=message):
+        model.log_prob_bound(X, U, objective=objective)
+
+
+def test_more_initial_frames_than_there_are(make_model):
+    model = make_model(initial_frames=6)
+    with pytest.raises(ValueError, match="`observations` must have at least 6 steps; got 5"):
+        model.filter(X, U)
+    with pytest.raises(ValueError, match=r"must have the 6 frames that q\(z\[0\]\) sees"):
+        model.forecast(X[:, :2], U)

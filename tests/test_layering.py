@@ -10,9 +10,10 @@ import tfp_dvbf
 PACKAGE = pathlib.Path(tfp_dvbf.__file__).parent
 LAYERS = [
     ["__init__", "arguments", "runtime"],
-    ["networks", "data", "callbacks", "plots"],
+    ["networks", "data", "callbacks", "plots", "objectives"],
     ["environments", "flows", "encoders", "emissions", "transitions", "initial", "rollout"],
-    ["evaluation", "posteriors", "inference"],
+    ["evaluation", "posteriors", "linear_gaussian"],
+    ["inference"],
     ["model"],
     ["runs"],
 ]
@@ -20,14 +21,19 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 
 def imported(path):
-    """Returns the modules of the package that the file at `path` imports."""
+    """Returns the modules of the package that a module or subpackage imports."""
+    for file in [path] if path.is_file() else path.glob("*.py"):
+        yield from imported_by_file(file)
+
+
+def imported_by_file(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "tfp_dvbf":
             yield from (alias.name for alias in node.names)
 
 
 def test_imports_go_down_the_layers():
-    modules = {path.stem: path for path in PACKAGE.glob("*.py")}
+    modules = {path.stem: path for path in PACKAGE.iterdir() if path.stem != "__pycache__"}
     assert set(modules) == set(LEVEL)
     for name, path in modules.items():
         for other in imported(path):

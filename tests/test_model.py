@@ -3,7 +3,6 @@ import oracles
 import pytest
 import scipy.stats
 import tensorflow as tf
-import tensorflow_probability as tfp
 import tf_keras
 
 from tfp_dvbf import data, initial, networks, posteriors, rollout
@@ -43,8 +42,7 @@ def test_kl_of_the_prior_from_itself_is_zero(make_model, sequences):
     model = perturb(make_model())
     u = sequences.controls
     states = tf.random.stateless_normal([12, 8, 2], [0, 1])
-    normal = tfp.distributions.Normal(tf.zeros([12, 2]), tf.ones([12, 2]))
-    first = tfp.distributions.Independent(normal, 1)
+    first = networks.diagonal_normal(tf.zeros([12, 2]), tf.ones([12, 2]))
     prior = model.transition(states[:, :-1], u)
     log_prob = tf.concat(
         [first.log_prob(states[:, 0])[:, tf.newaxis], prior.log_prob(states[:, 1:])], axis=1
@@ -60,7 +58,7 @@ def test_bound_terms_against_their_definition(make_model, sequences, posterior):
     model = adapted(make_model(posterior, num_flows=2), sequences)
     x, u = sequences.observations, sequences.controls
     terms = model.bound_terms(x, u, seed=3)
-    assert terms.nll.shape == terms.kl.shape == (12, 8)
+    assert terms.nll.shape == terms.kl.shape == (1, 12, 8)
     noise = tf.random.stateless_normal([12, 8, 2], rollout.stateless_seed(3))
     sample = model._sample_posterior(x, u, noise)
     mean, scale = model.observation_standardization.moments()
@@ -68,14 +66,14 @@ def test_bound_terms_against_their_definition(make_model, sequences, posterior):
     loc = mean + scale * layer.network(sample.states)
     noise_scale = layer(sample.states, mean, scale).stddev()
     expected = -scipy.stats.norm.logpdf(x, loc, noise_scale).sum(axis=-1)
-    np.testing.assert_allclose(terms.nll, expected, rtol=1e-3)
-    if posterior == "chain_iaf":
+    np.testing.assert_allclose(terms.nll[0], expected, rtol=1e-3)
+    if posterior != "gaussian":
         z = sample.states
         p = model.transition(z[:, :-1], model.control_standardization(u))
         log_prior = scipy.stats.norm.logpdf(z[:, 1:], p.mean(), p.stddev()).sum(axis=-1)
         first = scipy.stats.norm.logpdf(z[:, 0]).sum(axis=-1)
         log_prior = np.concatenate([first[:, np.newaxis], log_prior], axis=1)
-        np.testing.assert_allclose(terms.kl, sample.log_prob - log_prior, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(terms.kl[0], sample.log_prob - log_prior, rtol=1e-3, atol=1e-3)
 
 
 def test_bound_is_equivariant_to_the_unit_of_the_data(make_model, sequences):
@@ -150,7 +148,7 @@ def test_chain_iaf_kl_is_negative_under_a_sharp_transition(make_model, sequences
     model = make_model("chain_iaf")
     gate_bias = 20.0
     for network, bias in [
-        (model.posterior.cell.flows[0].made, [0.0, gate_bias] * 2),
+        (model.posterior.cell.flow.flows[0].made, [0.0, gate_bias] * 2),
         (model.transition.network, [0.0, 0.0, -4.0, -4.0]),
     ]:
         for weight in network.trainable_variables:
@@ -163,7 +161,7 @@ def test_chain_iaf_kl_is_negative_under_a_sharp_transition(make_model, sequences
     scale = networks.positive(tf.constant(-4.0)).numpy()
     first_scale = model.initial_posterior(x[:1, :1]).stddev().numpy()
     expected = np.sum(np.log(scale / first_scale) - 0.5)
-    kl = model.bound_terms(x, u, seed=1).kl[:, 1:]
+    kl = model.bound_terms(x, u, seed=1).kl[0, :, 1:]
     oracles.within_standard_error(kl, expected)
     assert expected < -4.0
 
@@ -218,9 +216,25 @@ def test_bernoulli_emission(make_model, sequences):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"posterior": "iaf2"}, "`posterior` must be one of gaussian, chain_iaf; got 'iaf2'"),
+        ({"posterior": "iaf2"}, "`posterior` must be one of gaussian, iaf, .*; got 'iaf2'"),
+        ({"encoder": "both"}, "`encoder` must be one of filter, smoother; got 'both'"),
+        ({"objective": "vae"}, "`objective` must be one of elbo, iwae; got 'vae'"),
+        ({"transition": "gru"}, "`transition` must be one of mlp, locally_linear; got 'gru'"),
+        ({"num_samples": 0}, "`num_samples` must be a positive integer; got 0"),
+        ({"initial_frames": 0}, "`initial_frames` must be a positive integer; got 0"),
+        (
+            {"posterior": "chain_iaf", "objective": "iwae"},
+            "`objective` iwae is not for chain_iaf: its states are one draw carried through time",
+        ),
         ({"emission": "poisson"}, "`emission` must be one of gaussian, bernoulli; got 'poisson'"),
-        ({"num_flows": 0}, "`num_flows` must be a positive integer; got 0"),
+        (
+            {"posterior": "iaf", "num_flows": -1},
+            "`num_flows` must be an integer of at least 0 for iaf; got -1",
+        ),
+        (
+            {"posterior": "chain_iaf", "num_flows": 0},
+            "`num_flows` must be an integer of at least 1 for chain_iaf; got 0",
+        ),
         ({"decoder_units": (0,)}, r"`decoder_units` must be positive integers; got \(0,\)"),
         ({"encoder_units": ()}, r"`encoder_units` must have at least one layer; got \(\)"),
     ],

@@ -65,13 +65,14 @@ def check_shape(name, shape, batch=None, time=None, dim=None):
         raise ValueError(f"`{name}` must have shape [{', '.join(sizes)}]; got {shape}.")
 
 
-def check_shapes(observations, controls, observation_dim=None, control_dim=None):
-    """Raises ValueError unless the two shapes fit each other and the dimensions given."""
+def check_shapes(observations, controls, observation_dim=None, control_dim=None, min_steps=2):
+    """Raises ValueError unless the two shapes fit each other and the sizes given."""
     dims = [None if dim is None else (dim,) for dim in [observation_dim, control_dim]]
     check_shape("observations", observations, dim=dims[0])
     batch, steps, _ = observations
-    if steps is not None and steps < 2:
-        raise ValueError(f"`observations` must have at least 2 steps; got {steps}.")
+    min_steps = max(min_steps, 2)
+    if steps is not None and steps < min_steps:
+        raise ValueError(f"`observations` must have at least {min_steps} steps; got {steps}.")
     check_shape(
         "controls",
         controls,
@@ -81,7 +82,7 @@ def check_shapes(observations, controls, observation_dim=None, control_dim=None)
     )
 
 
-def check_sequences(observations, controls, observation_dim=None, control_dim=None):
+def check_sequences(observations, controls, observation_dim=None, control_dim=None, min_steps=2):
     """Returns float32 observations [batch, time, dx] and controls [batch, time - 1, du].
 
     Raises:
@@ -89,7 +90,7 @@ def check_sequences(observations, controls, observation_dim=None, control_dim=No
     """
     observations = check_numeric("observations", observations)
     controls = check_numeric("controls", controls)
-    check_shapes(observations.shape, controls.shape, observation_dim, control_dim)
+    check_shapes(observations.shape, controls.shape, observation_dim, control_dim, min_steps)
     controls = controls[:, : observations.shape[1] - 1]
     check_finite(observations=observations, controls=controls)
     return observations, controls

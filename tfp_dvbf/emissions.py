@@ -8,6 +8,12 @@ from tfp_dvbf import networks
 tfd = tfp.distributions
 
 
+# Adam moves a weight by at most its learning rate a step. The noise scale starts at
+# `networks.INITIAL_SCALE` and has to fall by more than a factor of 20, which takes thousands of
+# steps unless the weight behind it acts this many times as strongly.
+SCALE_SPEED = 10.0
+
+
 class GaussianEmission(networks.DensityNetwork):
     """p(x[t] | z[t]) = N(mean + scale g(z[t]), diag (scale s_x)^2), s_x learned and constant.
 
@@ -24,7 +30,7 @@ class GaussianEmission(networks.DensityNetwork):
     def call(self, states, mean=0.0, scale=1.0):
         """Maps states [..., dz] to the density of observations [..., dx]."""
         loc = mean + scale * self.network(states)
-        noise_scale = scale * networks.positive(self.raw_scale)
+        noise_scale = scale * networks.positive(SCALE_SPEED * self.raw_scale)
         return networks.diagonal_normal(loc, tf.broadcast_to(noise_scale, tf.shape(loc)))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from tfp_dvbf import environments
 
+NUM_BOUND_SAMPLES = 64
 POSTER_MAD = {"gaussian": 0.1536, "chain_iaf": 0.1915}
 
 COLUMNS = {
@@ -15,6 +16,8 @@ COLUMNS = {
     "mad_mean": "mean MAD",
     "reconstruction_mad": "reconstr. MAD",
     "elbo": "elbo",
+    "iwae_64": "iwae 64",
+    "fivo_64": "fivo 64",
     "kl_per_step": "KL / step",
     "parameters": "parameters",
     "updates": "updates",
@@ -22,6 +25,8 @@ COLUMNS = {
 }
 FORMATS = {
     "elbo": "{:.1f}",
+    "iwae_64": "{:.1f}",
+    "fivo_64": "{:.1f}",
     "kl_per_step": "{:.2f}",
     "parameters": "{:,.0f}",
     "updates": "{:,.0f}",
@@ -53,11 +58,12 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=128):
       sequences: `Sequences`.
       num_samples: Generated trajectories for each sequence.
       seed: Seed of all draws.
-      batch_size: Sequences evaluated at a time.
+      batch_size: Sequences evaluated at a time; memory grows with `batch_size * num_samples`.
 
     Returns:
       A dictionary: `mad_sampled`, `mad_mean`, `reconstruction_mad` (in the unit of the data),
-      `elbo` (nats a sequence), `kl_per_step` (nats), `mad_by_horizon` and `mad_mean_by_horizon`
+      `elbo` and, where the posterior has them, `iwae_64` and `fivo_64` (nats a sequence, 64 draws
+      or particles), `kl_per_step` (nats), `mad_by_horizon` and `mad_mean_by_horizon`
       (a number a step), `num_sequences, num_steps, num_samples, seed`.
 
     Raises:
@@ -79,6 +85,7 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=128):
         "mad_mean": float(mean.mean()),
         "reconstruction_mad": float(reconstruction.mean()),
         "elbo": float(-(nll + kl).sum()),
+        **_importance_bounds(model, sequences, seed, batch_size * num_samples),
         "kl_per_step": float(kl.mean()),
         "mad_by_horizon": sampled.tolist(),
         "mad_mean_by_horizon": mean.tolist(),
@@ -112,12 +119,39 @@ def report(model, sequences, seconds=None, **options):
 def _evaluate_batch(model, batch, num_samples, seed):
     """Returns the three MADs, nll and kl of one batch, each by time step."""
     x, u = batch.observations, batch.controls
-    sampled = model.generate(u, x[:, :1], num_samples=num_samples, seed=seed).observation_mean
-    mean = model.generate(u, x[:, :1], seed=seed, deterministic=True).observation_mean
+    frames = x[:, : model.config["initial_frames"]]
+    sampled = model.generate(u, frames, num_samples=num_samples, seed=seed).observation_mean
+    mean = model.generate(u, frames, seed=seed, deterministic=True).observation_mean
     reconstructed = model.reconstruct(x, u).observation_mean
     mads = [mean_absolute_difference(values, x) for values in (sampled, mean, reconstructed)]
     terms = model.bound_terms(x, u, seed=seed)
-    return *mads, np.mean(terms.nll, axis=0), np.mean(terms.kl, axis=0)
+    return *mads, np.mean(terms.nll, axis=(0, 1)), np.mean(terms.kl, axis=(0, 1))
+
+
+def _importance_bounds(model, sequences, seed, num_rows):
+    """Returns the bounds from several draws that the model has, holding `num_rows` draws or so."""
+    size = max(1, num_rows // NUM_BOUND_SAMPLES)
+    parts = [sequences[start : start + size] for start in range(0, len(sequences), size)]
+    return {
+        f"{bound}_{NUM_BOUND_SAMPLES}": float(
+            np.mean(
+                np.concatenate(
+                    [
+                        model.log_prob_bound(
+                            part.observations,
+                            part.controls,
+                            NUM_BOUND_SAMPLES,
+                            seed + index,
+                            bound,
+                        )
+                        for index, part in enumerate(parts)
+                    ]
+                )
+            )
+        )
+        for bound in model.bounds
+        if bound != "elbo"
+    }
 
 
 def baselines(sequences):

@@ -1,5 +1,6 @@
-"""Inverse autoregressive flow with a gate and a context."""
+"""Inverse autoregressive flows with a gate and a context."""
 
+import itertools
 import warnings
 
 import tensorflow as tf
@@ -84,3 +85,52 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
             "activation": self.activation,
             "input_order": self.input_order,
         }
+
+
+class FlowChain(tf_keras.layers.Layer):
+    """F = F_k o ... o F_1, gated inverse autoregressive flows that share a context.
+
+    The order of the dimensions is reversed from one flow to the next. Without flows F is the
+    identity.
+
+    Args:
+      event_dim: Size of z.
+      context_dim: Size of h.
+      num_flows: Number k of flows, 0 or more.
+      hidden_units: Sizes of the hidden layers of each MADE.
+      activation: Activation of the hidden layers.
+    """
+
+    def __init__(
+        self,
+        event_dim,
+        context_dim,
+        num_flows,
+        hidden_units=(64,),
+        activation="relu",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.config = {
+            "event_dim": event_dim,
+            "context_dim": context_dim,
+            "num_flows": num_flows,
+            "hidden_units": tuple(hidden_units),
+            "activation": activation,
+        }
+        orders = itertools.cycle(["left-to-right", "right-to-left"])
+        self.flows = [
+            GatedInverseAutoregressiveFlow(event_dim, context_dim, hidden_units, activation, order)
+            for _, order in zip(range(num_flows), orders)
+        ]
+
+    def call(self, z, context):
+        """Maps z [..., event_dim] to F(z) and ln |det dF/dz| [...]."""
+        log_det = tf.zeros_like(z[..., 0])
+        for flow in self.flows:
+            z, step_log_det = flow(z, context)
+            log_det += step_log_det
+        return z, log_det
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}

@@ -6,7 +6,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_dvbf import data, initial, rollout
+from tfp_dvbf import data, initial, objectives, posteriors, rollout
+
+BOUNDS = (*objectives.OBJECTIVES, "fivo")
 
 
 class Trajectory(NamedTuple):
@@ -24,12 +26,12 @@ class Trajectory(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The terms of the bound for one posterior draw: elbo = -sum_t (nll[t] + kl[t]).
+    """The terms of the bound for posterior draws: elbo = -E sum_t (nll[t] + kl[t]).
 
     Attributes:
-      nll: -ln p(x[t] | z[t]), in nats and the user's units, [batch, time].
-      kl: KL of q from p at step t in nats, [batch, time], in closed form where there is one, else
-        the estimate ln q - ln p.
+      nll: -ln p(x[t] | z[t]), in nats and the user's units, [sample, batch, time].
+      kl: KL of q from p at step t in nats, [sample, batch, time], in closed form where there is
+        one, else the estimate ln q - ln p.
     """
 
     nll: tf.Tensor
@@ -38,6 +40,12 @@ class Terms(NamedTuple):
 
 class Inference:
     """The inference methods of `DVBF`."""
+
+    @property
+    def bounds(self):
+        """Names of the bounds that `log_prob_bound` can estimate for this posterior."""
+        name = self.config["posterior"]
+        return tuple(bound for bound in BOUNDS if (name, bound) not in posteriors.REFUSED)
 
     def filter(self, observations, controls, num_samples=1, seed=None):
         """Draws latent trajectories from the posterior q(z[0:T] | x[0:T], u[0:T-1]).
@@ -72,14 +80,14 @@ class Inference:
         """Filters the first frames, then continues open loop under the remaining controls.
 
         Args:
-          observations: The context x[0:k], [batch, k, dx].
-          controls: u[0:T-1], [batch, time - 1, du], T - 1 >= k: those of the context, then those
+          observations: The context x[0:c], [batch, c, dx], c >= `initial_frames`.
+          controls: u[0:T-1], [batch, time - 1, du], T - 1 >= c: those of the context, then those
             of the future.
           num_samples: Draws for each sequence.
           seed: Seed of the draws; None draws a new one.
 
         Returns:
-          A `Trajectory` of T steps, the first k of them filtered.
+          A `Trajectory` of T steps, the first c of them filtered.
 
         Raises:
           ValueError: If an argument has the wrong shape or a NaN or infinite value.
@@ -88,6 +96,11 @@ class Inference:
         controls = data.check_numeric("controls", controls)
         data.check_shape("observations", observations.shape, dim=(self.config["observation_dim"],))
         batch, context, _ = observations.shape
+        if context < self.config["initial_frames"]:
+            raise ValueError(
+                f"`observations` must have the {self.config['initial_frames']} frames that "
+                f"q(z[0]) sees, or more; got {context}."
+            )
         data.check_shape(
             "controls", controls.shape, batch=(batch,), dim=(self.config["control_dim"],)
         )
@@ -117,12 +130,12 @@ class Inference:
     ):
         """Draws trajectories under given controls from the generative model alone.
 
-        z[0] is drawn from q(z[0] | x[0]) if `initial_observations` are given, is
+        z[0] is drawn from q(z[0] | x[0:k]) if `initial_observations` are given, is
         `initial_state` if that is, and is drawn from p(z[0]) otherwise.
 
         Args:
           controls: u[0:T-1], [batch, time - 1, du].
-          initial_observations: x[0], [batch, 1, dx], or None.
+          initial_observations: x[0:k], [batch, initial_frames, dx], or None.
           initial_state: z[0], [batch, dz] or [num_samples, batch, dz], or None.
           num_samples: Draws for each sequence.
           seed: Seed of the draws; None draws a new one.
@@ -152,17 +165,111 @@ class Inference:
             first = density.mean() + tf.zeros_like(draws) if deterministic else draws
         return self._generate(first, controls, seed, deterministic)
 
-    def bound_terms(self, observations, controls, seed=None):
-        """Returns the `Terms` of the bound for one posterior draw of each sequence.
+    def bound_terms(self, observations, controls, num_samples=1, seed=None):
+        """Returns the `Terms` of the elbo for posterior draws; arguments as for `filter`."""
+        observations, controls = self._check_sequences(observations, controls)
+        _check_num_samples(num_samples)
+        return self._bound_terms(
+            observations, controls, tf.constant(num_samples), rollout.stateless_seed(seed)
+        )
 
-        Arguments other than `num_samples` as for `filter`.
+    def log_prob_bound(self, observations, controls, num_samples=64, seed=None, objective="iwae"):
+        """Estimates a lower bound on ln p(x[0:T] | u[0:T-1]).
+
+        Args:
+          observations: x[0:T], [batch, time, dx].
+          controls: u[0:T-1], [batch, time - 1, du]; a last control is ignored.
+          num_samples: Number K of draws for each sequence, or of particles.
+          seed: Seed of the draws; None draws a new one.
+          objective: "elbo"; "iwae", K importance samples; or "fivo", the evidence estimate of a
+            particle filter with the posterior as its proposal (Maddison et al. 2017).
+
+        Returns:
+          The bound in nats and the user's units, [batch].
+
+        Raises:
+          ValueError: If an argument has the wrong shape or a NaN or infinite value, or if the
+            posterior cannot serve the objective.
         """
         observations, controls = self._check_sequences(observations, controls)
-        return self._bound_terms(observations, controls, rollout.stateless_seed(seed))
+        _check_num_samples(num_samples)
+        if objective not in BOUNDS:
+            raise ValueError(f"`objective` must be one of {', '.join(BOUNDS)}; got {objective!r}.")
+        posteriors.check_objective(self.config["posterior"], objective)
+        seed = rollout.stateless_seed(seed)
+        if objective == "fivo":
+            return self._fivo(observations, controls, num_samples, seed)
+        size = tf.constant(num_samples)
+        return self._log_prob_bound(observations, controls, size, seed, objective)
 
     @tf.function(reduce_retracing=True)
-    def _bound_terms(self, observations, controls, seed):
-        return self._terms(observations, controls, seed)
+    def _bound_terms(self, observations, controls, num_samples, seed):
+        return self._terms(observations, controls, seed, num_samples)
+
+    @tf.function(reduce_retracing=True)
+    def _log_prob_bound(self, observations, controls, num_samples, seed, objective):
+        terms = self._terms(observations, controls, seed, num_samples, closed_form=False)
+        return objectives.OBJECTIVES[objective](-(terms.nll + terms.kl))
+
+    @tf.function  # TFP's resampling needs a static batch shape, so every shape is traced.
+    def _fivo(self, observations, controls, num_samples, seed):
+        first_seed, seed = tfp.random.split_seed(seed)
+        density, inputs, controls = self._posterior_inputs(observations, controls)
+        particles, first_score = self._first_particles(
+            density, observations[:, 0], num_samples, first_seed
+        )
+        by_time = [tf.einsum("btd->tbd", x) for x in (inputs, controls, observations[:, 1:])]
+        seeds = tfp.random.split_seed(seed, tf.shape(inputs)[1])
+        _, scores = tf.scan(
+            lambda carry, step: self._next_particles(carry[0], *step),
+            (*by_time, seeds),
+            initializer=(particles, first_score),
+        )
+        return first_score + tf.reduce_sum(scores, axis=0)
+
+    def _first_particles(self, density, observations, num_particles, seed):
+        """Draws particles from q(z[0]) and weighs them by x[0] [batch, dx].
+
+        Returns:
+          `objectives.Particles` and ln of the evidence estimate of x[0], [batch].
+        """
+        states = density.sample(num_particles, seed=seed)
+        prior = initial.initial_prior(self.config["state_dim"])
+        log_increments = (
+            prior.log_prob(states)
+            + self._emit(states).log_prob(observations)
+            - density.log_prob(states)
+        )
+        return objectives.weigh(objectives.uniform(states), log_increments)
+
+    def _next_particles(self, particles, inputs, controls, observations, seed):
+        """Resamples particles, moves them by q and weighs them by p / q.
+
+        Args:
+          particles: `objectives.Particles` of z[t-1].
+          inputs: i[t], [batch, di].
+          controls: u[t-1], standardised, [batch, du].
+          observations: x[t], [batch, dx].
+          seed: Stateless seed, int32 [2].
+
+        Returns:
+          `objectives.Particles` of z[t] and the log score ln sum_k W_k w_k, [batch].
+        """
+        resample_seed, seed = tfp.random.split_seed(seed)
+        previous = objectives.resample(particles, resample_seed)
+        shape = tf.shape(previous.states)
+        inputs, controls = (
+            tf.broadcast_to(x, tf.concat([shape[:2], tf.shape(x)[1:]], axis=0))
+            for x in (inputs, controls)
+        )
+        noise = tf.random.stateless_normal(shape, seed)
+        states, log_proposal = self.posterior.step(previous.states, inputs, noise)
+        log_increments = (
+            self.transition(previous.states, controls).log_prob(states)
+            + self._emit(states).log_prob(observations)
+            - log_proposal
+        )
+        return objectives.weigh(previous._replace(states=states), log_increments)
 
     @tf.function(reduce_retracing=True)
     def _filter(self, observations, controls, num_samples, seed):
@@ -205,7 +312,7 @@ class Inference:
             "initial_observations",
             frames.shape,
             batch=(batch,),
-            time=(1,),
+            time=(self.config["initial_frames"],),
             dim=(self.config["observation_dim"],),
         )
         data.check_finite(initial_observations=frames)
@@ -222,9 +329,8 @@ class Inference:
         return tf.broadcast_to(state, shape)
 
     def _check_sequences(self, observations, controls):
-        return data.check_sequences(
-            observations, controls, self.config["observation_dim"], self.config["control_dim"]
-        )
+        names = ["observation_dim", "control_dim", "initial_frames"]
+        return data.check_sequences(observations, controls, *(self.config[name] for name in names))
 
 
 def _check_num_samples(num_samples):

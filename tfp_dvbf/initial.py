@@ -7,13 +7,21 @@ from tfp_dvbf import networks
 
 def initial_prior(state_dim):
     """Returns p(z[0]) = N(0, I) over states [state_dim]."""
-    return networks.diagonal_normal(tf.zeros([state_dim]), tf.ones([state_dim]))
+    return networks.standard_normal(state_dim)
 
 
 class InitialPosterior(networks.DensityNetwork):
-    """q(z[0] | x[0]) = N(m(x[0]), diag s(x[0])^2)."""
+    """q(z[0] | x[0:k]) = N(m(x[0:k]), diag s(x[0:k])^2), k = `num_frames`."""
+
+    def __init__(self, *args, num_frames=1, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.num_frames = num_frames
 
     def call(self, observations):
-        """Maps standardised observations [batch, 1, dx] to q(z[0] | x[0])."""
-        raw = self.network(observations[:, 0])
+        """Maps standardised observations [batch, k or more, dx] to q(z[0] | x[0:k])."""
+        frames = [observations[:, t] for t in range(self.num_frames)]
+        raw = self.network(tf.concat(frames, axis=-1))
         return networks.diagonal_normal(*networks.gaussian_parameters(raw))
+
+    def get_config(self):
+        return {**super().get_config(), "num_frames": self.num_frames}

@@ -12,6 +12,7 @@ from tfp_dvbf import (
     inference,
     initial,
     networks,
+    objectives,
     posteriors,
     transitions,
 )
@@ -19,6 +20,13 @@ from tfp_dvbf import (
 tfd = tfp.distributions
 
 EMISSIONS = {"gaussian": emissions.GaussianEmission, "bernoulli": emissions.BernoulliEmission}
+CHOICES = {
+    "posterior": posteriors.POSTERIORS,
+    "transition": transitions.TRANSITIONS,
+    "emission": EMISSIONS,
+    "encoder": encoders.ENCODERS,
+    "objective": objectives.OBJECTIVES,
+}
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
@@ -26,7 +34,7 @@ class DVBF(inference.Inference, tf_keras.Model):
     """Deep Variational Bayes Filter: a latent state-space model trained by variational inference.
 
         p(x, z | u) = p(z[0]) prod_{t>0} p(z[t] | z[t-1], u[t-1]) prod_t p(x[t] | z[t])
-        elbo = E_q sum_t [ ln p(x[t] | z[t]) - KL(q(z[t] | ...) || p(z[t] | z[t-1], u[t-1])) ]
+        elbo = E_q sum_t [ ln p(x[t] | z[t]) + ln p(z[t] | z[t-1], u[t-1]) - ln q(z[t] | ...) ]
 
     with p(z[0]) = N(0, I) in place of the transition at t = 0 (Karl et al. 2017,
     arXiv:1605.06432, equation 8). Observations and controls are standardised inside, after
@@ -37,11 +45,20 @@ class DVBF(inference.Inference, tf_keras.Model):
       observation_dim: Size dx of an observation.
       control_dim: Size du of a control.
       state_dim: Size dz of the latent state.
-      posterior: "gaussian", or "chain_iaf", the poster's flow, whose objective is not a bound.
-      num_flows: Flows a time step, for posteriors made of flows.
+      posterior: "gaussian"; "iaf", a flow of fresh noise at every step; "trajectory_iaf", one flow
+        over the whole trajectory; or "chain_iaf", the poster's, whose objective is not a bound.
+      num_flows: Flows a time step, for the posteriors made of flows.
+      transition: "mlp", or "locally_linear".
+      num_bases: Base matrices of the locally linear transition.
       emission: "gaussian", or "bernoulli" for binary pixels.
-      encoder_units: Sizes of the layers of the encoder and of the hidden layers of q(z[0] | x[0]).
+      encoder: "filter", the posterior of z[t] sees x[t]; or "smoother", it sees x[t:T].
+      initial_frames: Number k of frames that q(z[0] | x[0:k]) sees.
+      objective: "elbo", or "iwae", the bound of Burda et al. (2016).
+      num_samples: Posterior draws a sequence in training and validation.
+      encoder_units: Sizes of the layers of the encoder and of the hidden layers of q(z[0]).
       posterior_units: Sizes of the hidden layers of the posterior.
+      flow_units: Sizes of the hidden layers of each MADE in "iaf" and "trajectory_iaf".
+      receptive_field: Steps that "trajectory_iaf" reaches back.
       transition_units: Sizes of the hidden layers of the transition.
       decoder_units: Sizes of the hidden layers of the emission.
       activation: Activation of all hidden layers.
@@ -59,9 +76,17 @@ class DVBF(inference.Inference, tf_keras.Model):
         *,
         posterior="gaussian",
         num_flows=1,
+        transition="mlp",
+        num_bases=16,
         emission="gaussian",
+        encoder="filter",
+        initial_frames=1,
+        objective="elbo",
+        num_samples=1,
         encoder_units=(128,),
         posterior_units=(256, 256),
+        flow_units=(64,),
+        receptive_field=64,
         transition_units=(256, 256),
         decoder_units=(128,),
         activation="relu",
@@ -75,9 +100,17 @@ class DVBF(inference.Inference, tf_keras.Model):
             "state_dim": state_dim,
             "posterior": posterior,
             "num_flows": num_flows,
+            "transition": transition,
+            "num_bases": num_bases,
             "emission": emission,
+            "encoder": encoder,
+            "initial_frames": initial_frames,
+            "objective": objective,
+            "num_samples": num_samples,
             "encoder_units": tuple(encoder_units),
             "posterior_units": tuple(posterior_units),
+            "flow_units": tuple(flow_units),
+            "receptive_field": receptive_field,
             "transition_units": tuple(transition_units),
             "decoder_units": tuple(decoder_units),
             "activation": activation,
@@ -90,16 +123,24 @@ class DVBF(inference.Inference, tf_keras.Model):
         }
         words = np.random.SeedSequence(self.config["seed"]).generate_state(1)
         self._noise_key = int(words.view(np.int32)[0])
-        self._terms(tf.zeros([1, 2, observation_dim]), tf.zeros([1, 1, control_dim]), [0, 0])
+        steps = max(2, initial_frames)
+        observations = tf.zeros([1, steps, observation_dim])
+        self._terms(observations, tf.zeros([1, steps - 1, control_dim]), [0, 0])
         self.built = True
 
     def _make_layers(self):
         config, activation = self.config, self.config["activation"]
         self.observation_standardization = networks.Standardization(name="observations")
         self.control_standardization = networks.Standardization(name="controls")
-        self.encoder = encoders.FilterEncoder(config["encoder_units"], activation, name="encoder")
+        self.encoder = encoders.ENCODERS[config["encoder"]](
+            config["encoder_units"], activation, name="encoder"
+        )
         self.initial_posterior = initial.InitialPosterior(
-            config["state_dim"], config["encoder_units"], activation, name="initial_posterior"
+            config["state_dim"],
+            config["encoder_units"],
+            activation,
+            num_frames=config["initial_frames"],
+            name="initial_posterior",
         )
         self.posterior = posteriors.make_posterior(
             config["posterior"],
@@ -107,10 +148,17 @@ class DVBF(inference.Inference, tf_keras.Model):
             context_dim=config["encoder_units"][-1] + config["control_dim"],
             num_flows=config["num_flows"],
             hidden_units=config["posterior_units"],
+            flow_units=config["flow_units"],
+            receptive_field=config["receptive_field"],
             activation=activation,
         )
-        self.transition = transitions.MLPTransition(
-            config["state_dim"], config["transition_units"], activation, name="transition"
+        self.transition = transitions.make_transition(
+            config["transition"],
+            config["state_dim"],
+            config["control_dim"],
+            num_bases=config["num_bases"],
+            hidden_units=config["transition_units"],
+            activation=activation,
         )
         self.emission = EMISSIONS[config["emission"]](
             config["observation_dim"], config["decoder_units"], activation, name="emission"
@@ -159,22 +207,36 @@ class DVBF(inference.Inference, tf_keras.Model):
         observations, controls = self._unpack(data)
         seed = tf.stack([self._noise_key, tf.cast(self.optimizer.iterations, tf.int32)])
         with tf.GradientTape() as tape:
-            terms = self._terms(observations, controls, seed)
-            loss = tf.reduce_mean(terms.nll + self.kl_weight * terms.kl)
+            terms = self._training_terms(observations, controls, seed)
+            loss = self._loss(terms, self.kl_weight)
         self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
         return {**self._track(terms, self.kl_weight), "kl_weight": self.kl_weight}
 
     def test_step(self, data):
         """Tracks the bound at KL weight 1, with the same noise at every call."""
-        terms = self._terms(*self._unpack(data), seed=[self._noise_key, -1])
+        terms = self._training_terms(*self._unpack(data), seed=[self._noise_key, -1])
         return self._track(terms, kl_weight=1.0)
 
+    def _training_terms(self, observations, controls, seed):
+        """A closed-form KL serves the elbo; log weights need ln q - ln p of the draws."""
+        closed_form = self.config["objective"] == "elbo"
+        return self._terms(
+            observations, controls, seed, self.config["num_samples"], closed_form=closed_form
+        )
+
+    def _loss(self, terms, kl_weight):
+        """Returns minus the objective, averaged over sequences and divided by their steps."""
+        bound = objectives.OBJECTIVES[self.config["objective"]]
+        steps = tf.cast(tf.shape(terms.nll)[2], terms.nll.dtype)
+        return -tf.reduce_mean(bound(-(terms.nll + kl_weight * terms.kl))) / steps
+
     def _track(self, terms, kl_weight):
-        nll, kl = tf.reduce_sum(terms.nll, axis=1), tf.reduce_sum(terms.kl, axis=1)
-        loss = (nll + kl_weight * kl) / tf.cast(tf.shape(terms.nll)[1], nll.dtype)
-        values = {"loss": loss, "neg_elbo": nll + kl, "nll": nll, "kl": kl}
-        for name, value in values.items():
-            self.trackers[name].update_state(value)
+        nll, kl = (tf.reduce_sum(term, axis=2) for term in terms)
+        loss = self._loss(terms, kl_weight)
+        sequences = tf.shape(nll)[1]
+        self.trackers["loss"].update_state(loss, sample_weight=sequences)
+        for name, value in {"neg_elbo": nll + kl, "nll": nll, "kl": kl}.items():
+            self.trackers[name].update_state(tf.reduce_mean(value, axis=0))
         return {name: tracker.result() for name, tracker in self.trackers.items()}
 
     @property
@@ -194,17 +256,24 @@ class DVBF(inference.Inference, tf_keras.Model):
             shapes["controls"],
             self.config["observation_dim"],
             self.config["control_dim"],
+            min_steps=self.config["initial_frames"],
         )
         observations = tf.cast(inputs["observations"], tf.float32)
         controls = tf.cast(inputs["controls"], tf.float32)
         return observations, controls[:, : tf.shape(observations)[1] - 1]
 
+    def _posterior_inputs(self, observations, controls):
+        """Returns q(z[0] | x[0:k]), i[1:T] = (h[t], u[t-1]) and u[0:T-1], standardised."""
+        observations = self.observation_standardization(observations)
+        controls = self.control_standardization(controls)
+        features = self.encoder(observations[:, 1:], controls[:, 1:])
+        inputs = tf.concat([features, controls], axis=-1)
+        return self.initial_posterior(observations), inputs, controls
+
     def _sample_posterior(self, observations, controls, noise):
         """Returns the `PosteriorSample` for noise eps[0:T] [batch, time, dz]."""
-        observations = self.observation_standardization(observations)
-        features = self.encoder(observations[:, 1:])
-        inputs = tf.concat([features, self.control_standardization(controls)], axis=-1)
-        return self.posterior(self.initial_posterior(observations[:, :1]), inputs, noise)
+        first, inputs, _ = self._posterior_inputs(observations, controls)
+        return self.posterior(first, inputs, noise)
 
     def _noise_shape(self, observations):
         return tf.concat([tf.shape(observations)[:2], [self.config["state_dim"]]], axis=0)
@@ -213,19 +282,23 @@ class DVBF(inference.Inference, tf_keras.Model):
         """Returns p(x[t] | z[t]) in the user's units."""
         return self.emission(states, *self.observation_standardization.moments())
 
-    def _terms(self, observations, controls, seed):
-        """Returns the `inference.Terms` of one posterior draw for each sequence."""
+    def _terms(self, observations, controls, seed, num_samples=1, closed_form=True):
+        """Returns the `inference.Terms` of posterior draws, each [sample, batch, time]."""
+        shape = tf.concat([[num_samples], tf.shape(observations)[:2]], axis=0)
+        observations, controls = (
+            tf.tile(array, [num_samples, 1, 1]) for array in [observations, controls]
+        )
         noise = tf.random.stateless_normal(self._noise_shape(observations), seed)
         sample = self._sample_posterior(observations, controls, noise)
-        return inference.Terms(
-            -self._emit(sample.states).log_prob(observations), self._kl(sample, controls)
-        )
+        nll = -self._emit(sample.states).log_prob(observations)
+        kl = self._kl(sample, controls, closed_form)
+        return inference.Terms(tf.reshape(nll, shape), tf.reshape(kl, shape))
 
-    def _kl(self, sample, controls):
-        """Returns KL(q || p) for each step, [batch, time], in closed form where there is one."""
+    def _kl(self, sample, controls, closed_form=True):
+        """Returns KL(q || p) for each step, [batch, time], or its estimate ln q - ln p."""
         prior = self.transition(sample.states[:, :-1], self.control_standardization(controls))
         first = initial.initial_prior(self.config["state_dim"])
-        if sample.densities is not None:
+        if closed_form and sample.densities is not None:
             first = tfd.kl_divergence(sample.densities[0], first)[:, tf.newaxis]
             rest = tfd.kl_divergence(sample.densities[1], prior)
             return tf.concat([first, rest], axis=1)
@@ -238,16 +311,20 @@ class DVBF(inference.Inference, tf_keras.Model):
 
 
 def _check_config(config):
-    for name in ["observation_dim", "control_dim", "state_dim", "num_flows"]:
+    positive = ["observation_dim", "control_dim", "state_dim", "num_bases", "initial_frames"]
+    for name in [*positive, "num_samples", "receptive_field"]:
         if not isinstance(config[name], int) or config[name] < 1:
             raise ValueError(f"`{name}` must be a positive integer; got {config[name]}.")
-    for name in ["encoder_units", "posterior_units", "transition_units", "decoder_units"]:
+    for name in [name for name in config if name.endswith("_units")]:
         units = config[name]
         if not all(isinstance(size, int) and size > 0 for size in units):
             raise ValueError(f"`{name}` must be positive integers; got {units}.")
-    if not config["encoder_units"]:
-        raise ValueError("`encoder_units` must have at least one layer; got ().")
-    for name, choices in {"posterior": posteriors.POSTERIORS, "emission": EMISSIONS}.items():
+    for name in ["encoder_units", "flow_units"]:
+        if not config[name]:
+            raise ValueError(f"`{name}` must have at least one layer; got ().")
+    for name, choices in CHOICES.items():
         if config[name] not in choices:
             choices = ", ".join(choices)
             raise ValueError(f"`{name}` must be one of {choices}; got {config[name]!r}.")
+    posteriors.check_num_flows(config["posterior"], config["num_flows"])
+    posteriors.check_objective(config["posterior"], config["objective"])

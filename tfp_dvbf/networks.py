@@ -15,11 +15,17 @@ FLOAT32_RESOLUTION = 1e-6
 SMALL = {"class_name": "VarianceScaling", "config": {"scale": 1e-3}}
 
 
+def dense_stack(units, activation, name):
+    """Returns dense layers of the sizes `units`, each with `activation`."""
+    layers = [tf_keras.layers.Dense(size, activation) for size in units]
+    return tf_keras.Sequential(layers, name=name)
+
+
 def mlp(hidden_units, output_units, activation, name, output_initializer="glorot_uniform"):
     """Returns dense layers of `hidden_units` with `activation`, then a linear layer."""
-    hidden = [tf_keras.layers.Dense(units, activation) for units in hidden_units]
+    hidden = dense_stack(hidden_units, activation, "hidden")
     output = tf_keras.layers.Dense(output_units, kernel_initializer=output_initializer)
-    return tf_keras.Sequential([*hidden, output], name=name)
+    return tf_keras.Sequential([*hidden.layers, output], name=name)
 
 
 def positive(raw):
@@ -36,7 +42,12 @@ def gaussian_parameters(raw):
 
 def diagonal_normal(loc, scale):
     """Returns N(loc, diag scale^2) over the last axis of `loc` and `scale` [..., dim]."""
-    return tfd.Independent(tfd.Normal(loc, scale), reinterpreted_batch_ndims=1)
+    return tfd.MultivariateNormalDiag(loc, scale)
+
+
+def standard_normal(dim):
+    """Returns N(0, I) over the last axis [dim]."""
+    return diagonal_normal(tf.zeros([dim]), tf.ones([dim]))
 
 
 class DensityNetwork(tf_keras.layers.Layer):

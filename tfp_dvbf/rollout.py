@@ -26,7 +26,8 @@ def rollout(transition, initial_states, controls, seed, deterministic=False):
     def step(states, inputs):
         step_controls, step_seed = inputs
         density = transition(states, step_controls)
-        return density.mean() if deterministic else density.sample(seed=step_seed)
+        states = density.mean() if deterministic else density.sample(seed=step_seed)
+        return tf.ensure_shape(states, initial_states.shape)
 
     states = tf.scan(step, (controls, seeds), initializer=initial_states)
     states = tf.concat([initial_states[tf.newaxis], states], axis=0)

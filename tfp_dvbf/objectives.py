@@ -1,0 +1,102 @@
+"""Bounds on ln p(x[0:T] | u[0:T-1]) from log weights, and the particle filter behind one of them.
+
+A log weight is ln p(x, z) - ln q(z) of one posterior draw, or its part at one time step. In
+expectation elbo <= iwae_K <= ln p(x), iwae_K rises with K (Burda et al. 2016, theorem 1), and
+fivo_K <= ln p(x) (Maddison et al. 2017, section 3).
+"""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+
+def elbo(log_weights):
+    """Returns the mean over draws of ln w, [batch].
+
+    Args:
+      log_weights: ln w[t] of each draw, [sample, batch, time].
+    """
+    return tf.reduce_mean(tf.reduce_sum(log_weights, axis=2), axis=0)
+
+
+def iwae(log_weights):
+    """Returns ln 1/K sum_k w_k, [batch] (Burda et al. 2016, equation 8).
+
+    Args:
+      log_weights: ln w[t] of each of K draws, [sample, batch, time].
+    """
+    return log_mean_exp(tf.reduce_sum(log_weights, axis=2))
+
+
+OBJECTIVES = {"elbo": elbo, "iwae": iwae}
+
+
+def log_mean_exp(values):
+    """Returns ln 1/K sum_k exp(values_k) over the first axis."""
+    return tf.reduce_logsumexp(values, axis=0) - _log_size(values)
+
+
+class Particles(NamedTuple):
+    """Weighted draws of the latent state at one time step.
+
+    Attributes:
+      states: Tensors [particle, batch, ...].
+      log_weights: ln W, [particle, batch], with sum_k W_k = 1.
+    """
+
+    states: Any
+    log_weights: tf.Tensor
+
+
+def uniform(states):
+    """Returns `Particles` of equal weights from states [particle, batch, ...]."""
+    log_weights = tf.zeros(tf.shape(states)[:2])
+    return Particles(states, log_weights - _log_size(log_weights))
+
+
+def weigh(particles, log_increments):
+    """Multiplies weights W by increments w.
+
+    Args:
+      particles: `Particles`.
+      log_increments: ln w, [particle, batch].
+
+    Returns:
+      `Particles` with normalised weights, and the log score ln sum_k W_k w_k, [batch].
+    """
+    joint = particles.log_weights + log_increments
+    log_score = tf.reduce_logsumexp(joint, axis=0)
+    return Particles(particles.states, joint - log_score), log_score
+
+
+def resample(particles, seed):
+    """Resamples where the effective sample size is below half the number of particles.
+
+    Systematic resampling leaves the evidence estimate unbiased.
+
+    Args:
+      particles: `Particles`.
+      seed: Stateless seed, int32 [2].
+    """
+    states, log_weights = particles
+    log_size = _log_size(log_weights)
+    log_ess = -tf.reduce_logsumexp(2.0 * log_weights, axis=0)
+    needed = log_ess < log_size - tf.math.log(2.0)
+    size = log_weights.shape[0]  # TFP needs it as an integer.
+    drawn = tfp.experimental.mcmc.resample_systematic(log_weights, size, (), seed=seed)
+    kept = tf.range(size)[:, tf.newaxis]
+    ancestors = tf.where(needed, drawn, kept)
+
+    states = tf.nest.map_structure(lambda tensor: _gather(tensor, ancestors), states)
+    return Particles(states, tf.where(needed, -log_size, log_weights))
+
+
+def _gather(tensor, ancestors):
+    """Returns tensor[ancestors[k, b], b] for a tensor [particle, batch, ...]."""
+    batch = tf.broadcast_to(tf.range(tf.shape(tensor)[1]), tf.shape(ancestors))
+    return tf.gather_nd(tensor, tf.stack([ancestors, batch], axis=-1))
+
+
+def _log_size(values):
+    return tf.math.log(tf.cast(tf.shape(values)[0], values.dtype))

@@ -1,0 +1,113 @@
+"""The poster's title made true: one flow over the whole trajectory, parallel in time."""
+
+import math
+
+import tensorflow as tf
+import tf_keras
+
+from tfp_dvbf import flows, networks
+from tfp_dvbf.posteriors import sample
+
+
+class CausalLayer(tf_keras.layers.Layer):
+    """y[t] = v[t] + relu(W v[t] + V v[t-d] + b): a residual dilated causal convolution of width 2.
+
+    Args:
+      units: Size of v and y.
+      dilation: The distance d; v[t-d] is 0 before the first step.
+      activation: Activation in place of relu.
+    """
+
+    def __init__(self, units, dilation, activation, **kwargs):
+        super().__init__(**kwargs)
+        self.dilation = dilation
+        self.dense = tf_keras.layers.Dense(units, activation)
+
+    def call(self, values):
+        """Maps v [batch, time, units] to y of the same shape."""
+        steps = tf.shape(values)[1]
+        past = tf.pad(values, [[0, 0], [self.dilation, 0], [0, 0]])[:, :steps]
+        return self.combine(values, past)
+
+    def combine(self, values, past):
+        """Maps v[t] and v[t-d], each [..., units], to y[t]."""
+        return values + self.dense(tf.concat([values, past], axis=-1))
+
+
+class TrajectoryIAFPosterior(tf_keras.layers.Layer):
+    """z[0:T] as one draw of one flow of eps[0:T], with no loop over time.
+
+        z[t] = m[t] + s[t] * F(eps[t]; c[t]),   (m[t], s[t], c[t]) = g(eps[<t], h[<=t], u[<t])
+
+    F composes gated inverse autoregressive flows and g is a network of dilated causal convolutions
+    over (eps[t-1], i[t]); z[0] enters at t = 1. The Jacobian of eps[0:T] -> z[0:T] is block
+    lower-triangular, so the density of the trajectory is exact:
+
+        ln q(z[0:T]) = ln q(z[0]) + sum_{t>0} [ ln N(eps[t]; 0, I) - ln |det dF/deps[t]|
+                                               - sum_d ln s[t]_d ]
+
+    (flow: Kingma et al. 2016, equation 10; convolutions: van den Oord et al. 2016). g reaches back
+    `receptive_field` steps, rounded up to a power of 2. Longer sequences are allowed: noise and
+    inputs from further back then have no effect.
+
+    Args:
+      state_dim: Size of z.
+      num_flows: Number of flows a time step; 0 leaves a Gaussian given the past noise.
+      units: Size of the hidden layers of g.
+      receptive_field: Steps that g reaches back.
+      flow_units: Sizes of the hidden layers of each MADE.
+      activation: Activation of the hidden layers.
+    """
+
+    def __init__(
+        self,
+        state_dim,
+        num_flows=1,
+        units=128,
+        receptive_field=64,
+        flow_units=(64,),
+        activation="relu",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.config = {
+            "state_dim": state_dim,
+            "num_flows": num_flows,
+            "units": units,
+            "receptive_field": receptive_field,
+            "flow_units": tuple(flow_units),
+            "activation": activation,
+        }
+        self.state_dim = state_dim
+        self.input_layer = tf_keras.layers.Dense(units)
+        self.causal_layers = [
+            CausalLayer(units, 2**level, activation)
+            for level in range(math.ceil(math.log2(receptive_field)))
+        ]
+        self.output_layer = tf_keras.layers.Dense(2 * state_dim)
+        self.flow = flows.FlowChain(state_dim, units, num_flows, flow_units, activation)
+
+    def call(self, initial, inputs, noise):
+        """Maps q(z[0]), i[1:T] [batch, time - 1, di] and eps[0:T] to a `PosteriorSample`."""
+        first = initial.mean() + initial.stddev() * noise[:, 0]
+        start = tf.pad(first[:, tf.newaxis], [[0, 0], [0, tf.shape(inputs)[1] - 1], [0, 0]])
+        context = self.input_layer(tf.concat([noise[:, :-1], start, inputs], axis=-1))
+        for layer in self.causal_layers:
+            context = layer(context)
+        states, log_prob = self._transform(context, noise[:, 1:])
+        return sample.PosteriorSample(
+            sample.prepend(first, states),
+            sample.prepend(initial.log_prob(first), log_prob),
+            None,
+        )
+
+    def _transform(self, context, noise):
+        """Maps g's last layer and eps[t] to z[t] and ln q(z[t] | z[<t])."""
+        loc, scale = networks.gaussian_parameters(self.output_layer(context))
+        value, log_det = self.flow(noise, context)
+        log_base = networks.standard_normal(self.state_dim).log_prob(noise)
+        log_scale = tf.reduce_sum(tf.math.log(scale), axis=-1)
+        return loc + scale * value, log_base - log_det - log_scale
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}
