@@ -18,6 +18,7 @@ REQUIREMENTS = [
     "gymnasium[classic-control]>=1.0",
     "numpy",
     "matplotlib",
+    "scipy",
     "setuptools",  # TFP 0.25 imports distutils, which Python 3.12 dropped
 ]
 
@@ -34,6 +35,6 @@ setuptools.setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "tensorboard": ["tensorboard"],
-        "test": ["pytest", "ruff", "scipy"],
+        "test": ["pytest", "ruff"],
     },
 )

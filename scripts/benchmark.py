@@ -1,4 +1,4 @@
-"""Times the training step: graph or XLA, one or many steps an execution."""
+"""Times training and sampling: graph or XLA, one or many steps an execution, each posterior."""
 
 import dataclasses
 import itertools
@@ -9,6 +9,7 @@ import time
 from tfp_dvbf import arguments, runs
 from tfp_dvbf.arguments import option
 
+POSTERIORS = ("gaussian", "iaf", "trajectory_iaf", "chain_iaf")
 STEPS_PER_EXECUTION = (1, 32)
 
 
@@ -17,9 +18,7 @@ class Args:
     """Times a training step at the poster's sizes; all ways interleaved in one process."""
 
     data: str = option("data/pendulum", "folder of generate_data.py, or one .npz file")
-    posteriors: tuple[str, ...] = option(
-        ("gaussian", "chain_iaf"), "models to time", ["gaussian", "chain_iaf"]
-    )
+    posteriors: tuple[str, ...] = option(POSTERIORS, "models to time", list(POSTERIORS))
     batch_size: int = option(16, "sequences a batch")
     rounds: int = option(15, "timings of each way, 32 steps each")
     json: str | None = option(None, "file to write the timings to")
@@ -39,10 +38,43 @@ def main(args):
         )
 
 
+def time_cost(models, path, rounds, num_draws=128):
+    """Returns the median milliseconds of a training step and of drawing `num_draws` trajectories.
+
+    Args:
+      models: Names mapped to the arguments of `DVBF`; all models are timed in turns.
+      path: The data, as `runs.read_splits` reads them.
+      rounds: Timings of each.
+
+    Returns:
+      Names mapped to `training_ms`, a step of 16 sequences by the default way, and
+      `sampling_ms`, `num_draws` trajectories from the posterior.
+    """
+    from tfp_dvbf import runtime
+
+    splits = runs.read_splits(path)
+    runtime.start(seed=1)
+    functions = {}
+    for name, kwargs in models.items():
+        functions[name, "training_ms"] = training(kwargs, splits[0], 16, True, 1)
+        functions[name, "sampling_ms"] = sampling(kwargs, splits[2], num_draws)
+    samples = {key: [] for key in functions}
+    for _ in range(rounds):
+        for key, function in functions.items():
+            samples[key].append(1e3 * function())
+    medians = {key: statistics.median(values) for key, values in samples.items()}
+    return {
+        name: {kind: medians[name, kind] for kind in ["training_ms", "sampling_ms"]}
+        for name in models
+    }
+
+
 def time_posterior(name, train, args):
     """Returns the median milliseconds a step of every way, and how the default compares."""
     ways = {
-        (jit_compile, steps): training(name, train, args.batch_size, jit_compile, steps)
+        (jit_compile, steps): training(
+            {"posterior": name}, train, args.batch_size, jit_compile, steps
+        )
         for jit_compile, steps in itertools.product([False, True], STEPS_PER_EXECUTION)
     }
     samples = {way: [] for way in ways}
@@ -64,27 +96,56 @@ def time_posterior(name, train, args):
     }
 
 
-def make_model(name, train):
+def make_model(kwargs, train):
     import tfp_dvbf
 
     dims = {"observation_dim": train.observations.shape[2], "control_dim": train.controls.shape[2]}
-    return tfp_dvbf.DVBF(**dims, state_dim=4, posterior=name, seed=1)
+    return tfp_dvbf.DVBF(**dims, state_dim=4, seed=1, **kwargs)
 
 
 def default_way(name, train):
     """Returns (jit_compile, steps_per_execution) of a model compiled without saying."""
-    model = make_model(name, train)
+    model = make_model({"posterior": name}, train)
     model.compile()
     return model.jit_compile, 1
 
 
-def training(name, train, batch_size, jit_compile, steps_per_execution):
+def sampling(kwargs, sequences, num_draws):
+    """Returns a function that draws posterior trajectories of one sequence, timed in seconds."""
+    import tensorflow as tf
+
+    model = make_model(kwargs, sequences)
+    one = sequences[:1]
+    draw = tf.function(
+        lambda noise: (
+            model._sample_posterior(
+                tf.repeat(one.observations, num_draws, axis=0),
+                tf.repeat(one.controls, num_draws, axis=0),
+                noise,
+            ).states
+        ),
+        jit_compile=True,
+    )
+    noise = tf.random.stateless_normal(
+        [num_draws, one.observations.shape[1], model.config["state_dim"]], [0, 1]
+    )
+
+    def run():
+        start = time.perf_counter()
+        draw(noise).numpy()
+        return time.perf_counter() - start
+
+    run()
+    return run
+
+
+def training(kwargs, train, batch_size, jit_compile, steps_per_execution):
     """Returns a function that trains 32 steps and returns the seconds a step."""
     import tf_keras
 
     import tfp_dvbf
 
-    model = make_model(name, train)
+    model = make_model(kwargs, train)
     dataset = tfp_dvbf.as_dataset(train[: len(train) - len(train) % batch_size], batch_size, seed=1)
     model.adapt(dataset)
     model.compile(

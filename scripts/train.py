@@ -3,7 +3,7 @@
 import dataclasses
 import time
 
-from tfp_dvbf import arguments, runs
+from tfp_dvbf import arguments, choices, runs
 from tfp_dvbf.arguments import option
 
 
@@ -13,9 +13,14 @@ class Args:
 
     data: str = option("data/pendulum", "folder of generate_data.py, or one .npz file")
     output: str = option("runs/gaussian", "run folder to make")
-    posterior: str = option("gaussian", "posterior", choices=["gaussian", "chain_iaf"])
-    num_flows: int = option(1, "flows a time step (chain_iaf)")
+    posterior: str = option("gaussian", "posterior", choices.POSTERIORS)
+    num_flows: int = option(1, "flows a time step, for the posteriors made of flows")
+    transition: str = option("mlp", "transition", choices.TRANSITIONS)
+    encoder: str = option("filter", "what the posterior of z[t] sees", choices.ENCODERS)
+    initial_frames: int = option(1, "frames that the posterior of z[0] sees")
     state_dim: int = option(4, "size of the latent state")
+    objective: str = option("elbo", "bound to train", choices.OBJECTIVES)
+    num_train_samples: int = option(1, "posterior draws a sequence in training")
     epochs: int = option(1000, "epochs")
     batch_size: int = option(16, "sequences a batch")
     learning_rate: float = option(5e-4, "initial learning rate of Adam")
@@ -36,6 +41,12 @@ class Args:
 def main(args):
     _check(args)
     splits = runs.read_splits(args.data)
+    steps = splits[0].observations.shape[1]
+    if args.initial_frames > steps:
+        raise ValueError(
+            f"`initial_frames` must not exceed the {steps} steps of a sequence; "
+            f"got {args.initial_frames}."
+        )
     config = {**dataclasses.asdict(args), "data_sha256": runs.data_hash(splits)}
     for name in ["output", "resume", "tensorboard", "verbose", "checkpoint_seconds"]:
         config.pop(name)
@@ -61,8 +72,8 @@ def main(args):
 
 def _check(args):
     arguments.check_choices(args)
-    positive = ["num_flows", "state_dim", "epochs", "batch_size", "learning_rate", "clipnorm"]
-    for name in [*positive, "num_samples"]:
+    choices.check_model(_model_arguments(args))
+    for name in ["epochs", "batch_size", "learning_rate", "clipnorm", "num_samples"]:
         if not getattr(args, name) > 0:
             raise ValueError(f"`{name}` must be positive; got {getattr(args, name)}.")
     if args.kl_annealing_epochs < 0:
@@ -79,6 +90,13 @@ def _check(args):
             raise ValueError(message) from error
 
 
+def _model_arguments(args):
+    """Returns the arguments of `DVBF` that the command line sets."""
+    names = ["posterior", "num_flows", "transition", "encoder", "initial_frames", "state_dim"]
+    shared = {name: getattr(args, name) for name in [*names, "objective"]}
+    return {**shared, "num_samples": args.num_train_samples}
+
+
 def make_model(args, train):
     """Returns the compiled model, standardised to the training set."""
     import tf_keras
@@ -88,10 +106,8 @@ def make_model(args, train):
     model = tfp_dvbf.DVBF(
         observation_dim=train.observations.shape[2],
         control_dim=train.controls.shape[2],
-        state_dim=args.state_dim,
-        posterior=args.posterior,
-        num_flows=args.num_flows,
         seed=args.seed,
+        **_model_arguments(args),
     )
     dataset = tfp_dvbf.as_dataset(train, args.batch_size)
     model.adapt(dataset)
@@ -137,13 +153,13 @@ def finish(model, folder, test, args, seconds):
     from tfp_dvbf import evaluation
 
     metrics = evaluation.report(model, test, seconds, num_samples=args.num_samples)
-    draw_figures(model, folder, test, metrics)
+    draw_figures(model, folder, test, metrics, args.initial_frames)
     runs.write_json(folder / "metrics.json", metrics)
     print(evaluation.format_table([metrics]))
     print(f"model, metrics and figures: {folder}")
 
 
-def draw_figures(model, folder, test, metrics, num_sequences=3, num_draws=50):
+def draw_figures(model, folder, test, metrics, initial_frames, num_sequences=3, num_draws=50):
     """Draws generated trajectories, curves and errors into `folder`/figures."""
     from tfp_dvbf import plots
 
@@ -151,7 +167,7 @@ def draw_figures(model, folder, test, metrics, num_sequences=3, num_draws=50):
     figures.mkdir(exist_ok=True)
     some = test[:num_sequences]
     draws = model.generate(
-        some.controls, some.observations[:, :1], num_samples=num_draws, seed=1
+        some.controls, some.observations[:, :initial_frames], num_samples=num_draws, seed=1
     ).observation_mean.numpy()
     panels = {
         f"test sequence {index}": (truth, draws[:, index])

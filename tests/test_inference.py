@@ -3,9 +3,9 @@ import oracles
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import data, posteriors
+from tfp_dvbf import choices, data
 
-POSTERIORS = pytest.mark.parametrize("posterior", posteriors.POSTERIORS)
+POSTERIORS = pytest.mark.parametrize("posterior", choices.POSTERIORS)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import tfp_dvbf
 
 PACKAGE = pathlib.Path(tfp_dvbf.__file__).parent
 LAYERS = [
-    ["__init__", "arguments", "runtime"],
+    ["__init__", "arguments", "choices", "runtime"],
     ["networks", "data", "callbacks", "plots", "objectives"],
     ["environments", "flows", "encoders", "emissions", "transitions", "initial", "rollout"],
     ["evaluation", "posteriors", "linear_gaussian"],

@@ -5,9 +5,9 @@ import scipy.stats
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import data, initial, networks, posteriors, rollout
+from tfp_dvbf import choices, data, initial, networks, posteriors, rollout
 
-POSTERIORS = pytest.mark.parametrize("posterior", posteriors.POSTERIORS)
+POSTERIORS = pytest.mark.parametrize("posterior", choices.POSTERIORS)
 
 
 def adapted(model, sequences):
@@ -194,7 +194,7 @@ def test_predict_reconstructs(make_model, sequences):
 
 
 def test_every_weight_gets_a_gradient(make_model, sequences):
-    for posterior in posteriors.POSTERIORS:
+    for posterior in choices.POSTERIORS:
         model = adapted(make_model(posterior, num_flows=2), sequences)
         with tf.GradientTape() as tape:
             terms = model.bound_terms(sequences.observations, sequences.controls, seed=1)

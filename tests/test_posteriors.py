@@ -3,11 +3,16 @@ import oracles
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import initial, posteriors
+from tfp_dvbf import choices, emissions, initial, posteriors, transitions
 
-BATCH, STEPS, DIM, CONTEXT = 3, 6, 2, 4
+BATCH, STEPS, DIM, FEATURES, CONTROLS = 3, 6, 2, 4, 1
 NOISE = tf.random.stateless_normal([BATCH, STEPS, DIM], [0, 1])
-INPUTS = tf.random.stateless_normal([BATCH, STEPS - 1, CONTEXT], [0, 2])
+INPUTS = posteriors.PosteriorInputs(
+    *(
+        tf.random.stateless_normal([BATCH, STEPS - 1, dim], [0, seed])
+        for seed, dim in enumerate([FEATURES, CONTROLS, 3])
+    )
+)
 
 
 @pytest.fixture
@@ -32,29 +37,48 @@ def perturb(layer):
     return layer
 
 
-def make(name, num_flows=1):
-    sizes = {"hidden_units": (8, 8), "flow_units": (8,), "receptive_field": STEPS}
-    return posteriors.make_posterior(
-        name, DIM, CONTEXT, num_flows=num_flows, activation="tanh", **sizes
-    )
+def make(name, num_flows=1, transition="mlp", **change):
+    config = {
+        **{"posterior": name, "num_flows": num_flows, "state_dim": DIM, "activation": "tanh"},
+        **{"posterior_units": (8, 8), "flow_units": (8,), "receptive_field": STEPS},
+        **{"encoder_units": (FEATURES,), "control_dim": CONTROLS, **change},
+    }
+    size = {"num_bases": 2, "hidden_units": (8,), "activation": "tanh"}
+    dynamics = transitions.make_transition(transition, DIM, CONTROLS, **size)
+    return posteriors.make_posterior(config, dynamics, emissions.GaussianEmission(3, (8,), "tanh"))
 
 
-@pytest.mark.parametrize("name", posteriors.POSTERIORS)
+@pytest.mark.parametrize("name", ["gaussian", "trajectory_iaf", "chain_iaf"])
 def test_layer_battery(name, q_initial):
     def call(layer):
         sample = layer(q_initial, INPUTS, NOISE)
         return tf.concat([sample.states, sample.log_prob[..., tf.newaxis]], axis=-1)
 
     oracles.check_layer(make(name, num_flows=2), call)
-    if name != "trajectory_iaf":
-        oracles.check_layer(make(name).cell, lambda cell: step(cell, tf.zeros([BATCH, DIM])))
 
 
-def step(cell, state):
-    if hasattr(cell, "input_layer"):
-        inputs = tf.concat([cell.input_layer(INPUTS[:, 0]), NOISE[:, 0]], axis=-1)
-        return cell(inputs, [state])[0]
-    return cell(INPUTS[:, 0], [state])[0]
+@pytest.mark.parametrize("transition", choices.TRANSITIONS)
+def test_iaf_is_the_prior_with_inferred_noise(transition, q_initial):
+    """Without flows and with (m, s) = (0, 1) each step draws from p: ln q - ln p is 0."""
+    posterior = make("iaf", num_flows=0, transition=transition)
+    posterior(q_initial, INPUTS, NOISE)
+    for weight in posterior.cell.network.weights:
+        weight.assign(tf.zeros_like(weight))
+    sample = posterior(q_initial, INPUTS, NOISE)
+    prior = posterior.cell.transition(sample.states[:, :-1], INPUTS.controls)
+    expected = prior.loc + prior.scale.matvec(NOISE[:, 1:])
+    np.testing.assert_allclose(sample.states[:, 1:], expected, rtol=1e-3, atol=1e-4)
+    log_prior = prior.log_prob(sample.states[:, 1:])
+    np.testing.assert_allclose(sample.log_prob[:, 1:], log_prior, rtol=1e-3, atol=1e-2)
+
+
+def test_iaf_follows_the_innovation(q_initial):
+    """What it sees of x[t] beside h[t] is its distance from the prediction, in sigmas."""
+    cell = make("iaf").cell
+    state, x = NOISE[:, 0], INPUTS.observations[:, 0]
+    density = cell.emission(state)
+    expected = np.arcsinh((x - density.mean()) / density.stddev())
+    np.testing.assert_allclose(cell.innovation(state, x), expected, rtol=1e-5)
 
 
 def test_gaussian_is_the_documented_recursion(q_initial):
@@ -108,19 +132,10 @@ def test_stepping_is_the_whole_trajectory(name, q_initial):
     sample = posterior(q_initial, INPUTS, NOISE)
     state = sample.states[:, 0]
     for t in range(1, STEPS):
-        state, log_prob = posterior.step(state, INPUTS[:, t - 1], NOISE[:, t])
+        inputs = tf.nest.map_structure(lambda tensor, t=t: tensor[:, t - 1], INPUTS)
+        state, log_prob = posterior.step(state, inputs, NOISE[:, t])
         np.testing.assert_allclose(state, sample.states[:, t], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(log_prob, sample.log_prob[:, t], rtol=1e-4, atol=1e-5)
-
-
-def test_iaf_without_flows_is_gaussian(q_initial):
-    iaf, gaussian = make("iaf", num_flows=0), make("gaussian")
-    for layer in (iaf, gaussian):
-        layer(q_initial, INPUTS, NOISE)
-    iaf.set_weights(gaussian.get_weights())
-    samples = [layer(q_initial, INPUTS, NOISE) for layer in (iaf, gaussian)]
-    np.testing.assert_array_equal(samples[0].states, samples[1].states)
-    np.testing.assert_allclose(samples[0].log_prob, samples[1].log_prob, rtol=1e-4)
 
 
 def test_trajectory_iaf_has_no_loop_over_time():
@@ -137,13 +152,11 @@ def test_trajectory_iaf_has_no_loop_over_time():
 
 
 def test_trajectory_iaf_reaches_back_its_receptive_field(q_initial):
-    """8 steps with 8, here 4 with 4: noise and inputs from further back have no effect."""
-    sizes = {"hidden_units": (8,), "flow_units": (8,), "receptive_field": 4}
-    posterior = perturb(posteriors.make_posterior("trajectory_iaf", DIM, CONTEXT, **sizes))
+    posterior = perturb(make("trajectory_iaf", receptive_field=4))
     with tf.GradientTape() as tape:
-        tape.watch(INPUTS)
+        tape.watch(INPUTS.controls)
         last = posterior(q_initial, INPUTS, NOISE).states[:, -1]
-    by_step = np.abs(tape.gradient(last, INPUTS)).sum(axis=(0, 2))
+    by_step = np.abs(tape.gradient(last, INPUTS.controls)).sum(axis=(0, 2))
     assert np.flatnonzero(by_step).tolist() == [1, 2, 3, 4]
 
 
@@ -176,12 +189,13 @@ def test_chain_iaf_reverses_the_order_between_flows():
     assert orders == ["left-to-right", "right-to-left", "left-to-right"]
 
 
-@pytest.mark.parametrize("name", posteriors.POSTERIORS)
+@pytest.mark.parametrize("name", choices.POSTERIORS)
 def test_states_depend_on_no_later_input(name, q_initial):
     posterior = make(name)
     with tf.GradientTape() as tape:
         tape.watch(INPUTS)
         states = posterior(q_initial, INPUTS, NOISE).states[:, :4]
-    gradient = tf.reduce_sum(tf.abs(tape.gradient(states, INPUTS)), axis=[0, 2]).numpy()
-    assert np.all(gradient[:3] > 0)
-    np.testing.assert_array_equal(gradient[3:], 0.0)
+    gradients = tape.gradient(states, INPUTS, unconnected_gradients="zero")
+    by_step = [np.abs(gradient).sum(axis=(0, 2)) for gradient in gradients]
+    assert np.all(by_step[0][:3] > 0) and np.all(by_step[1][:3] > 0)
+    np.testing.assert_array_equal(np.array(by_step)[:, 3:], 0.0)

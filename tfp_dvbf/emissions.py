@@ -31,7 +31,7 @@ class GaussianEmission(networks.DensityNetwork):
         """Maps states [..., dz] to the density of observations [..., dx]."""
         loc = mean + scale * self.network(states)
         noise_scale = scale * networks.positive(SCALE_SPEED * self.raw_scale)
-        return networks.diagonal_normal(loc, tf.broadcast_to(noise_scale, tf.shape(loc)))
+        return tfd.Independent(tfd.Normal(loc, noise_scale), reinterpreted_batch_ndims=1)
 
 
 class BernoulliEmission(networks.DensityNetwork):

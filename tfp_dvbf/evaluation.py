@@ -3,6 +3,7 @@
 import statistics
 
 import numpy as np
+import scipy.stats
 
 from tfp_dvbf import environments
 
@@ -12,6 +13,7 @@ POSTER_MAD = {"gaussian": 0.1536, "chain_iaf": 0.1915}
 COLUMNS = {
     "model": "model",
     "training_seed": "seed",
+    "seeds": "seeds",
     "mad_sampled": "sampled MAD",
     "mad_mean": "mean MAD",
     "reconstruction_mad": "reconstr. MAD",
@@ -22,6 +24,8 @@ COLUMNS = {
     "parameters": "parameters",
     "updates": "updates",
     "seconds": "seconds",
+    "training_ms": "ms / update",
+    "sampling_ms": "ms / 128 draws",
 }
 FORMATS = {
     "elbo": "{:.1f}",
@@ -31,6 +35,8 @@ FORMATS = {
     "parameters": "{:,.0f}",
     "updates": "{:,.0f}",
     "seconds": "{:.0f}",
+    "training_ms": "{:.1f}",
+    "sampling_ms": "{:.1f}",
 }
 
 
@@ -197,6 +203,25 @@ def medians(rows):
     ]
 
 
+def summary(name, rows, confidence=0.95):
+    """Returns one row for the runs of one model with several seeds.
+
+    What varies between them becomes a pair: the mean and half the width of Student's interval
+    for it.
+    """
+    measured = ["mad_sampled", "mad_mean", "elbo", "iwae_64", "kl_per_step"]
+    common = {key: rows[0][key] for key in ["parameters", "updates"]}
+    seconds = [row["seconds"] for row in rows if row["seconds"] is not None]
+    quantile = scipy.stats.t.ppf(0.5 + confidence / 2, len(rows) - 1)
+    intervals = {}
+    for key in [key for key in measured if key in rows[0]]:
+        values = [row[key] for row in rows]
+        half = quantile * np.std(values, ddof=1) / np.sqrt(len(values)) if len(rows) > 1 else None
+        intervals[key] = [float(np.mean(values)), half if half is None else float(half)]
+    seconds = float(np.median(seconds)) if seconds else None
+    return {"model": name, "seeds": len(rows), **intervals, **common, "seconds": seconds}
+
+
 def format_table(rows):
     """Returns rows as an aligned Markdown table of the `COLUMNS` that any of them has."""
     keys = [key for key in COLUMNS if any(key in row for row in rows)]
@@ -214,6 +239,8 @@ def format_table(rows):
 def _format(key, value):
     if value is None:
         return ""
+    if isinstance(value, (list, tuple)):
+        return " ± ".join(_format(key, part) for part in value if part is not None)
     if isinstance(value, float):
         return FORMATS.get(key, "{:.4f}").format(value)
     return FORMATS.get(key, "{}").format(value)

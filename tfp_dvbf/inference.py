@@ -6,9 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_dvbf import data, initial, objectives, posteriors, rollout
-
-BOUNDS = (*objectives.OBJECTIVES, "fivo")
+from tfp_dvbf import choices, data, initial, objectives, rollout
 
 
 class Trajectory(NamedTuple):
@@ -44,8 +42,7 @@ class Inference:
     @property
     def bounds(self):
         """Names of the bounds that `log_prob_bound` can estimate for this posterior."""
-        name = self.config["posterior"]
-        return tuple(bound for bound in BOUNDS if (name, bound) not in posteriors.REFUSED)
+        return choices.bounds(self.config["posterior"])
 
     def filter(self, observations, controls, num_samples=1, seed=None):
         """Draws latent trajectories from the posterior q(z[0:T] | x[0:T], u[0:T-1]).
@@ -193,9 +190,7 @@ class Inference:
         """
         observations, controls = self._check_sequences(observations, controls)
         _check_num_samples(num_samples)
-        if objective not in BOUNDS:
-            raise ValueError(f"`objective` must be one of {', '.join(BOUNDS)}; got {objective!r}.")
-        posteriors.check_objective(self.config["posterior"], objective)
+        choices.check_bound(self.config["posterior"], objective)
         seed = rollout.stateless_seed(seed)
         if objective == "fivo":
             return self._fivo(observations, controls, num_samples, seed)
@@ -214,12 +209,14 @@ class Inference:
     @tf.function  # TFP's resampling needs a static batch shape, so every shape is traced.
     def _fivo(self, observations, controls, num_samples, seed):
         first_seed, seed = tfp.random.split_seed(seed)
-        density, inputs, controls = self._posterior_inputs(observations, controls)
+        density, inputs = self._encode(observations, controls)
         particles, first_score = self._first_particles(
             density, observations[:, 0], num_samples, first_seed
         )
-        by_time = [tf.einsum("btd->tbd", x) for x in (inputs, controls, observations[:, 1:])]
-        seeds = tfp.random.split_seed(seed, tf.shape(inputs)[1])
+        by_time = tf.nest.map_structure(
+            lambda tensor: tf.einsum("btd->tbd", tensor), (inputs, observations[:, 1:])
+        )
+        seeds = tfp.random.split_seed(seed, tf.shape(controls)[1])
         _, scores = tf.scan(
             lambda carry, step: self._next_particles(carry[0], *step),
             (*by_time, seeds),
@@ -242,14 +239,13 @@ class Inference:
         )
         return objectives.weigh(objectives.uniform(states), log_increments)
 
-    def _next_particles(self, particles, inputs, controls, observations, seed):
+    def _next_particles(self, particles, inputs, observations, seed):
         """Resamples particles, moves them by q and weighs them by p / q.
 
         Args:
           particles: `objectives.Particles` of z[t-1].
-          inputs: i[t], [batch, di].
-          controls: u[t-1], standardised, [batch, du].
-          observations: x[t], [batch, dx].
+          inputs: `PosteriorInputs` of step t, each [batch, ...].
+          observations: x[t] in the user's units, [batch, dx].
           seed: Stateless seed, int32 [2].
 
         Returns:
@@ -257,18 +253,16 @@ class Inference:
         """
         resample_seed, seed = tfp.random.split_seed(seed)
         previous = objectives.resample(particles, resample_seed)
-        shape = tf.shape(previous.states)
-        inputs, controls = (
-            tf.broadcast_to(x, tf.concat([shape[:2], tf.shape(x)[1:]], axis=0))
-            for x in (inputs, controls)
-        )
-        noise = tf.random.stateless_normal(shape, seed)
-        states, log_proposal = self.posterior.step(previous.states, inputs, noise)
-        log_increments = (
-            self.transition(previous.states, controls).log_prob(states)
-            + self._emit(states).log_prob(observations)
-            - log_proposal
-        )
+        size, batch, dim = previous.states.shape
+        rows = tf.reshape(previous.states, [size * batch, dim])
+        inputs = tf.nest.map_structure(lambda tensor: tf.tile(tensor, [size, 1]), inputs)
+        noise = tf.random.stateless_normal(tf.shape(rows), seed)
+        next_rows, log_proposal = self.posterior.step(rows, inputs, noise)
+        log_transition = self.transition(rows, inputs.controls).log_prob(next_rows)
+        log_increments = tf.reshape(log_transition - log_proposal, [size, batch]) + self._emit(
+            tf.reshape(next_rows, [size, batch, dim])
+        ).log_prob(observations)
+        states = tf.reshape(next_rows, [size, batch, dim])
         return objectives.weigh(previous._replace(states=states), log_increments)
 
     @tf.function(reduce_retracing=True)

@@ -6,6 +6,7 @@ import tensorflow_probability as tfp
 import tf_keras
 
 from tfp_dvbf import (
+    choices,
     data,
     emissions,
     encoders,
@@ -20,13 +21,6 @@ from tfp_dvbf import (
 tfd = tfp.distributions
 
 EMISSIONS = {"gaussian": emissions.GaussianEmission, "bernoulli": emissions.BernoulliEmission}
-CHOICES = {
-    "posterior": posteriors.POSTERIORS,
-    "transition": transitions.TRANSITIONS,
-    "emission": EMISSIONS,
-    "encoder": encoders.ENCODERS,
-    "objective": objectives.OBJECTIVES,
-}
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
@@ -56,7 +50,7 @@ class DVBF(inference.Inference, tf_keras.Model):
       objective: "elbo", or "iwae", the bound of Burda et al. (2016).
       num_samples: Posterior draws a sequence in training and validation.
       encoder_units: Sizes of the layers of the encoder and of the hidden layers of q(z[0]).
-      posterior_units: Sizes of the hidden layers of the posterior.
+      posterior_units: Sizes of the hidden layers of the posterior; None takes its own default.
       flow_units: Sizes of the hidden layers of each MADE in "iaf" and "trajectory_iaf".
       receptive_field: Steps that "trajectory_iaf" reaches back.
       transition_units: Sizes of the hidden layers of the transition.
@@ -84,7 +78,7 @@ class DVBF(inference.Inference, tf_keras.Model):
         objective="elbo",
         num_samples=1,
         encoder_units=(128,),
-        posterior_units=(256, 256),
+        posterior_units=None,
         flow_units=(64,),
         receptive_field=64,
         transition_units=(256, 256),
@@ -108,7 +102,7 @@ class DVBF(inference.Inference, tf_keras.Model):
             "objective": objective,
             "num_samples": num_samples,
             "encoder_units": tuple(encoder_units),
-            "posterior_units": tuple(posterior_units),
+            "posterior_units": None if posterior_units is None else tuple(posterior_units),
             "flow_units": tuple(flow_units),
             "receptive_field": receptive_field,
             "transition_units": tuple(transition_units),
@@ -116,7 +110,7 @@ class DVBF(inference.Inference, tf_keras.Model):
             "activation": activation,
             "seed": np.random.SeedSequence(seed).entropy,
         }
-        _check_config(self.config)
+        choices.check_model(self.config)
         self._make_layers()
         self.trackers = {
             name: tf_keras.metrics.Mean(name) for name in ["loss", "neg_elbo", "nll", "kl"]
@@ -142,16 +136,6 @@ class DVBF(inference.Inference, tf_keras.Model):
             num_frames=config["initial_frames"],
             name="initial_posterior",
         )
-        self.posterior = posteriors.make_posterior(
-            config["posterior"],
-            config["state_dim"],
-            context_dim=config["encoder_units"][-1] + config["control_dim"],
-            num_flows=config["num_flows"],
-            hidden_units=config["posterior_units"],
-            flow_units=config["flow_units"],
-            receptive_field=config["receptive_field"],
-            activation=activation,
-        )
         self.transition = transitions.make_transition(
             config["transition"],
             config["state_dim"],
@@ -163,6 +147,7 @@ class DVBF(inference.Inference, tf_keras.Model):
         self.emission = EMISSIONS[config["emission"]](
             config["observation_dim"], config["decoder_units"], activation, name="emission"
         )
+        self.posterior = posteriors.make_posterior(config, self.transition, self.emission)
         self.kl_weight = self.add_weight("kl_weight", [], initializer="ones", trainable=False)
 
     def adapt(self, dataset):
@@ -262,18 +247,17 @@ class DVBF(inference.Inference, tf_keras.Model):
         controls = tf.cast(inputs["controls"], tf.float32)
         return observations, controls[:, : tf.shape(observations)[1] - 1]
 
-    def _posterior_inputs(self, observations, controls):
-        """Returns q(z[0] | x[0:k]), i[1:T] = (h[t], u[t-1]) and u[0:T-1], standardised."""
+    def _encode(self, observations, controls):
+        """Returns q(z[0] | x[0:k]) and the `PosteriorInputs` of t = 1 .. T-1."""
         observations = self.observation_standardization(observations)
         controls = self.control_standardization(controls)
         features = self.encoder(observations[:, 1:], controls[:, 1:])
-        inputs = tf.concat([features, controls], axis=-1)
-        return self.initial_posterior(observations), inputs, controls
+        inputs = posteriors.PosteriorInputs(features, controls, observations[:, 1:])
+        return self.initial_posterior(observations), inputs
 
     def _sample_posterior(self, observations, controls, noise):
         """Returns the `PosteriorSample` for noise eps[0:T] [batch, time, dz]."""
-        first, inputs, _ = self._posterior_inputs(observations, controls)
-        return self.posterior(first, inputs, noise)
+        return self.posterior(*self._encode(observations, controls), noise)
 
     def _noise_shape(self, observations):
         return tf.concat([tf.shape(observations)[:2], [self.config["state_dim"]]], axis=0)
@@ -308,23 +292,3 @@ class DVBF(inference.Inference, tf_keras.Model):
 
     def get_config(self):
         return dict(self.config)
-
-
-def _check_config(config):
-    positive = ["observation_dim", "control_dim", "state_dim", "num_bases", "initial_frames"]
-    for name in [*positive, "num_samples", "receptive_field"]:
-        if not isinstance(config[name], int) or config[name] < 1:
-            raise ValueError(f"`{name}` must be a positive integer; got {config[name]}.")
-    for name in [name for name in config if name.endswith("_units")]:
-        units = config[name]
-        if not all(isinstance(size, int) and size > 0 for size in units):
-            raise ValueError(f"`{name}` must be positive integers; got {units}.")
-    for name in ["encoder_units", "flow_units"]:
-        if not config[name]:
-            raise ValueError(f"`{name}` must have at least one layer; got ().")
-    for name, choices in CHOICES.items():
-        if config[name] not in choices:
-            choices = ", ".join(choices)
-            raise ValueError(f"`{name}` must be one of {choices}; got {config[name]!r}.")
-    posteriors.check_num_flows(config["posterior"], config["num_flows"])
-    posteriors.check_objective(config["posterior"], config["objective"])

@@ -28,9 +28,9 @@ def mlp(hidden_units, output_units, activation, name, output_initializer="glorot
     return tf_keras.Sequential([*hidden.layers, output], name=name)
 
 
-def positive(raw):
-    """Maps `raw` to a scale above `SCALE_FLOOR`; a raw value of 0 gives about `INITIAL_SCALE`."""
-    offset = tfp.math.softplus_inverse(INITIAL_SCALE)
+def positive(raw, initial=INITIAL_SCALE):
+    """Maps `raw` to a scale above `SCALE_FLOOR`; a raw value of 0 gives about `initial`."""
+    offset = tfp.math.softplus_inverse(initial)
     return SCALE_FLOOR + tf.math.softplus(raw + offset)
 
 

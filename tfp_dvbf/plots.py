@@ -96,6 +96,66 @@ def bound_curves(path, histories):
     _save(figure, path)
 
 
+def bounds_and_evidence(path, curves):
+    """Draws each objective against the exact evidence of the model's own parameters, by epoch.
+
+    Args:
+      path: File to write.
+      curves: Names mapped to dictionaries of `objective` and `evidence`, a number an epoch, and
+        `generating`, the evidence of the model the data come from; nats a sequence.
+    """
+    figure, axes = plt.subplots(
+        1, len(curves), figsize=(3.0 * len(curves), 3.2), sharey=True, layout="constrained"
+    )
+    for axis, (name, values) in zip(axes, curves.items()):
+        epochs = np.arange(1, len(values["objective"]) + 1)
+        axis.plot(epochs, values["objective"], color="C3", label="objective")
+        axis.plot(epochs, values["evidence"], color="black", label="exact ln p(x), same parameters")
+        axis.axhline(
+            values["generating"], color="C0", linestyle=":", label="ln p(x), data-generating"
+        )
+        axis.set(title=name, xlabel="epoch")
+    axes[0].set_ylabel("nats a sequence")
+    axes[0].set_yscale("symlog", linthresh=10.0)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
+    _save(figure, path)
+
+
+def kl_curves(path, curves):
+    """Draws the KL term of each run by epoch, zero marked.
+
+    Args:
+      path: File to write.
+      curves: Names mapped to KLs, a number an epoch, nats a sequence.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for name, values in curves.items():
+        axis.plot(np.arange(1, len(values) + 1), values, label=name)
+    axis.axhline(0.0, color="black", linewidth=0.8)
+    axis.set(xlabel="epoch", ylabel="“KL”  (nats a sequence)")
+    axis.set_yscale("symlog", linthresh=10.0)
+    axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def gaussian_chain(path, curves):
+    """Draws the poster's t-th term in one dimension against the variance of the prior.
+
+    Args:
+      path: File to write.
+      curves: Variances, and names mapped to terms in nats.
+    """
+    variance, terms = curves
+    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for name, values in terms.items():
+        axis.plot(variance, values, label=name)
+    axis.axhline(0.0, color="black", linewidth=0.8)
+    axis.set(xlabel="variance v of the prior / v0", ylabel="t-th term  (nats)", xscale="log")
+    axis.legend(frameon=False)
+    _save(figure, path)
+
+
 def mad_by_horizon(path, curves, spec=None):
     """Draws the generation error by time step.
 

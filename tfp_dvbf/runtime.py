@@ -9,12 +9,13 @@ import tempfile
 def start(seed=None):
     """Imports TensorFlow, prints its device once, sets the seeds and returns the device's name."""
     first = "tensorflow" not in sys.modules
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Failures raise; the rest is noise.
     with _stderr_held_back():
         import tensorflow as tf
         import tensorflow_probability  # noqa: F401
         import tf_keras
 
+        tf.get_logger().setLevel("ERROR")
         gpus = tf.config.list_physical_devices("GPU")
         with contextlib.suppress(RuntimeError):  # TensorFlow runs already, growth is set or not.
             for gpu in gpus:

@@ -41,6 +41,7 @@ class LocallyLinearTransition(tf_keras.layers.Layer):
         self, event_dim, control_dim, hidden_units, activation="relu", num_bases=16, **kwargs
     ):
         super().__init__(**kwargs)
+        self.event_dim = event_dim
         self.config = {
             "event_dim": event_dim,
             "control_dim": control_dim,
@@ -84,11 +85,8 @@ class LocallyLinearTransition(tf_keras.layers.Layer):
         return {**super().get_config(), **self.config}
 
 
-TRANSITIONS = ("mlp", "locally_linear")
-
-
 def make_transition(name, state_dim, control_dim, *, num_bases, hidden_units, activation):
-    """Returns the transition called `name`, one of `TRANSITIONS`."""
+    """Returns the transition called `name`, one of `choices.TRANSITIONS`."""
     if name == "mlp":
         return MLPTransition(state_dim, hidden_units, activation, name="transition")
     return LocallyLinearTransition(

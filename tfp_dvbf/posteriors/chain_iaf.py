@@ -81,10 +81,8 @@ class ChainIAFPosterior(tf_keras.layers.Layer):
         self.rnn = tf_keras.layers.RNN(self.cell, return_sequences=True)
 
     def call(self, initial, inputs, noise):
-        """Maps q(z[0]), i[1:T] [batch, time - 1, di] and eps[0:T] to a `PosteriorSample`.
-
-        Only eps[0] is used.
-        """
+        """Maps q(z[0]), `PosteriorInputs` and eps[0:T], of which only eps[0] is used."""
+        inputs = tf.concat([inputs.features, inputs.controls], axis=-1)
         first = initial.mean() + initial.stddev() * noise[:, 0]
         states, log_det = tf.split(self.rnn(inputs, initial_state=first), [-1, 1], axis=-1)
         log_initial = initial.log_prob(first)

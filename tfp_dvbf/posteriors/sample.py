@@ -1,9 +1,23 @@
-"""What every posterior returns."""
+"""What every posterior is given and what it returns."""
 
 from typing import NamedTuple
 
 import tensorflow as tf
 import tensorflow_probability as tfp
+
+
+class PosteriorInputs(NamedTuple):
+    """What a posterior sees of a sequence, standardised; each [batch, time - 1, ...].
+
+    Attributes:
+      features: h[t] of the encoder, t = 1 .. T-1.
+      controls: u[t-1].
+      observations: x[t].
+    """
+
+    features: tf.Tensor
+    controls: tf.Tensor
+    observations: tf.Tensor
 
 
 class PosteriorSample(NamedTuple):

@@ -39,9 +39,10 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
 
         z[t] = m[t] + s[t] * F(eps[t]; c[t]),   (m[t], s[t], c[t]) = g(eps[<t], h[<=t], u[<t])
 
-    F composes gated inverse autoregressive flows and g is a network of dilated causal convolutions
-    over (eps[t-1], i[t]); z[0] enters at t = 1. The Jacobian of eps[0:T] -> z[0:T] is block
-    lower-triangular, so the density of the trajectory is exact:
+    F composes gated inverse autoregressive flows. g is the sum of a dense network of (eps[t-1],
+    h[t], u[t-1]) and one of dilated causal convolutions over them; z[0] enters at t = 1. The
+    Jacobian of eps[0:T] -> z[0:T] is block lower-triangular, so the density of the trajectory is
+    exact:
 
         ln q(z[0:T]) = ln q(z[0]) + sum_{t>0} [ ln N(eps[t]; 0, I) - ln |det dF/deps[t]|
                                                - sum_d ln s[t]_d ]
@@ -53,7 +54,8 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
     Args:
       state_dim: Size of z.
       num_flows: Number of flows a time step; 0 leaves a Gaussian given the past noise.
-      units: Size of the hidden layers of g.
+      hidden_units: Sizes of the hidden layers of the dense part of g; the first is also the width
+        of its convolutions.
       receptive_field: Steps that g reaches back.
       flow_units: Sizes of the hidden layers of each MADE.
       activation: Activation of the hidden layers.
@@ -63,7 +65,7 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
         self,
         state_dim,
         num_flows=1,
-        units=128,
+        hidden_units=(128,),
         receptive_field=64,
         flow_units=(64,),
         activation="relu",
@@ -73,37 +75,42 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
         self.config = {
             "state_dim": state_dim,
             "num_flows": num_flows,
-            "units": units,
+            "hidden_units": tuple(hidden_units),
             "receptive_field": receptive_field,
             "flow_units": tuple(flow_units),
             "activation": activation,
         }
         self.state_dim = state_dim
+        units, outputs = hidden_units[0], 2 * state_dim
+        self.dense_part = networks.mlp(hidden_units, outputs, activation, "dense_part")
         self.input_layer = tf_keras.layers.Dense(units)
         self.causal_layers = [
             CausalLayer(units, 2**level, activation)
             for level in range(math.ceil(math.log2(receptive_field)))
         ]
-        self.output_layer = tf_keras.layers.Dense(2 * state_dim)
+        self.output_layer = tf_keras.layers.Dense(outputs, kernel_initializer=networks.SMALL)
         self.flow = flows.FlowChain(state_dim, units, num_flows, flow_units, activation)
 
     def call(self, initial, inputs, noise):
-        """Maps q(z[0]), i[1:T] [batch, time - 1, di] and eps[0:T] to a `PosteriorSample`."""
+        """Maps q(z[0]), `PosteriorInputs` and eps[0:T] to a `PosteriorSample`."""
+        inputs = tf.concat([inputs.features, inputs.controls], axis=-1)
         first = initial.mean() + initial.stddev() * noise[:, 0]
         start = tf.pad(first[:, tf.newaxis], [[0, 0], [0, tf.shape(inputs)[1] - 1], [0, 0]])
-        context = self.input_layer(tf.concat([noise[:, :-1], start, inputs], axis=-1))
+        values = tf.concat([noise[:, :-1], start, inputs], axis=-1)
+        context = self.input_layer(values)
         for layer in self.causal_layers:
             context = layer(context)
-        states, log_prob = self._transform(context, noise[:, 1:])
+        raw = self.dense_part(values) + self.output_layer(context)
+        states, log_prob = self._transform(raw, context, noise[:, 1:])
         return sample.PosteriorSample(
             sample.prepend(first, states),
             sample.prepend(initial.log_prob(first), log_prob),
             None,
         )
 
-    def _transform(self, context, noise):
-        """Maps g's last layer and eps[t] to z[t] and ln q(z[t] | z[<t])."""
-        loc, scale = networks.gaussian_parameters(self.output_layer(context))
+    def _transform(self, raw, context, noise):
+        """Maps g's outputs for (m, s) and c, and eps[t], to z[t] and ln q(z[t] | z[<t])."""
+        loc, scale = networks.gaussian_parameters(raw)
         value, log_det = self.flow(noise, context)
         log_base = networks.standard_normal(self.state_dim).log_prob(noise)
         log_scale = tf.reduce_sum(tf.math.log(scale), axis=-1)

@@ -1,0 +1,93 @@
+"""Compares posteriors over several seeds at an equal number of updates, and what they cost."""
+
+import dataclasses
+import json
+import pathlib
+
+import benchmark
+import reproduce
+import train
+
+from tfp_dvbf import arguments, runs
+from tfp_dvbf.arguments import option
+
+# A name that ends in -0 is that posterior without its flows: the ablation.
+VARIANTS = {
+    "gaussian": {},
+    "iaf": {},
+    "iaf-0": {"posterior": "iaf", "num_flows": 0},
+    "trajectory_iaf": {},
+    "trajectory_iaf-0": {"posterior": "trajectory_iaf", "num_flows": 0},
+    "chain_iaf": {},
+}
+PROTOCOL = reproduce.PROTOCOLS["quick"]["gaussian"]
+
+
+@dataclasses.dataclass
+class Args:
+    """Trains each posterior with each seed by the quick protocol; a table with 95 % intervals."""
+
+    posteriors: tuple[str, ...] = option(
+        ("gaussian", "iaf", "trajectory_iaf", "chain_iaf"),
+        "posteriors; -0 leaves out the flows",
+        list(VARIANTS),
+    )
+    seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "a run for each seed")
+    data: str = option("data/pendulum", "folder of generate_data.py, or one .npz file")
+    output: str = option(
+        "runs/compare", "folder to make: a run folder a model and seed, the report"
+    )
+    rounds: int = option(9, "timings of the cost of each posterior; 0 leaves them out")
+    resume: bool = option(False, "continue in --output; finished runs are kept")
+    verbose: int = option(2, "Keras' progress: 0 silent, 1 a bar, 2 a line an epoch", [0, 1, 2])
+
+
+def main(args):
+    arguments.check_choices(args)
+    if not args.seeds or args.rounds < 0:
+        raise ValueError("`seeds` must not be empty and `rounds` not negative.")
+    output = pathlib.Path(args.output)
+    if output.exists() and not args.resume:
+        raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
+    for seed in args.seeds:
+        for name in args.posteriors:
+            train_one(args, name, seed, output / f"{name}-seed{seed}")
+    write_report(args, output)
+    print(f"\n{(output / 'report.md').read_text()}")
+    print(f"report and run folders: {output}")
+
+
+def train_one(args, name, seed, folder):
+    """Trains one posterior into its run folder with `train.py`."""
+    train.main(
+        train.Args(
+            **{"posterior": name, **PROTOCOL, **VARIANTS[name]},
+            seed=seed,
+            data=args.data,
+            output=str(folder),
+            resume=args.resume,
+            verbose=args.verbose,
+        )
+    )
+
+
+def write_report(args, output):
+    """Writes the table of means and intervals, the rows of all seeds, and the cost."""
+    from tfp_dvbf import evaluation
+
+    rows = []
+    for name in args.posteriors:
+        group = [
+            json.loads((output / f"{name}-seed{seed}" / "metrics.json").read_text())
+            for seed in args.seeds
+        ]
+        rows.append(evaluation.summary(name, group))
+    if args.rounds:
+        models = {name: {"posterior": name, **VARIANTS[name]} for name in args.posteriors}
+        costs = benchmark.time_cost(models, args.data, args.rounds)
+        rows = [{**row, **costs[row["model"]]} for row in rows]
+    runs.write_report(output, rows, seeds=args.seeds, protocol=PROTOCOL)
+
+
+if __name__ == "__main__":
+    arguments.run(main, Args)

@@ -1,0 +1,219 @@
+"""Shows why the poster's "KL" turns negative: a closed form, exact evidence, independent draws."""
+
+import dataclasses
+import pathlib
+
+import compare
+
+from tfp_dvbf import arguments, choices, runs
+from tfp_dvbf.arguments import option
+
+LINEAR = {
+    **{"observation_dim": 2, "control_dim": 1, "state_dim": 2, "seed": 1},
+    **{"transition": "locally_linear", "num_bases": 1, "decoder_units": ()},
+}
+SIZES = {"encoder_units": (32,), "posterior_units": (32,), "flow_units": (16,)}
+NUM_STEPS = 20
+NUM_TRAIN, NUM_TEST = 512, 128
+LEARNING_RATE = 1e-2
+AS_STATED = "chain_iaf, independent draws"
+
+
+@dataclasses.dataclass
+class Args:
+    """Runs the experiments of docs/negative_kl.md and draws its figures."""
+
+    output: str = option("runs/negative_kl", "folder to make")
+    epochs: int = option(100, "epochs of the linear models")
+    pendulum: str = option("runs/compare", "output of compare.py; made if it does not exist")
+    data: str = option("data/pendulum", "data of compare.py")
+
+
+def main(args):
+    if args.epochs < 1:
+        raise ValueError(f"`epochs` must be at least 1; got {args.epochs}.")
+    output = pathlib.Path(args.output)
+    if output.exists():
+        raise ValueError(f"`--output` must not exist yet; got {output}.")
+    histories = pendulum_histories(args)
+    from tfp_dvbf import plots, runtime
+
+    runtime.start(seed=1)
+    output.mkdir(parents=True)
+    plots.gaussian_chain(output / "closed_form.png", closed_form())
+    linear = linear_experiment(args.epochs)
+    runs.write_json(output / "linear.json", linear)
+    plots.bounds_and_evidence(
+        output / "evidence.png", {name: linear[name] for name in choices.POSTERIORS}
+    )
+    chains = {name: linear[name]["kl"] for name in ["chain_iaf", AS_STATED]}
+    plots.kl_curves(output / "independent_draws.png", chains)
+    plots.kl_curves(output / "pendulum.png", {name: h["kl"] for name, h in histories.items()})
+    report(linear, histories)
+    print(f"figures and figures' numbers: {output}")
+
+
+def pendulum_histories(args):
+    """Returns the training history of the first seed of each posterior, training if need be."""
+    folder = pathlib.Path(args.pendulum)
+    paths = {name: folder / f"{name}-seed1" / "history.csv" for name in choices.POSTERIORS}
+    if not all(path.exists() for path in paths.values()):
+        compare.main(
+            compare.Args(seeds=(1,), data=args.data, output=str(folder), rounds=0, resume=True)
+        )
+    return {name: runs.read_history(path) for name, path in paths.items()}
+
+
+def closed_form():
+    """Returns curves of the poster's t-th term in one dimension by the prior's variance.
+
+    z[0] ~ N(0, v0), z[t] = s z[t-1], p(z[t] | z[t-1]) = N(s z[t-1], v): the expectation of
+    ln q[t](z[t]) - ln p(z[t] | z[t-1]) is 1/2 ln(v / (e s^2t v0)).
+    """
+    import numpy as np
+
+    variance = np.geomspace(1e-4, 1e2, 100)
+    terms = {
+        f"t = {t}": 0.5 * np.log(variance / (np.e * decay ** (2 * t)))
+        for decay in [0.9]
+        for t in [1, 5, 10]
+    }
+    return variance, terms
+
+
+def linear_experiment(epochs):
+    """Trains each posterior on linear-Gaussian data; returns its curves on the test set.
+
+    Returns:
+      Names mapped to `objective`, `evidence` (the exact ln p(x) of the model's own current
+      parameters), `generating` (that of the model the data come from) and `kl`, nats a sequence,
+      a number after each epoch.
+    """
+    import tfp_dvbf
+    from tfp_dvbf import linear_gaussian
+
+    truth = generating_model()
+    train, test = (draw_sequences(truth, count, seed) for count, seed in [(512, 1), (128, 2)])
+    generating = mean(linear_gaussian.log_prob(truth, test.observations, test.controls))
+    curves = {}
+    for name in [*choices.POSTERIORS, AS_STATED]:
+        model = make_model(name)
+        model.adapt(tfp_dvbf.as_dataset(train))
+        curves[name] = {**train_linear(model, train, test, epochs), "generating": generating}
+        print(f"{name}: trained", flush=True)
+    return curves
+
+
+def make_model(name):
+    import tfp_dvbf
+
+    if name == AS_STATED:
+        return independent_draws_model()(**LINEAR, **SIZES, posterior="chain_iaf")
+    return tfp_dvbf.DVBF(**LINEAR, **SIZES, posterior=name)
+
+
+def generating_model():
+    """Returns the linear model that the data come from: a damped rotation with one control."""
+    import numpy as np
+
+    import tfp_dvbf
+
+    model = tfp_dvbf.DVBF(**LINEAR)
+    a = 0.95 * np.array([[np.cos(0.3), np.sin(0.3)], [-np.sin(0.3), np.cos(0.3)]])
+    model.transition.state_change.assign([a - np.eye(2)])
+    model.transition.control_matrix.assign([[[0.0], [0.5]]])
+    kernel, _ = model.emission.network.layers[-1].weights
+    kernel.assign([[1.0, -0.2], [0.3, 0.8]])
+    return model
+
+
+def draw_sequences(model, count, seed):
+    """Draws sequences from a model under standard normal controls."""
+    import numpy as np
+
+    import tfp_dvbf
+
+    controls = np.random.default_rng(seed).normal(size=[count, NUM_STEPS - 1, 1])
+    observations = model.generate(controls, seed=seed).observations[0]
+    return tfp_dvbf.Sequences(observations, controls)
+
+
+def train_linear(model, train, test, epochs):
+    """Trains one model; returns `objective`, `evidence` and `kl` on the test set by epoch."""
+    import tf_keras
+
+    import tfp_dvbf
+
+    dataset = tfp_dvbf.as_dataset(train, batch_size=64, seed=1)
+    rate = tf_keras.optimizers.schedules.CosineDecay(LEARNING_RATE, epochs * len(dataset))
+    model.compile(optimizer=tf_keras.optimizers.Adam(rate, clipnorm=10.0))
+    curves = {"objective": [], "evidence": [], "kl": []}
+    record = tf_keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: evaluate(model, test, curves)
+    )
+    model.fit(dataset, epochs=epochs, verbose=0, callbacks=[record])
+    return curves
+
+
+def evaluate(model, test, curves, num_samples=32):
+    """Appends to each of `curves` its value under the model's current parameters."""
+    import numpy as np
+
+    from tfp_dvbf import linear_gaussian
+
+    x, u = test.observations, test.controls
+    nll, kl = (mean(np.sum(term, axis=2)) for term in model.bound_terms(x, u, num_samples, seed=1))
+    curves["objective"].append(-(nll + kl))
+    curves["evidence"].append(mean(linear_gaussian.log_prob(model, x, u)))
+    curves["kl"].append(kl)
+
+
+def independent_draws_model():
+    """Returns the DVBF whose posterior is chain_iaf's as the poster states it.
+
+    q(z[0:T]) = prod_t q[t](z[t]), the marginals of chain_iaf: z[t] comes from a draw of its own,
+    eps[t] carried through t steps, instead of the one draw eps[0] that the poster's code carries
+    through all of them.
+    """
+    import tensorflow as tf
+
+    import tfp_dvbf
+
+    class IndependentDraws(tfp_dvbf.DVBF):
+        def _sample_posterior(self, observations, controls, noise):
+            batch, steps, dim = tf.unstack(tf.shape(noise))
+            rows = [tf.repeat(tensor, steps, axis=0) for tensor in (observations, controls)]
+            first_noise = tf.reshape(noise, [batch * steps, 1, dim])
+            sample = super()._sample_posterior(*rows, tf.repeat(first_noise, steps, axis=1))
+            states = tf.reshape(sample.states, [batch, steps, steps, dim])
+            log_prob = tf.reshape(sample.log_prob, [batch, steps, steps])
+            return sample._replace(
+                states=tf.einsum("bttd->btd", states), log_prob=tf.linalg.diag_part(log_prob)
+            )
+
+    return IndependentDraws
+
+
+def report(linear, histories):
+    """Prints what the figures show as numbers."""
+    print(f"\n{'':30}{'objective':>12}{'exact ln p(x)':>16}{'KL, lowest':>12}{'KL, last':>12}")
+    for name, curves in linear.items():
+        values = [curves["objective"][-1], curves["evidence"][-1]]
+        print(
+            f"{name:<30}{values[0]:>12.1f}{values[1]:>16.1f}"
+            f"{min(curves['kl']):>12.1f}{curves['kl'][-1]:>12.1f}"
+        )
+    print(f"{'data-generating model':<30}{'':>12}{linear['gaussian']['generating']:>16.1f}")
+    print("\nPendulum, KL in nats a sequence, training")
+    for name, history in histories.items():
+        print(f"{name:<30}{'':>28}{history['kl'].min():>12.1f}{history['kl'][-1]:>12.1f}")
+
+
+def mean(values):
+    import numpy as np
+
+    return float(np.mean(values))
+
+
+if __name__ == "__main__":
+    arguments.run(main, Args)

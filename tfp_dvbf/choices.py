@@ -1,0 +1,68 @@
+"""What a `DVBF` can be made of, and which combinations there are; imports no TensorFlow."""
+
+POSTERIORS = ("gaussian", "iaf", "trajectory_iaf", "chain_iaf")
+TRANSITIONS = ("mlp", "locally_linear")
+EMISSIONS = ("gaussian", "bernoulli")
+ENCODERS = ("filter", "smoother")
+OBJECTIVES = ("elbo", "iwae")
+BOUNDS = (*OBJECTIVES, "fivo")
+
+_NO_DENSITY = "its states are one draw carried through time, so the trajectory has no density"
+REFUSED = {
+    ("chain_iaf", "iwae"): _NO_DENSITY,
+    ("chain_iaf", "fivo"): _NO_DENSITY,
+    ("trajectory_iaf", "fivo"): "its states depend on all past noise, so that no particle can go "
+    "on from a resampled z[t-1]",
+}
+
+_CHOICES = {
+    "posterior": POSTERIORS,
+    "transition": TRANSITIONS,
+    "emission": EMISSIONS,
+    "encoder": ENCODERS,
+    "objective": OBJECTIVES,
+}
+_POSITIVE = (
+    *["observation_dim", "control_dim", "state_dim", "num_bases", "initial_frames"],
+    *["num_samples", "receptive_field"],
+)
+
+
+def bounds(posterior):
+    """Returns the names of the bounds that can be estimated for a posterior."""
+    return tuple(bound for bound in BOUNDS if (posterior, bound) not in REFUSED)
+
+
+def check_bound(posterior, objective, choices=BOUNDS):
+    """Raises ValueError, with the reason, if `objective` is unknown or not for the posterior."""
+    _check_choice("objective", objective, choices)
+    if (posterior, objective) in REFUSED:
+        reason = REFUSED[posterior, objective]
+        raise ValueError(f"`objective` {objective} is not for {posterior}: {reason}.")
+
+
+def check_model(config):
+    """Raises ValueError if the arguments of a `DVBF`, or some of them, are out of their range."""
+    for name in [name for name in _POSITIVE if name in config]:
+        if not isinstance(config[name], int) or config[name] < 1:
+            raise ValueError(f"`{name}` must be a positive integer; got {config[name]}.")
+    for name in [name for name in config if name.endswith("_units")]:
+        units = config[name] if config[name] is not None else ()
+        if not all(isinstance(size, int) and size > 0 for size in units):
+            raise ValueError(f"`{name}` must be positive integers; got {units}.")
+        if name in ("encoder_units", "flow_units") and not units:
+            raise ValueError(f"`{name}` must have at least one layer; got ().")
+    for name in [name for name in _CHOICES if name in config]:
+        _check_choice(name, config[name], _CHOICES[name])
+    posterior, num_flows = config["posterior"], config["num_flows"]
+    fewest = 1 if posterior == "chain_iaf" else 0
+    if not isinstance(num_flows, int) or num_flows < fewest:
+        raise ValueError(
+            f"`num_flows` must be an integer of at least {fewest} for {posterior}; got {num_flows}."
+        )
+    check_bound(posterior, config["objective"], OBJECTIVES)
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}; got {value!r}.")

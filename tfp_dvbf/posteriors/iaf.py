@@ -1,0 +1,127 @@
+"""A flow at every time step, over the noise of the transition."""
+
+import tensorflow as tf
+import tf_keras
+
+from tfp_dvbf import flows, networks
+from tfp_dvbf.posteriors import sample
+
+
+class IAFCell(tf_keras.layers.AbstractRNNCell):
+    """z[t] = mu + L w[t],  w[t] = m + s * F(eps[t]; c),  p(z[t] | z[t-1], u[t-1]) = N(mu, L L^T).
+
+    The cell infers the noise w[t] of the transition (Karl et al. 2017, section 3.1) from what the
+    transition got wrong: (m, s, c) are the outputs of one MLP of z[t-1], h[t], u[t-1] and the
+    innovation, the distance of x[t] from what the emission expects at mu, in standard deviations.
+    So q follows p as p is learned, and is p where (m, s, F) = (0, 1, identity). F composes gated
+    inverse autoregressive flows with context c (Kingma et al. 2016, equation 10):
+
+        ln q(z[t] | z[t-1], ...) = ln N(eps[t]; 0, I) - ln |det dF/deps| - sum_d ln s_d - ln |det L|
+
+    Args:
+      transition: Layer (z, u) -> p(z' | z, u), a multivariate normal.
+      emission: Layer z -> p(x | z).
+      num_flows: Number of flows a time step, 0 or more.
+      hidden_units: Sizes of the hidden layers of the MLP.
+      flow_units: Sizes of the hidden layers of each MADE; the first is also the size of c.
+      activation: Activation of the hidden layers.
+    """
+
+    def __init__(
+        self, transition, emission, num_flows, hidden_units, flow_units, activation, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.transition = transition
+        self.emission = emission
+        self.state_dim = transition.event_dim
+        self.context_dim = flow_units[0] if num_flows else 0
+        self.network = networks.mlp(
+            hidden_units,
+            2 * self.state_dim + self.context_dim,
+            activation,
+            "network",
+            networks.SMALL,
+        )
+        self.flow = flows.FlowChain(
+            self.state_dim, self.context_dim, num_flows, flow_units, activation
+        )
+
+    @property
+    def state_size(self):
+        return self.state_dim
+
+    @property
+    def output_size(self):
+        return self.state_dim, 1
+
+    def call(self, inputs, states):
+        """Maps (`PosteriorInputs`, eps[t]) and z[t-1] to (z[t], ln |det dz[t]/deps[t]|), z[t]."""
+        state, (inputs, noise) = states[0], inputs
+        prior = self.transition(state, inputs.controls)
+        innovation = self.innovation(prior.loc, inputs.observations)
+        raw = self.network(
+            tf.concat([state, innovation, inputs.features, inputs.controls], axis=-1)
+        )
+        raw, context = tf.split(raw, [2 * self.state_dim, self.context_dim], axis=-1)
+        loc, raw_scale = tf.split(raw, 2, axis=-1)
+        scale = networks.positive(raw_scale, initial=1.0)
+        value, log_det = self.flow(noise, context)
+        state = prior.loc + prior.scale.matvec(loc + scale * value)
+        log_det += tf.reduce_sum(tf.math.log(scale), axis=-1) + prior.scale.log_abs_determinant()
+        return (state, log_det[..., tf.newaxis]), [state]
+
+    def innovation(self, state, observations):
+        """Returns asinh((x - E[x | z]) / sd[x | z]), [batch, dx], of standardised x.
+
+        Linear near 0; the logarithmic tails keep a wrong prediction from exploding the recursion.
+        """
+        density = self.emission(state)
+        return tf.math.asinh((observations - density.mean()) / density.stddev())
+
+
+class IAFPosterior(tf_keras.layers.Layer):
+    """q = q(z[0] | x[0]) prod_t q(z[t] | z[t-1], x[t], h[t], u[t-1]), each factor a flow.
+
+    The factors are those of `IAFCell`, each with fresh noise. The density of the trajectory is
+    exact: the Jacobian of eps[0:T] -> z[0:T] is block lower-triangular.
+
+    Args:
+      transition: Layer (z, u) -> p(z' | z, u), a multivariate normal.
+      emission: Layer z -> p(x | z).
+      num_flows: Number of flows a time step; 0 leaves a Gaussian.
+      hidden_units: Sizes of the hidden layers.
+      flow_units: Sizes of the hidden layers of each MADE.
+      activation: Activation of the hidden layers.
+    """
+
+    def __init__(
+        self,
+        transition,
+        emission,
+        num_flows=1,
+        hidden_units=(64, 64),
+        flow_units=(64,),
+        activation="relu",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.cell = IAFCell(transition, emission, num_flows, hidden_units, flow_units, activation)
+        self.rnn = tf_keras.layers.RNN(self.cell, return_sequences=True)
+
+    def call(self, initial, inputs, noise):
+        """Maps q(z[0]), `PosteriorInputs` and eps[0:T] to a `PosteriorSample`."""
+        first = initial.mean() + initial.stddev() * noise[:, 0]
+        states, log_det = self.rnn((inputs, noise[:, 1:]), initial_state=first)
+        return sample.PosteriorSample(
+            sample.prepend(first, states),
+            sample.prepend(initial.log_prob(first), self._log_prob(noise[:, 1:], log_det)),
+            None,
+        )
+
+    def step(self, states, inputs, noise):
+        """Maps z[t-1] [batch, dz], a step of `PosteriorInputs` and eps[t] to z[t] and its ln q."""
+        (states, log_det), _ = self.cell((inputs, noise), [states])
+        return states, self._log_prob(noise, log_det)
+
+    def _log_prob(self, noise, log_det):
+        return networks.standard_normal(self.cell.state_dim).log_prob(noise) - log_det[..., 0]
