@@ -6,7 +6,7 @@ import pathlib
 
 import train
 
-from tfp_dvbf import arguments, runs
+from tfp_dvbf import arguments, choices, runs
 from tfp_dvbf.arguments import option
 
 # The poster trained 1000 epochs, 600 of them with a rising KL weight, in batches of 16, from
@@ -15,10 +15,14 @@ PROTOCOLS = {
     "poster": {
         "gaussian": {"epochs": 1000, "kl_annealing_epochs": 600, "learning_rate": 5e-4},
         "chain_iaf": {"epochs": 1000, "kl_annealing_epochs": 600, "learning_rate": 1e-3},
+        "iaf": {"epochs": 1000, "kl_annealing_epochs": 600, "learning_rate": 1e-3},
+        "trajectory_iaf": {"epochs": 1000, "kl_annealing_epochs": 600, "learning_rate": 1e-3},
     },
     "quick": {
-        "gaussian": {"epochs": 80, "kl_annealing_epochs": 40, "learning_rate": 2e-3},
+        "gaussian": {"epochs": 80, "kl_annealing_epochs": 10, "learning_rate": 4e-3},
         "chain_iaf": {"epochs": 40, "kl_annealing_epochs": 20, "learning_rate": 1e-3},
+        "iaf": {"epochs": 80, "kl_annealing_epochs": 10, "learning_rate": 4e-3},
+        "trajectory_iaf": {"epochs": 80, "kl_annealing_epochs": 40, "learning_rate": 4e-3},
     },
 }
 
@@ -29,7 +33,7 @@ class Args:
 
     protocol: str = option("quick", "quick takes minutes, poster hours", ["quick", "poster"])
     posteriors: tuple[str, ...] = option(
-        ("gaussian", "chain_iaf"), "models to train", ["gaussian", "chain_iaf"]
+        ("gaussian", "chain_iaf"), "models to train", choices.POSTERIORS
     )
     seeds: tuple[int, ...] = option((1,), "a run for each seed")
     data: str = option("data/pendulum", "folder of generate_data.py, or one .npz file")

@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import benchmark
+import compare
 import evaluate
 import generate_data
+import investigate_kl
 import numpy as np
 import pytest
 import reproduce
@@ -15,7 +17,7 @@ import train
 
 from tfp_dvbf import data
 
-SCRIPTS = [benchmark, evaluate, generate_data, reproduce, train]
+SCRIPTS = [benchmark, compare, evaluate, generate_data, investigate_kl, reproduce, train]
 SHORT = {"epochs": 2, "kl_annealing_epochs": 1, "learning_rate": 1e-3}
 SHORT_PROTOCOLS = {"quick": dict.fromkeys(["gaussian", "chain_iaf"], SHORT)}
 KEYS = {
@@ -119,7 +121,17 @@ def test_train_on_one_file_with_shifted_controls(dataset, folder):
         ({"epochs": 0}, "`epochs` must be positive; got 0"),
         ({"learning_rate": -1.0}, "`learning_rate` must be positive; got -1.0"),
         ({"seed": -1}, r"`seed` must lie in \[0, 2\*\*32\); got -1"),
-        ({"posterior": "iaf9"}, "`posterior` must be one of gaussian, chain_iaf; got 'iaf9'"),
+        ({"posterior": "iaf9"}, "`posterior` must be one of gaussian, iaf, .*; got 'iaf9'"),
+        ({"num_flows": -1}, "`num_flows` must be an integer of at least 0 for gaussian; got -1"),
+        (
+            {"posterior": "chain_iaf", "num_flows": 0},
+            "`num_flows` must be an integer of at least 1 for chain_iaf; got 0",
+        ),
+        ({"objective": "fivo"}, "`objective` must be one of elbo, iwae; got 'fivo'"),
+        ({"posterior": "chain_iaf", "objective": "iwae"}, "`objective` iwae is not for chain_iaf"),
+        ({"encoder": "both"}, "`encoder` must be one of filter, smoother; got 'both'"),
+        ({"num_train_samples": 0}, "`num_samples` must be a positive integer; got 0"),
+        ({"initial_frames": 9}, "`initial_frames` must not exceed the 8 steps of a sequence"),
         ({"learning_rate_decay": "step"}, "`learning_rate_decay` must be one of cosine, none"),
         ({"data": "nowhere"}, "nowhere does not exist"),
         ({"output": "."}, "`--output` must not exist yet without `--resume`"),
@@ -130,6 +142,56 @@ def test_train_refuses_before_anything_is_written(dataset, tmp_path, change, mes
     with pytest.raises(ValueError, match=message):
         train.main(args)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def comparison(folder, dataset):
+    """Runs `compare.py` with its protocol cut to two epochs."""
+    output = folder / "compare"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare, "PROTOCOL", SHORT)
+        args = {"data": str(dataset), "output": str(output), "seeds": (1, 2), "verbose": 0}
+        compare.main(compare.Args(posteriors=("gaussian", "chain_iaf"), rounds=1, **args))
+        more = ("gaussian", "iaf", "iaf-0", "trajectory_iaf", "chain_iaf")
+        compare.main(compare.Args(posteriors=more, rounds=0, resume=True, **args))
+    return output
+
+
+def test_compare_tabulates_means_and_intervals(comparison):
+    report = json.loads((comparison / "report.json").read_text())
+    rows = {row["model"]: row for row in report["rows"]}
+    assert list(rows) == ["gaussian", "iaf", "iaf-0", "trajectory_iaf", "chain_iaf"]
+    runs = [comparison / f"gaussian-seed{seed}" / "metrics.json" for seed in (1, 2)]
+    values = [json.loads(run.read_text())["mad_sampled"] for run in runs]
+    mean, half = rows["gaussian"]["mad_sampled"]
+    assert mean == pytest.approx(np.mean(values))
+    # Student's t with one degree of freedom: 12.706 standard errors.
+    assert half == pytest.approx(12.706 * abs(values[0] - values[1]) / 2, rel=1e-3)
+    assert "iwae_64" in rows["iaf"] and "iwae_64" not in rows["chain_iaf"]
+    metrics = json.loads((comparison / "iaf-seed1" / "metrics.json").read_text())
+    assert metrics["iwae_64"] > metrics["elbo"] and "fivo_64" in metrics
+    table = (comparison / "report.md").read_text()
+    assert "±" in table and "iwae 64" in table
+    no_flow = json.loads((comparison / "iaf-0-seed1" / "args.json").read_text())
+    assert no_flow["num_flows"] == 0
+
+
+def test_compare_needs_its_folder_to_be_new(comparison, dataset):
+    args = compare.Args(data=str(dataset), output=str(comparison))
+    with pytest.raises(ValueError, match="`--output` must not exist yet without `--resume`"):
+        compare.main(args)
+
+
+def test_investigate_kl(comparison, dataset, tmp_path, capsys):
+    output = tmp_path / "kl"
+    args = {"pendulum": str(comparison), "data": str(dataset), "epochs": 1}
+    investigate_kl.main(investigate_kl.Args(output=str(output), **args))
+    figures = ["closed_form", "evidence", "independent_draws", "pendulum"]
+    assert sorted(path.stem for path in output.glob("*.png")) == figures
+    linear = json.loads((output / "linear.json").read_text())
+    for name in ["gaussian", "iaf", "trajectory_iaf"]:
+        assert linear[name]["objective"][0] < linear[name]["evidence"][0]
+    assert "data-generating model" in capsys.readouterr().out
 
 
 def test_benchmark(dataset, tmp_path):
