@@ -22,7 +22,7 @@ PROTOCOLS = {
         "gaussian": {"epochs": 80, "kl_annealing_epochs": 10, "learning_rate": 4e-3},
         "chain_iaf": {"epochs": 40, "kl_annealing_epochs": 20, "learning_rate": 1e-3},
         "iaf": {"epochs": 80, "kl_annealing_epochs": 10, "learning_rate": 4e-3},
-        "trajectory_iaf": {"epochs": 80, "kl_annealing_epochs": 40, "learning_rate": 4e-3},
+        "trajectory_iaf": {"epochs": 80, "kl_annealing_epochs": 10, "learning_rate": 4e-3},
     },
 }
 

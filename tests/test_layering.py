@@ -13,7 +13,7 @@ LAYERS = [
     ["networks", "data", "callbacks", "plots", "objectives"],
     ["environments", "flows", "encoders", "emissions", "transitions", "initial", "rollout"],
     ["evaluation", "posteriors", "linear_gaussian"],
-    ["inference"],
+    ["inference", "bounds"],
     ["model"],
     ["runs"],
 ]

@@ -16,6 +16,7 @@ import reproduce
 import train
 
 from tfp_dvbf import data
+from tfp_dvbf import runs as run_folders
 
 SCRIPTS = [benchmark, compare, evaluate, generate_data, investigate_kl, reproduce, train]
 SHORT = {"epochs": 2, "kl_annealing_epochs": 1, "learning_rate": 1e-3}
@@ -167,6 +168,8 @@ def test_compare_tabulates_means_and_intervals(comparison):
     assert mean == pytest.approx(np.mean(values))
     # Student's t with one degree of freedom: 12.706 standard errors.
     assert half == pytest.approx(12.706 * abs(values[0] - values[1]) / 2, rel=1e-3)
+    lowest = min(run_folders.read_history(run.parent / "history.csv")["kl"].min() for run in runs)
+    assert rows["gaussian"]["lowest_kl"] <= lowest
     assert "iwae_64" in rows["iaf"] and "iwae_64" not in rows["chain_iaf"]
     metrics = json.loads((comparison / "iaf-seed1" / "metrics.json").read_text())
     assert metrics["iwae_64"] > metrics["elbo"] and "fivo_64" in metrics

@@ -106,6 +106,12 @@ def check_finite(**arrays):
             raise ValueError(f"`{name}` must be finite; got {array[tuple(bad[0])]} in {place}.")
 
 
+def check_num_samples(num_samples):
+    """Raises ValueError unless `num_samples` is positive."""
+    if num_samples < 1:
+        raise ValueError(f"`num_samples` must be at least 1; got {num_samples}.")
+
+
 def check_numeric(name, array):
     """Returns `array` as float32, or raises ValueError if it holds anything but numbers."""
     array = np.asarray(array)

@@ -6,6 +6,7 @@ import tensorflow_probability as tfp
 import tf_keras
 
 from tfp_dvbf import (
+    bounds,
     choices,
     data,
     emissions,
@@ -24,7 +25,7 @@ EMISSIONS = {"gaussian": emissions.GaussianEmission, "bernoulli": emissions.Bern
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
-class DVBF(inference.Inference, tf_keras.Model):
+class DVBF(inference.Inference, bounds.Bounds, tf_keras.Model):
     """Deep Variational Bayes Filter: a latent state-space model trained by variational inference.
 
         p(x, z | u) = p(z[0]) prod_{t>0} p(z[t] | z[t-1], u[t-1]) prod_t p(x[t] | z[t])
@@ -265,30 +266,6 @@ class DVBF(inference.Inference, tf_keras.Model):
     def _emit(self, states):
         """Returns p(x[t] | z[t]) in the user's units."""
         return self.emission(states, *self.observation_standardization.moments())
-
-    def _terms(self, observations, controls, seed, num_samples=1, closed_form=True):
-        """Returns the `inference.Terms` of posterior draws, each [sample, batch, time]."""
-        shape = tf.concat([[num_samples], tf.shape(observations)[:2]], axis=0)
-        observations, controls = (
-            tf.tile(array, [num_samples, 1, 1]) for array in [observations, controls]
-        )
-        noise = tf.random.stateless_normal(self._noise_shape(observations), seed)
-        sample = self._sample_posterior(observations, controls, noise)
-        nll = -self._emit(sample.states).log_prob(observations)
-        kl = self._kl(sample, controls, closed_form)
-        return inference.Terms(tf.reshape(nll, shape), tf.reshape(kl, shape))
-
-    def _kl(self, sample, controls, closed_form=True):
-        """Returns KL(q || p) for each step, [batch, time], or its estimate ln q - ln p."""
-        prior = self.transition(sample.states[:, :-1], self.control_standardization(controls))
-        first = initial.initial_prior(self.config["state_dim"])
-        if closed_form and sample.densities is not None:
-            first = tfd.kl_divergence(sample.densities[0], first)[:, tf.newaxis]
-            rest = tfd.kl_divergence(sample.densities[1], prior)
-            return tf.concat([first, rest], axis=1)
-        first = first.log_prob(sample.states[:, :1])
-        rest = prior.log_prob(sample.states[:, 1:])
-        return sample.log_prob - tf.concat([first, rest], axis=1)
 
     def get_config(self):
         return dict(self.config)
