@@ -6,7 +6,7 @@ import platform
 import statistics
 import time
 
-from tfp_dvbf import arguments, runs
+from tfp_dvbf import arguments, data, runs
 from tfp_dvbf.arguments import option
 
 POSTERIORS = ("gaussian", "iaf", "trajectory_iaf", "chain_iaf")
@@ -119,9 +119,7 @@ def sampling(kwargs, sequences, num_draws):
     draw = tf.function(
         lambda noise: (
             model._sample_posterior(
-                tf.repeat(one.observations, num_draws, axis=0),
-                tf.repeat(one.controls, num_draws, axis=0),
-                noise,
+                data.Batch(one.observations, one.controls).repeat(num_draws), noise
             ).states
         ),
         jit_compile=True,

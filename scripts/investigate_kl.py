@@ -180,15 +180,15 @@ def independent_draws_model():
     import tfp_dvbf
 
     class IndependentDraws(tfp_dvbf.DVBF):
-        def _sample_posterior(self, observations, controls, noise):
-            batch, steps, dim = tf.unstack(tf.shape(noise))
-            rows = [tf.repeat(tensor, steps, axis=0) for tensor in (observations, controls)]
-            first_noise = tf.reshape(noise, [batch * steps, 1, dim])
-            sample = super()._sample_posterior(*rows, tf.repeat(first_noise, steps, axis=1))
-            states = tf.reshape(sample.states, [batch, steps, steps, dim])
-            log_prob = tf.reshape(sample.log_prob, [batch, steps, steps])
+        def _sample_posterior(self, batch, noise):
+            count, steps, dim = tf.unstack(tf.shape(noise))
+            first_noise = tf.reshape(tf.einsum("btd->tbd", noise), [steps * count, 1, dim])
+            noise = tf.repeat(first_noise, steps, axis=1)
+            sample = super()._sample_posterior(batch.repeat(steps), noise)
+            states = tf.reshape(sample.states, [steps, count, steps, dim])
+            log_prob = tf.reshape(sample.log_prob, [steps, count, steps])
             return sample._replace(
-                states=tf.einsum("bttd->btd", states), log_prob=tf.linalg.diag_part(log_prob)
+                states=tf.einsum("tbtd->btd", states), log_prob=tf.einsum("tbt->bt", log_prob)
             )
 
     return IndependentDraws

@@ -106,7 +106,7 @@ def write_with(**arrays):
         ),
         (
             write_with(observations=GOOD[0], controls=GOOD[1], mask=np.zeros((4, 5))),
-            "which is not supported yet",
+            "`mask` must leave a frame in every sequence; 0 has none",
         ),
         (
             write_with(observations=GOOD[0], controls=GOOD[1], spec="not json"),

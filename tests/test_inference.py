@@ -122,7 +122,7 @@ def test_what_each_state_sees(make_model, sequences, posterior, encoder, frames)
     noise = tf.random.stateless_normal([2, 8, 2], [0, 1])
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([x, u])
-        states = model._sample_posterior(x, u, noise).states
+        states = model._sample_posterior(data.Batch(x, u), noise).states
         each = [states[:, : t + 1] for t in range(8)]
 
     def seen(target, source):

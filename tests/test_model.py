@@ -27,7 +27,7 @@ def test_analytic_kl_against_monte_carlo(make_model, sequences):
     model = adapted(perturb(make_model()), sequences)
     x, u = sequences.observations[:2], sequences.controls[:2]
     noise = tf.random.stateless_normal([2, 8, 2], [0, 1])
-    sample = model._sample_posterior(x, u, noise)
+    sample = model._sample_posterior(data.Batch(x, u), noise)
     analytic = model._kl(sample, u)
     q0, q = sample.densities
     prior = model.transition(sample.states[:, :-1], model.control_standardization(u))
@@ -60,7 +60,7 @@ def test_bound_terms_against_their_definition(make_model, sequences, posterior):
     terms = model.bound_terms(x, u, seed=3)
     assert terms.nll.shape == terms.kl.shape == (1, 12, 8)
     noise = tf.random.stateless_normal([12, 8, 2], rollout.stateless_seed(3))
-    sample = model._sample_posterior(x, u, noise)
+    sample = model._sample_posterior(data.Batch(x, u), noise)
     mean, scale = model.observation_standardization.moments()
     layer = model.emission
     loc = mean + scale * layer.network(sample.states)

@@ -45,10 +45,12 @@ def make(name, num_flows=1, transition="mlp", **change):
     }
     size = {"num_bases": 2, "hidden_units": (8,), "activation": "tanh"}
     dynamics = transitions.make_transition(transition, DIM, CONTROLS, **size)
-    return posteriors.make_posterior(config, dynamics, emissions.GaussianEmission(3, (8,), "tanh"))
+    emission = emissions.GaussianEmission(3, (8,), "tanh")
+    emission(dynamics(tf.zeros([1, DIM]), tf.zeros([1, CONTROLS])).loc)
+    return posteriors.make_posterior(config, dynamics, emission)
 
 
-@pytest.mark.parametrize("name", ["gaussian", "trajectory_iaf", "chain_iaf"])
+@pytest.mark.parametrize("name", ["trajectory_iaf", "chain_iaf"])
 def test_layer_battery(name, q_initial):
     def call(layer):
         sample = layer(q_initial, INPUTS, NOISE)
@@ -132,7 +134,7 @@ def test_stepping_is_the_whole_trajectory(name, q_initial):
     sample = posterior(q_initial, INPUTS, NOISE)
     state = sample.states[:, 0]
     for t in range(1, STEPS):
-        inputs = tf.nest.map_structure(lambda tensor, t=t: tensor[:, t - 1], INPUTS)
+        inputs = posteriors.PosteriorInputs(*(tensor[:, t - 1] for tensor in INPUTS.tensors()))
         state, log_prob = posterior.step(state, inputs, NOISE[:, t])
         np.testing.assert_allclose(state, sample.states[:, t], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(log_prob, sample.log_prob[:, t], rtol=1e-4, atol=1e-5)
@@ -193,9 +195,9 @@ def test_chain_iaf_reverses_the_order_between_flows():
 def test_states_depend_on_no_later_input(name, q_initial):
     posterior = make(name)
     with tf.GradientTape() as tape:
-        tape.watch(INPUTS)
+        tape.watch(INPUTS.tensors())
         states = posterior(q_initial, INPUTS, NOISE).states[:, :4]
-    gradients = tape.gradient(states, INPUTS, unconnected_gradients="zero")
+    gradients = tape.gradient(states, INPUTS.tensors(), unconnected_gradients="zero")
     by_step = [np.abs(gradient).sum(axis=(0, 2)) for gradient in gradients]
     assert np.all(by_step[0][:3] > 0) and np.all(by_step[1][:3] > 0)
     np.testing.assert_array_equal(np.array(by_step)[:, 3:], 0.0)

@@ -41,6 +41,18 @@ def check_bound(posterior, objective, choices=BOUNDS):
         raise ValueError(f"`objective` {objective} is not for {posterior}: {reason}.")
 
 
+def check_mask(posterior, mask):
+    """Raises ValueError if `mask` [batch, time], or None, has gaps and the posterior cannot."""
+    if posterior != "chain_iaf" or mask is None:
+        return
+    gaps = (~mask[:, :-1] & mask[:, 1:]).any(axis=1).nonzero()[0]
+    if len(gaps):
+        raise ValueError(
+            "`mask` may only shorten sequences for chain_iaf, whose states all come from the first "
+            f"frame; sequence {gaps[0]} has a gap."
+        )
+
+
 def check_model(config):
     """Raises ValueError if the arguments of a `DVBF`, or some of them, are out of their range."""
     for name in [name for name in _POSITIVE if name in config]:

@@ -4,8 +4,35 @@ import dataclasses
 import hashlib
 import json
 import os
+from typing import Any, NamedTuple
 
 import numpy as np
+
+
+class Batch(NamedTuple):
+    """Sequences as the model takes them, missing values set to 0.
+
+    Attributes:
+      observations: x[0:T], [batch, time, dx].
+      controls: u[0:T-1], [batch, time - 1, du].
+      mask: Whether each frame is there, bool [batch, time]; None where all are.
+    """
+
+    observations: Any
+    controls: Any
+    mask: Any = None
+
+    def repeat(self, times):
+        """Returns the sequences `times` over, as tensors, all of them before any comes again."""
+        import tensorflow as tf
+
+        def tile(tensor):
+            return tf.tile(tensor, [times] + [1] * (len(tensor.shape) - 1))
+
+        return Batch(*(None if tensor is None else tile(tensor) for tensor in self))
+
+
+ARRAYS = ("observations", "controls", "states", "mask")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +43,9 @@ class Sequences:
       observations: x[0:T], float32 [sequences, time, dx].
       controls: u[0:T-1], float32 [sequences, time - 1, du]; u[t] acts between x[t] and x[t+1].
         A last control u[T-1] is accepted and dropped.
+      mask: bool [sequences, time], False where a frame is missing, or None where none is. Shorter
+        sequences are padded at their end. What stands in missing frames, and in controls after
+        the last frame of a sequence, has no effect; it may be NaN and is stored as 0.
       states: The environment's own states, [sequences, time, ds], or None.
       spec: Where the data come from (environment, observation_scale, seed, ...), or None.
 
@@ -27,11 +57,13 @@ class Sequences:
     controls: np.ndarray
     states: np.ndarray | None = None
     spec: dict | None = None
+    mask: np.ndarray | None = None
 
     def __post_init__(self):
-        observations, controls = check_sequences(self.observations, self.controls)
-        object.__setattr__(self, "observations", observations)
-        object.__setattr__(self, "controls", controls)
+        batch = check_sequences(self.observations, self.controls, self.mask)
+        for name, array in batch._asdict().items():
+            object.__setattr__(self, name, array)
+        observations = self.observations
         if self.states is not None:
             check_numeric("states", self.states)
             check_shape("states", self.states.shape, *((size,) for size in observations.shape[:2]))
@@ -41,8 +73,10 @@ class Sequences:
 
     def __getitem__(self, index):
         """Selects sequences by a slice or an index array; the spec stays."""
-        states = None if self.states is None else self.states[index]
-        return Sequences(self.observations[index], self.controls[index], states, self.spec)
+        names = ["observations", "controls", "states", "mask"]
+        arrays = {name: getattr(self, name) for name in names}
+        chosen = {name: array if array is None else array[index] for name, array in arrays.items()}
+        return Sequences(**chosen, spec=self.spec)
 
 
 def check_shape(name, shape, batch=None, time=None, dim=None):
@@ -82,18 +116,45 @@ def check_shapes(observations, controls, observation_dim=None, control_dim=None,
     )
 
 
-def check_sequences(observations, controls, observation_dim=None, control_dim=None, min_steps=2):
-    """Returns float32 observations [batch, time, dx] and controls [batch, time - 1, du].
+def check_sequences(
+    observations, controls, mask=None, observation_dim=None, control_dim=None, min_steps=2
+):
+    """Returns float32 sequences as a `Batch`; its mask is None if nothing is missing.
 
     Raises:
-      ValueError: If they are not numeric, do not fit each other or the dimensions, or hold a NaN.
+      ValueError: If they are not numeric, do not fit each other or the dimensions, or hold a NaN
+        that the mask does not cover.
     """
     observations = check_numeric("observations", observations)
     controls = check_numeric("controls", controls)
     check_shapes(observations.shape, controls.shape, observation_dim, control_dim, min_steps)
     controls = controls[:, : observations.shape[1] - 1]
+    if mask is not None:
+        mask = check_mask(mask, observations.shape[:2])
+        observations = np.where(mask[..., np.newaxis], observations, np.float32(0))
+        controls = np.where(_frames_follow(mask)[..., np.newaxis], controls, np.float32(0))
+        mask = None if mask.all() else mask
     check_finite(observations=observations, controls=controls)
-    return observations, controls
+    return Batch(observations, controls, mask)
+
+
+def check_mask(mask, shape):
+    """Returns `mask` as bool, or raises ValueError unless it has `shape` and holds 0 and 1 only."""
+    mask = np.asarray(mask)
+    if mask.shape != tuple(shape):
+        raise ValueError(f"`mask` must have shape {tuple(shape)}; got {mask.shape}.")
+    if not np.isin(mask, [0, 1]).all():
+        raise ValueError("`mask` must hold 0 (missing) and 1 only.")
+    mask = mask.astype(bool)
+    empty = np.flatnonzero(~mask.any(axis=1))
+    if len(empty):
+        raise ValueError(f"`mask` must leave a frame in every sequence; {empty[0]} has none.")
+    return mask
+
+
+def _frames_follow(mask):
+    """Returns for each control u[t] whether a frame after t is there, [batch, time - 1]."""
+    return np.maximum.accumulate(mask[:, ::-1], axis=1)[:, ::-1][:, 1:]
 
 
 def check_finite(**arrays):
@@ -134,9 +195,8 @@ def shift_controls(sequences):
 
 def save(path, sequences):
     """Writes `sequences` to the `.npz` file `path`, whole or not at all."""
-    arrays = {"observations": sequences.observations, "controls": sequences.controls}
-    if sequences.states is not None:
-        arrays["states"] = sequences.states
+    arrays = {name: getattr(sequences, name) for name in ARRAYS}
+    arrays = {name: array for name, array in arrays.items() if array is not None}
     spec = {**(sequences.spec or {}), "sha256": content_hash(arrays)}
     temporary = f"{path}.partial"
     with open(temporary, "wb") as file:
@@ -148,7 +208,7 @@ def load(path):
     """Reads `Sequences` from an `.npz` file; never unpickles.
 
     The file holds `observations` [N, T, dx], `controls` [N, T or T - 1, du] and, optionally,
-    `states` and `spec` (JSON).
+    `states`, `mask` [N, T] and `spec` (JSON).
 
     Raises:
       ValueError: If the file is not such a file, or does not match the hash in its spec.
@@ -163,20 +223,16 @@ def load(path):
     missing = {"observations", "controls"} - set(arrays)
     if missing:
         raise ValueError(f"{path} must hold `observations` and `controls`; it lacks {missing}.")
-    if "mask" in arrays and not np.all(arrays["mask"]):
-        raise ValueError(f"{path} has a `mask` with missing frames, which is not supported yet.")
     try:
         spec = json.loads(str(arrays.get("spec", "{}")))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: `spec` must be JSON; {error}.") from error
     if not isinstance(spec, dict):
         raise ValueError(f"{path}: `spec` must be a JSON object; got {spec!r}.")
-    stored = {
-        name: arrays[name] for name in ["observations", "controls", "states"] if name in arrays
-    }
+    stored = {name: arrays[name] for name in ARRAYS if name in arrays}
     if spec.get("sha256", content_hash(stored)) != content_hash(stored):
         raise ValueError(f"{path} is corrupt: its content does not match its sha256.")
-    return Sequences(stored["observations"], stored["controls"], stored.get("states"), spec or None)
+    return Sequences(**stored, spec=spec or None)
 
 
 def as_dataset(sequences, batch_size=16, seed=None, first_epoch=0):
@@ -191,7 +247,8 @@ def as_dataset(sequences, batch_size=16, seed=None, first_epoch=0):
         iteration counts, that of `adapt` too.
 
     Returns:
-      A `tf.data.Dataset` of {"observations": [batch, time, dx], "controls": [batch, time - 1, du]}.
+      A `tf.data.Dataset` of {"observations": [batch, time, dx], "controls": [batch, time - 1, du]}
+      and, where frames are missing, "mask": bool [batch, time].
     """
     import tensorflow as tf  # Here, so that collecting data does not wait for TensorFlow.
 
@@ -199,6 +256,8 @@ def as_dataset(sequences, batch_size=16, seed=None, first_epoch=0):
         raise ValueError(f"`batch_size` must be at least 1; got {batch_size}.")
     count = len(sequences)
     arrays = {"observations": sequences.observations, "controls": sequences.controls}
+    if sequences.mask is not None:
+        arrays["mask"] = sequences.mask
     tensors = tf.nest.map_structure(tf.constant, arrays)
 
     indices = tf.data.Dataset.range(count)

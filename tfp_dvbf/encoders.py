@@ -31,9 +31,9 @@ class FilterEncoder(Encoder):
         super().__init__(*args, **kwargs)
         self.network = networks.dense_stack(self.units, self.activation, "network")
 
-    def call(self, observations, controls):
+    def call(self, observations, controls, mask=None):
         """Maps x[1:T] [batch, time - 1, dx] to h[1:T] [batch, time - 1, units[-1]]."""
-        del controls
+        del controls, mask
         return self.network(observations)
 
 
@@ -52,11 +52,14 @@ class SmootherEncoder(Encoder):
             tf_keras.layers.GRUCell(self.units[-1]), return_sequences=True, go_backwards=True
         )
 
-    def call(self, observations, controls):
-        """Maps x[1:T] [batch, time - 1, dx] and u[1:T-1] to h[1:T] [batch, time - 1, units[-1]]."""
+    def call(self, observations, controls, mask=None):
+        """Maps x[1:T] [batch, time - 1, dx] and u[1:T-1] to h[1:T] [batch, time - 1, units[-1]].
+
+        Missing frames, where `mask` [batch, time - 1] is False, are passed over.
+        """
         controls = tf.pad(controls, [[0, 0], [0, 1], [0, 0]])
         inputs = tf.concat([observations, controls], axis=-1)
-        return tf.reverse(self.rnn(self.network(inputs)), axis=[1])
+        return tf.reverse(self.rnn(self.network(inputs), mask=mask), axis=[1])
 
 
 ENCODERS = {"filter": FilterEncoder, "smoother": SmootherEncoder}

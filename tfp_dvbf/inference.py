@@ -26,7 +26,7 @@ class Trajectory(NamedTuple):
 class Inference:
     """The inference methods of `DVBF`."""
 
-    def filter(self, observations, controls, num_samples=1, seed=None):
+    def filter(self, observations, controls, num_samples=1, seed=None, mask=None):
         """Draws latent trajectories from the posterior q(z[0:T] | x[0:T], u[0:T-1]).
 
         Args:
@@ -34,6 +34,8 @@ class Inference:
           controls: u[0:T-1], [batch, time - 1, du]; a last control is ignored.
           num_samples: Draws for each sequence.
           seed: Seed of the draws; None draws a new one.
+          mask: Whether each frame is there, [batch, time], or None where all are. What stands in
+            a missing frame has no effect and may be NaN.
 
         Returns:
           A `Trajectory` of `num_samples` samples and T steps.
@@ -41,19 +43,35 @@ class Inference:
         Raises:
           ValueError: If an argument has the wrong shape or a NaN or infinite value.
         """
-        observations, controls = self._check_sequences(observations, controls)
+        batch = self._check_batch(observations, controls, mask)
         data.check_num_samples(num_samples)
-        seed = rollout.stateless_seed(seed)
-        return self._filter(observations, controls, tf.constant(num_samples), seed)
+        return self._filter(batch, tf.constant(num_samples), rollout.stateless_seed(seed))
 
-    def reconstruct(self, observations, controls):
+    def impute(self, observations, controls, mask, num_samples=1, seed=None):
+        """Draws the missing frames; arguments as for `filter`.
+
+        With the encoder "smoother" the draws agree with the frames on both sides of a gap, with
+        "filter" with those before it.
+
+        Returns:
+          A `Trajectory` whose `observations` are the given ones where `mask` is True.
+        """
+        batch = self._check_batch(observations, controls, mask)
+        drawn = self.filter(*batch[:2], num_samples, seed, batch.mask)
+        if batch.mask is None:
+            return drawn._replace(observations=drawn.observations * 0 + batch.observations)
+        present = batch.mask[..., np.newaxis]
+        return drawn._replace(
+            observations=tf.where(present, batch.observations, drawn.observations)
+        )
+
+    def reconstruct(self, observations, controls, mask=None):
         """Decodes the posterior's trajectory for zero noise; arguments as for `filter`.
 
         Returns:
           A `Trajectory` of one sample; its `observations` are the means.
         """
-        observations, controls = self._check_sequences(observations, controls)
-        return self._reconstruct(observations, controls)
+        return self._reconstruct(self._check_batch(observations, controls, mask))
 
     def forecast(self, observations, controls, num_samples=1, seed=None):
         """Filters the first frames, then continues open loop under the remaining controls.
@@ -145,20 +163,17 @@ class Inference:
         return self._generate(first, controls, seed, deterministic)
 
     @tf.function(reduce_retracing=True)
-    def _filter(self, observations, controls, num_samples, seed):
+    def _filter(self, batch, num_samples, seed):
         noise_seed, seed = tfp.random.split_seed(seed)
-        batch, steps = tf.unstack(tf.shape(observations)[:2])
-        observations, controls = (
-            tf.tile(array, [num_samples, 1, 1]) for array in [observations, controls]
-        )
-        noise = tf.random.stateless_normal(self._noise_shape(observations), noise_seed)
-        states = self._sample_posterior(observations, controls, noise).states
-        return self._observe(tf.reshape(states, [num_samples, batch, steps, -1]), seed)
+        shape = tf.concat([[num_samples], self._noise_shape(batch)], axis=0)
+        batch = batch.repeat(num_samples)
+        noise = tf.random.stateless_normal(self._noise_shape(batch), noise_seed)
+        states = self._sample_posterior(batch, noise).states
+        return self._observe(tf.reshape(states, shape), seed)
 
     @tf.function(reduce_retracing=True)
-    def _reconstruct(self, observations, controls):
-        noise = tf.zeros(self._noise_shape(observations))
-        states = self._sample_posterior(observations, controls, noise).states
+    def _reconstruct(self, batch):
+        states = self._sample_posterior(batch, tf.zeros(self._noise_shape(batch))).states
         return self._observe(states[tf.newaxis], seed=None)
 
     @tf.function(reduce_retracing=True)

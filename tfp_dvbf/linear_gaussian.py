@@ -6,7 +6,7 @@ import tensorflow_probability as tfp
 tfd = tfp.distributions
 
 
-def log_prob(model, observations, controls):
+def log_prob(model, observations, controls, mask=None):
     """Returns ln p(x[0:T] | u[0:T-1]) of the model itself, by the Kalman filter.
 
     Args:
@@ -14,6 +14,7 @@ def log_prob(model, observations, controls):
         Gaussian emission.
       observations: x[0:T], [batch, time, dx].
       controls: u[0:T-1], [batch, time - 1, du].
+      mask: Whether each frame is there, [batch, time], or None; missing ones are integrated out.
 
     Returns:
       Nats in the user's units, [batch].
@@ -22,7 +23,8 @@ def log_prob(model, observations, controls):
       ValueError: If the model is not linear.
     """
     observations = tf.convert_to_tensor(observations, tf.float32)
-    return state_space_model(model, controls).log_prob(observations)
+    missing = None if mask is None else ~tf.convert_to_tensor(mask, tf.bool)
+    return state_space_model(model, controls).log_prob(observations, mask=missing)
 
 
 def state_space_model(model, controls):

@@ -119,8 +119,8 @@ class DVBF(inference.Inference, bounds.Bounds, tf_keras.Model):
         words = np.random.SeedSequence(self.config["seed"]).generate_state(1)
         self._noise_key = int(words.view(np.int32)[0])
         steps = max(2, initial_frames)
-        observations = tf.zeros([1, steps, observation_dim])
-        self._terms(observations, tf.zeros([1, steps - 1, control_dim]), [0, 0])
+        shapes = [1, steps, observation_dim], [1, steps - 1, control_dim]
+        self._terms(data.Batch(*map(tf.zeros, shapes)), [0, 0])
         self.built = True
 
     def _make_layers(self):
@@ -154,10 +154,17 @@ class DVBF(inference.Inference, bounds.Bounds, tf_keras.Model):
     def adapt(self, dataset):
         """Sets the standardisation to the mean and scale of a data set.
 
+        Missing frames do not count.
+
         Args:
           dataset: `tf.data.Dataset` of dictionaries, as `as_dataset` makes them.
+
+        Raises:
+          ValueError: If the posterior cannot do with the masks of the data.
         """
-        self.observation_standardization.adapt(dataset.map(lambda batch: batch["observations"]))
+        for batch in dataset if "mask" in dataset.element_spec else ():
+            choices.check_mask(self.config["posterior"], batch["mask"].numpy())
+        self.observation_standardization.adapt(dataset.map(_present_observations))
         self.control_standardization.adapt(dataset.map(lambda batch: batch["controls"]))
 
     def compile(self, optimizer="adam", jit_compile=None, **kwargs):
@@ -183,44 +190,41 @@ class DVBF(inference.Inference, bounds.Bounds, tf_keras.Model):
 
     def call(self, inputs):
         """Returns the posterior's trajectory for zero noise, [batch, time, ...], no draws."""
-        observations, controls = self._unpack(inputs)
-        noise = tf.zeros(self._noise_shape(observations))
-        states = self._sample_posterior(observations, controls, noise).states
+        batch = self._unpack(inputs)
+        states = self._sample_posterior(batch, tf.zeros(self._noise_shape(batch))).states
         mean = self._emit(states).mean()
         return inference.Trajectory(states, mean, mean)
 
     def train_step(self, data):
-        observations, controls = self._unpack(data)
+        batch = self._unpack(data)
         seed = tf.stack([self._noise_key, tf.cast(self.optimizer.iterations, tf.int32)])
         with tf.GradientTape() as tape:
-            terms = self._training_terms(observations, controls, seed)
-            loss = self._loss(terms, self.kl_weight)
+            terms = self._training_terms(batch, seed)
+            loss = self._loss(terms, batch, self.kl_weight)
         self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
-        return {**self._track(terms, self.kl_weight), "kl_weight": self.kl_weight}
+        return {**self._track(terms, batch, self.kl_weight), "kl_weight": self.kl_weight}
 
     def test_step(self, data):
         """Tracks the bound at KL weight 1, with the same noise at every call."""
-        terms = self._training_terms(*self._unpack(data), seed=[self._noise_key, -1])
-        return self._track(terms, kl_weight=1.0)
+        batch = self._unpack(data)
+        terms = self._training_terms(batch, seed=[self._noise_key, -1])
+        return self._track(terms, batch, kl_weight=1.0)
 
-    def _training_terms(self, observations, controls, seed):
+    def _training_terms(self, batch, seed):
         """A closed-form KL serves the elbo; log weights need ln q - ln p of the draws."""
         closed_form = self.config["objective"] == "elbo"
-        return self._terms(
-            observations, controls, seed, self.config["num_samples"], closed_form=closed_form
-        )
+        return self._terms(batch, seed, self.config["num_samples"], closed_form=closed_form)
 
-    def _loss(self, terms, kl_weight):
-        """Returns minus the objective, averaged over sequences and divided by their steps."""
+    def _loss(self, terms, batch, kl_weight):
+        """Returns minus the objective, a sum over sequences, divided by their observed frames."""
         bound = objectives.OBJECTIVES[self.config["objective"]]
-        steps = tf.cast(tf.shape(terms.nll)[2], terms.nll.dtype)
-        return -tf.reduce_mean(bound(-(terms.nll + kl_weight * terms.kl))) / steps
+        total = tf.reduce_sum(bound(-(terms.nll + kl_weight * terms.kl)))
+        return -total / _num_frames(batch)
 
-    def _track(self, terms, kl_weight):
+    def _track(self, terms, batch, kl_weight):
         nll, kl = (tf.reduce_sum(term, axis=2) for term in terms)
-        loss = self._loss(terms, kl_weight)
-        sequences = tf.shape(nll)[1]
-        self.trackers["loss"].update_state(loss, sample_weight=sequences)
+        loss = self._loss(terms, batch, kl_weight)
+        self.trackers["loss"].update_state(loss, sample_weight=_num_frames(batch))
         for name, value in {"neg_elbo": nll + kl, "nll": nll, "kl": kl}.items():
             self.trackers[name].update_state(tf.reduce_mean(value, axis=0))
         return {name: tracker.result() for name, tracker in self.trackers.items()}
@@ -230,7 +234,7 @@ class DVBF(inference.Inference, bounds.Bounds, tf_keras.Model):
         return list(self.trackers.values())
 
     def _unpack(self, inputs):
-        """Checks one batch as `fit` sees it; returns observations and controls [:, :T-1]."""
+        """Checks one batch as `fit` sees it; returns a `data.Batch`, what is missing set to 0."""
         if not isinstance(inputs, dict) or not {"observations", "controls"} <= set(inputs):
             raise ValueError(
                 "Data must be dictionaries {'observations': ..., 'controls': ...}; "
@@ -245,23 +249,37 @@ class DVBF(inference.Inference, bounds.Bounds, tf_keras.Model):
             min_steps=self.config["initial_frames"],
         )
         observations = tf.cast(inputs["observations"], tf.float32)
-        controls = tf.cast(inputs["controls"], tf.float32)
-        return observations, controls[:, : tf.shape(observations)[1] - 1]
+        controls = tf.cast(inputs["controls"], tf.float32)[:, : tf.shape(observations)[1] - 1]
+        if "mask" not in inputs:
+            return data.Batch(observations, controls)
+        mask = tf.cast(inputs["mask"], tf.bool)
+        observations = tf.where(mask[..., tf.newaxis], observations, 0.0)
+        frames_follow = tf.math.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True)[:, 1:] > 0
+        return data.Batch(
+            observations, tf.where(frames_follow[..., tf.newaxis], controls, 0.0), mask
+        )
 
-    def _encode(self, observations, controls):
+    def _encode(self, batch):
         """Returns q(z[0] | x[0:k]) and the `PosteriorInputs` of t = 1 .. T-1."""
-        observations = self.observation_standardization(observations)
-        controls = self.control_standardization(controls)
-        features = self.encoder(observations[:, 1:], controls[:, 1:])
-        inputs = posteriors.PosteriorInputs(features, controls, observations[:, 1:])
-        return self.initial_posterior(observations), inputs
+        observations = self.observation_standardization(batch.observations)
+        controls = self.control_standardization(batch.controls)
+        first, mask, present = self.initial_posterior(observations), None, None
+        if batch.mask is not None:
+            seen = tf.reduce_all(batch.mask[:, : self.config["initial_frames"]], 1, keepdims=True)
+            first = networks.diagonal_normal(
+                tf.where(seen, first.loc, 0.0), tf.where(seen, first.stddev(), 1.0)
+            )
+            mask, present = batch.mask[:, 1:], batch.mask[:, 1:, tf.newaxis]
+        features = self.encoder(observations[:, 1:], controls[:, 1:], mask)
+        return first, posteriors.PosteriorInputs(features, controls, observations[:, 1:], present)
 
-    def _sample_posterior(self, observations, controls, noise):
+    def _sample_posterior(self, batch, noise):
         """Returns the `PosteriorSample` for noise eps[0:T] [batch, time, dz]."""
-        return self.posterior(*self._encode(observations, controls), noise)
+        return self.posterior(*self._encode(batch), noise)
 
-    def _noise_shape(self, observations):
-        return tf.concat([tf.shape(observations)[:2], [self.config["state_dim"]]], axis=0)
+    def _noise_shape(self, batch):
+        shape = tf.shape(batch.observations)
+        return tf.concat([shape[:2], [self.config["state_dim"]]], axis=0)
 
     def _emit(self, states):
         """Returns p(x[t] | z[t]) in the user's units."""
@@ -269,3 +287,16 @@ class DVBF(inference.Inference, bounds.Bounds, tf_keras.Model):
 
     def get_config(self):
         return dict(self.config)
+
+
+def _present_observations(batch):
+    """Returns the observations that are there, [1, frames, dx] of a batch with a mask."""
+    if "mask" not in batch:
+        return batch["observations"]
+    return tf.boolean_mask(batch["observations"], batch["mask"])[tf.newaxis]
+
+
+def _num_frames(batch):
+    """Returns the number of observed frames of a batch."""
+    present = tf.ones_like(batch.observations[..., 0]) if batch.mask is None else batch.mask
+    return tf.reduce_sum(tf.cast(present, tf.float32))

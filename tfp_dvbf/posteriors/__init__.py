@@ -28,7 +28,7 @@ def make_posterior(config, transition, emission):
     if config["posterior_units"] is not None:
         options["hidden_units"] = config["posterior_units"]
     if name == "gaussian":
-        return GaussianPosterior(state_dim, **options)
+        return GaussianPosterior(transition, **options)
     options["num_flows"] = config["num_flows"]
     if name == "chain_iaf":
         context_dim = config["encoder_units"][-1] + config["control_dim"]

@@ -65,6 +65,8 @@ class ChainIAFPosterior(tf_keras.layers.Layer):
       activation: Activation of the hidden layers.
     """
 
+    is_prior_where_missing = False
+
     def __init__(
         self,
         state_dim,
@@ -82,10 +84,9 @@ class ChainIAFPosterior(tf_keras.layers.Layer):
 
     def call(self, initial, inputs, noise):
         """Maps q(z[0]), `PosteriorInputs` and eps[0:T], of which only eps[0] is used."""
-        inputs = tf.concat([inputs.features, inputs.controls], axis=-1)
-        first = initial.mean() + initial.stddev() * noise[:, 0]
+        inputs = inputs.joined
+        first, log_initial = sample.draw_first(initial, noise)
         states, log_det = tf.split(self.rnn(inputs, initial_state=first), [-1, 1], axis=-1)
-        log_initial = initial.log_prob(first)
         log_prob = log_initial[:, tf.newaxis] - tf.cumsum(log_det[..., 0], axis=1)
         return sample.PosteriorSample(
             sample.prepend(first, states), sample.prepend(log_initial, log_prob), None

@@ -12,20 +12,19 @@ class GaussianCell(tf_keras.layers.AbstractRNNCell):
 
     f and s are the outputs of one MLP of z[t-1] and i[t] = (h[t], u[t-1]). Its first layer is
     linear; the part that reads i[t] needs no recurrence, so it is the caller's:
-    a[t] = `input_layer`(i[t]).
+    a[t] = `input_layer`(i[t]). Where x[t] is missing, z[t] is drawn from p(z[t] | z[t-1], u[t-1]).
 
     Args:
-      state_dim: Size of z.
+      transition: Layer (z, u) -> p(z' | z, u), a multivariate normal.
       hidden_units: Sizes of the hidden layers; () makes f linear.
       activation: Activation of the hidden layers.
     """
 
-    def __init__(self, state_dim, hidden_units, activation, **kwargs):
+    def __init__(self, transition, hidden_units, activation, **kwargs):
         super().__init__(**kwargs)
-        self.state_dim = state_dim
-        self.hidden_units = tuple(hidden_units)
-        self.activation = activation
-        sizes = [*self.hidden_units, 2 * state_dim]
+        self.transition = transition
+        self.state_dim = transition.event_dim
+        sizes = [*hidden_units, 2 * self.state_dim]
         self.input_size = sizes[0]
         self.input_layer = tf_keras.layers.Dense(self.input_size)
         self.state_layer = tf_keras.layers.Dense(self.input_size, use_bias=False)
@@ -40,32 +39,35 @@ class GaussianCell(tf_keras.layers.AbstractRNNCell):
 
     @property
     def output_size(self):
-        return 3 * self.state_dim
+        return self.state_dim, self.state_dim, self.state_dim, 1
 
     def project(self, inputs, noise):
-        """Returns (a[t], eps[t]), joined, from a `PosteriorInputs` and eps[t]."""
-        joined = tf.concat([inputs.features, inputs.controls], axis=-1)
-        return tf.concat([self.input_layer(joined), noise], axis=-1)
+        """Returns the inputs of `call` from `PosteriorInputs` and eps[t]."""
+        projected = self.input_layer(inputs.joined), noise
+        return (
+            projected if inputs.present is None else (*projected, inputs.controls, inputs.present)
+        )
 
     def call(self, inputs, states):
-        """Maps (a[t], eps[t]) and z[t-1] to (z[t], m, s), joined, and z[t]."""
-        state = states[0]
-        projection, noise = tf.split(inputs, [self.input_size, self.state_dim], axis=-1)
+        """Maps (a[t], eps[t]) and z[t-1] to (z[t], m, s, ln |det dz[t]/deps[t]|) and z[t].
+
+        Where frames may be missing, the inputs are (a[t], eps[t], u[t-1], whether x[t] is there).
+        """
+        state, (projection, noise, *masked) = states[0], inputs
         raw = projection + self.state_layer(state)
         for layer in self.layers:
             raw = layer(self.nonlinearity(raw))
         change, scale = networks.gaussian_parameters(raw)
         loc = state + change
-        state = loc + scale * noise
-        return tf.concat([state, loc, scale], axis=-1), [state]
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "state_dim": self.state_dim,
-            "hidden_units": self.hidden_units,
-            "activation": self.activation,
-        }
+        next_state = loc + scale * noise
+        log_det = tf.reduce_sum(tf.math.log(scale), axis=-1, keepdims=True)
+        if masked:
+            controls, present = masked
+            prior = self.transition(state, controls)
+            next_state = tf.where(present, next_state, prior.loc + prior.scale.matvec(noise))
+            prior_log_det = prior.scale.log_abs_determinant()[..., tf.newaxis]
+            log_det = tf.where(present, log_det, prior_log_det)
+        return (next_state, loc, scale, log_det), [next_state]
 
 
 class GaussianPosterior(tf_keras.layers.Layer):
@@ -74,35 +76,32 @@ class GaussianPosterior(tf_keras.layers.Layer):
     The poster's baseline, after Karl et al. (2017), equation 8. Its KL is known in closed form.
 
     Args:
-      state_dim: Size of z.
+      transition: Layer (z, u) -> p(z' | z, u), a multivariate normal.
       hidden_units: Sizes of the hidden layers.
       activation: Activation of the hidden layers.
     """
 
-    def __init__(self, state_dim, hidden_units=(256, 256), activation="relu", **kwargs):
+    is_prior_where_missing = True
+
+    def __init__(self, transition, hidden_units=(256, 256), activation="relu", **kwargs):
         super().__init__(**kwargs)
-        self.cell = GaussianCell(state_dim, hidden_units, activation)
-        self.rnn = tf_keras.layers.RNN(self.cell, return_sequences=True)
+        self.cell = GaussianCell(transition, hidden_units, activation)
+        self.rnn, self.masked_rnn = sample.make_rnns(self.cell)
 
     def call(self, initial, inputs, noise):
         """Maps q(z[0]), `PosteriorInputs` and eps[0:T] to a `PosteriorSample`."""
-        first = initial.mean() + initial.stddev() * noise[:, 0]
-        outputs = self.rnn(self.cell.project(inputs, noise[:, 1:]), initial_state=first)
-        states, loc, scale = tf.split(outputs, 3, axis=-1)
-        conditionals = networks.diagonal_normal(loc, scale)
+        first, log_first = sample.draw_first(initial, noise)
+        rnn = self.rnn if inputs.present is None else self.masked_rnn
+        cell_inputs = self.cell.project(inputs, noise[:, 1:])
+        states, loc, scale, log_det = rnn(cell_inputs, initial_state=first)
+        log_prob = sample.log_base(noise[:, 1:]) - log_det[..., 0]
         return sample.PosteriorSample(
             sample.prepend(first, states),
-            sample.prepend(initial.log_prob(first), conditionals.log_prob(states)),
-            (initial, conditionals),
+            sample.prepend(log_first, log_prob),
+            (initial, networks.diagonal_normal(loc, scale)),
         )
 
     def step(self, states, inputs, noise):
         """Maps z[t-1] [batch, dz], a step of `PosteriorInputs` and eps[t] to z[t] and its ln q."""
-        outputs, (states,) = self.cell(self.cell.project(inputs, noise), [states])
-        _, loc, scale = tf.split(outputs, 3, axis=-1)
-        return states, networks.diagonal_normal(loc, scale).log_prob(states)
-
-    def get_config(self):
-        cell = self.cell.get_config()
-        names = ["state_dim", "hidden_units", "activation"]
-        return {**super().get_config(), **{name: cell[name] for name in names}}
+        (states, _, _, log_det), _ = self.cell(self.cell.project(inputs, noise), [states])
+        return states, sample.log_base(noise) - log_det[..., 0]

@@ -18,6 +18,8 @@ class IAFCell(tf_keras.layers.AbstractRNNCell):
 
         ln q(z[t] | z[t-1], ...) = ln N(eps[t]; 0, I) - ln |det dF/deps| - sum_d ln s_d - ln |det L|
 
+    Where x[t] is missing, w[t] = eps[t]: q is p.
+
     Args:
       transition: Layer (z, u) -> p(z' | z, u), a multivariate normal.
       emission: Layer z -> p(x | z).
@@ -55,8 +57,9 @@ class IAFCell(tf_keras.layers.AbstractRNNCell):
         return self.state_dim, 1
 
     def call(self, inputs, states):
-        """Maps (`PosteriorInputs`, eps[t]) and z[t-1] to (z[t], ln |det dz[t]/deps[t]|), z[t]."""
-        state, (inputs, noise) = states[0], inputs
+        """Maps (eps[t], *`PosteriorInputs`) and z[t-1] to (z[t], ln |det dz[t]/deps[t]|), z[t]."""
+        state, (noise, *inputs) = states[0], inputs
+        inputs = sample.PosteriorInputs(*inputs)
         prior = self.transition(state, inputs.controls)
         innovation = self.innovation(prior.loc, inputs.observations)
         raw = self.network(
@@ -66,8 +69,13 @@ class IAFCell(tf_keras.layers.AbstractRNNCell):
         loc, raw_scale = tf.split(raw, 2, axis=-1)
         scale = networks.positive(raw_scale, initial=1.0)
         value, log_det = self.flow(noise, context)
-        state = prior.loc + prior.scale.matvec(loc + scale * value)
-        log_det += tf.reduce_sum(tf.math.log(scale), axis=-1) + prior.scale.log_abs_determinant()
+        value = loc + scale * value
+        log_det += tf.reduce_sum(tf.math.log(scale), axis=-1)
+        if inputs.present is not None:
+            value = tf.where(inputs.present, value, noise)
+            log_det = tf.where(inputs.present[..., 0], log_det, 0.0)
+        state = prior.loc + prior.scale.matvec(value)
+        log_det += prior.scale.log_abs_determinant()
         return (state, log_det[..., tf.newaxis]), [state]
 
     def innovation(self, state, observations):
@@ -94,6 +102,8 @@ class IAFPosterior(tf_keras.layers.Layer):
       activation: Activation of the hidden layers.
     """
 
+    is_prior_where_missing = True
+
     def __init__(
         self,
         transition,
@@ -106,22 +116,20 @@ class IAFPosterior(tf_keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.cell = IAFCell(transition, emission, num_flows, hidden_units, flow_units, activation)
-        self.rnn = tf_keras.layers.RNN(self.cell, return_sequences=True)
+        self.rnn, self.masked_rnn = sample.make_rnns(self.cell)
 
     def call(self, initial, inputs, noise):
         """Maps q(z[0]), `PosteriorInputs` and eps[0:T] to a `PosteriorSample`."""
-        first = initial.mean() + initial.stddev() * noise[:, 0]
-        states, log_det = self.rnn((inputs, noise[:, 1:]), initial_state=first)
+        first, log_first = sample.draw_first(initial, noise)
+        rnn = self.rnn if inputs.present is None else self.masked_rnn
+        states, log_det = rnn((noise[:, 1:], *inputs.tensors()), initial_state=first)
         return sample.PosteriorSample(
             sample.prepend(first, states),
-            sample.prepend(initial.log_prob(first), self._log_prob(noise[:, 1:], log_det)),
+            sample.prepend(log_first, sample.log_base(noise[:, 1:]) - log_det[..., 0]),
             None,
         )
 
     def step(self, states, inputs, noise):
         """Maps z[t-1] [batch, dz], a step of `PosteriorInputs` and eps[t] to z[t] and its ln q."""
-        (states, log_det), _ = self.cell((inputs, noise), [states])
-        return states, self._log_prob(noise, log_det)
-
-    def _log_prob(self, noise, log_det):
-        return networks.standard_normal(self.cell.state_dim).log_prob(noise) - log_det[..., 0]
+        (states, log_det), _ = self.cell((noise, *inputs.tensors()), [states])
+        return states, sample.log_base(noise) - log_det[..., 0]

@@ -40,9 +40,9 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
         z[t] = m[t] + s[t] * F(eps[t]; c[t]),   (m[t], s[t], c[t]) = g(eps[<t], h[<=t], u[<t])
 
     F composes gated inverse autoregressive flows. g is the sum of a dense network of (eps[t-1],
-    h[t], u[t-1]) and one of dilated causal convolutions over them; z[0] enters at t = 1. The
-    Jacobian of eps[0:T] -> z[0:T] is block lower-triangular, so the density of the trajectory is
-    exact:
+    h[t], u[t-1], whether x[t] is there) and one of dilated causal convolutions over them; z[0]
+    enters at t = 1. The Jacobian of eps[0:T] -> z[0:T] is block lower-triangular, so the density
+    of the trajectory is exact:
 
         ln q(z[0:T]) = ln q(z[0]) + sum_{t>0} [ ln N(eps[t]; 0, I) - ln |det dF/deps[t]|
                                                - sum_d ln s[t]_d ]
@@ -60,6 +60,8 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
       flow_units: Sizes of the hidden layers of each MADE.
       activation: Activation of the hidden layers.
     """
+
+    is_prior_where_missing = False
 
     def __init__(
         self,
@@ -93,10 +95,12 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
 
     def call(self, initial, inputs, noise):
         """Maps q(z[0]), `PosteriorInputs` and eps[0:T] to a `PosteriorSample`."""
-        inputs = tf.concat([inputs.features, inputs.controls], axis=-1)
-        first = initial.mean() + initial.stddev() * noise[:, 0]
-        start = tf.pad(first[:, tf.newaxis], [[0, 0], [0, tf.shape(inputs)[1] - 1], [0, 0]])
-        values = tf.concat([noise[:, :-1], start, inputs], axis=-1)
+        present = tf.ones_like(noise[:, 1:, :1])
+        if inputs.present is not None:
+            present = tf.cast(inputs.present, present.dtype)
+        first, log_first = sample.draw_first(initial, noise)
+        start = tf.pad(first[:, tf.newaxis], [[0, 0], [0, tf.shape(noise)[1] - 2], [0, 0]])
+        values = tf.concat([noise[:, :-1], start, inputs.joined, present], axis=-1)
         context = self.input_layer(values)
         for layer in self.causal_layers:
             context = layer(context)
@@ -104,7 +108,7 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
         states, log_prob = self._transform(raw, context, noise[:, 1:])
         return sample.PosteriorSample(
             sample.prepend(first, states),
-            sample.prepend(initial.log_prob(first), log_prob),
+            sample.prepend(log_first, log_prob),
             None,
         )
 
@@ -112,9 +116,8 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
         """Maps g's outputs for (m, s) and c, and eps[t], to z[t] and ln q(z[t] | z[<t])."""
         loc, scale = networks.gaussian_parameters(raw)
         value, log_det = self.flow(noise, context)
-        log_base = networks.standard_normal(self.state_dim).log_prob(noise)
         log_scale = tf.reduce_sum(tf.math.log(scale), axis=-1)
-        return loc + scale * value, log_base - log_det - log_scale
+        return loc + scale * value, sample.log_base(noise) - log_det - log_scale
 
     def get_config(self):
         return {**super().get_config(), **self.config}

@@ -1,0 +1,204 @@
+"""Missing frames, in every posterior: what they may hold, what they change, what they do not."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfp_dvbf import choices, data, linear_gaussian
+
+POSTERIORS = pytest.mark.parametrize("posterior", choices.POSTERIORS)
+ENCODERS = pytest.mark.parametrize("encoder", choices.ENCODERS)
+
+
+@pytest.fixture
+def mask():
+    """Gaps, a missing first frame, and sequences of lengths 6 and 7."""
+    mask = np.ones([12, 8], bool)
+    mask[0, 3:5] = mask[1, 0] = mask[2, 0:2] = mask[3, 6:] = mask[4, 7] = mask[4, 2] = False
+    return mask
+
+
+def padding(mask):
+    return np.minimum.accumulate(mask, axis=1)
+
+
+def fitting(posterior, mask):
+    mask = padding(mask) if posterior == "chain_iaf" else mask
+    mask[:, 0] |= posterior == "chain_iaf"
+    return mask
+
+
+def spoil(sequences, mask, value):
+    """Puts `value` where the mask says that nothing is."""
+    x, u = sequences.observations.copy(), sequences.controls.copy()
+    x[~mask] = value
+    for row, last in enumerate(8 - np.argmax(mask[:, ::-1], axis=1)):
+        u[row, max(last - 1, 0) :] = value
+    return x, u
+
+
+@POSTERIORS
+@ENCODERS
+def test_what_stands_in_a_missing_frame_has_no_effect(
+    make_model, sequences, mask, posterior, encoder
+):
+    mask = fitting(posterior, mask)
+    model = make_model(posterior, encoder=encoder)
+    results = []
+    for value in [0.0, np.nan, 1e6]:
+        x, u = spoil(sequences, mask, value)
+        terms = model.bound_terms(x, u, seed=1, mask=mask)
+        results.append([*terms, *model.filter(x, u, 2, seed=1, mask=mask)])
+    for other in results[1:]:
+        for a, b in zip(results[0], other):
+            assert np.all(np.isfinite(a))
+            np.testing.assert_array_equal(a, b)
+
+
+@POSTERIORS
+def test_terms_of_missing_frames(make_model, sequences, mask, posterior):
+    mask = fitting(posterior, mask)
+    model = make_model(posterior, num_flows=1)
+    terms = model.bound_terms(sequences.observations, sequences.controls, seed=1, mask=mask)
+    np.testing.assert_array_equal(terms.nll.numpy()[0][~mask], 0.0)
+    assert np.all(terms.nll.numpy()[0][mask] != 0)
+    if posterior in ("gaussian", "iaf"):
+        np.testing.assert_array_equal(terms.kl.numpy()[0][~mask], 0.0)
+    np.testing.assert_array_equal(terms.kl.numpy()[0][3, 6:], 0.0)
+
+
+@pytest.mark.parametrize("posterior", ["gaussian", "iaf"])
+@pytest.mark.parametrize("transition", choices.TRANSITIONS)
+def test_a_missing_frame_is_drawn_from_p(make_model, sequences, mask, posterior, transition):
+    """The density the posterior reports there is that of the transition."""
+    model = make_model(posterior, transition=transition)
+    batch = data.Batch(sequences.observations, sequences.controls, mask)
+    noise = tf.random.stateless_normal([12, 8, 2], [0, 1])
+    sample = model._sample_posterior(batch, noise)
+    estimate = model._kl(sample, batch.controls, closed_form=False)
+    np.testing.assert_allclose(estimate.numpy()[~mask], 0.0, atol=1e-4)
+    assert np.abs(estimate.numpy()[mask]).min() > 1e-4
+    np.testing.assert_allclose(sample.states[1, 0], noise[1, 0], rtol=1e-6)
+
+
+@POSTERIORS
+@ENCODERS
+def test_padding_changes_nothing(make_model, sequences, posterior, encoder):
+    model = make_model(posterior, encoder=encoder)
+    x, u = sequences.observations, sequences.controls
+    mask = np.broadcast_to(np.arange(8) < 5, (12, 8))
+    noise = tf.random.stateless_normal([12, 8, 2], [0, 1])
+    whole = data.check_sequences(x, u, mask)
+    short = model._sample_posterior(data.Batch(x[:, :5], u[:, :4]), noise[:, :5])
+    padded = model._sample_posterior(whole, noise)
+    np.testing.assert_allclose(padded.states[:, :5], short.states, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(padded.log_prob[:, :5], short.log_prob, rtol=1e-4, atol=1e-5)
+    kl = model.bound_terms(x, u, seed=1, mask=mask).kl
+    np.testing.assert_array_equal(kl[..., 5:], 0.0)
+
+
+@POSTERIORS
+@ENCODERS
+def test_training_on_missing_frames(make_model, sequences, mask, posterior, encoder):
+    mask = fitting(posterior, mask)
+    x, u = spoil(sequences, mask, np.nan)
+    weights = []
+    for value in [np.nan, 7.0]:
+        model = make_model(posterior, encoder=encoder)
+        x, u = spoil(sequences, mask, value)
+        # Raw tensors, since `Sequences` would have replaced what is missing already.
+        dataset = tf.data.Dataset.from_tensor_slices(
+            {"observations": x, "controls": u, "mask": mask}
+        ).batch(12)
+        model.compile(jit_compile=False)
+        history = model.fit(dataset, epochs=2, verbose=0).history
+        assert np.all(np.isfinite(history["loss"]))
+        expected = history["neg_elbo"][0] * 12 / mask.sum()
+        assert history["loss"][0] == pytest.approx(expected, rel=1e-4)
+        weights.append(model.get_weights())
+    for a, b in zip(*weights):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_standardisation_leaves_out_missing_frames(make_model, sequences, mask):
+    x, u = spoil(sequences, mask, 1e3)
+    model = make_model()
+    model.adapt(data.as_dataset(data.Sequences(x, u, mask=mask), 5))
+    mean, scale = model.observation_standardization.moments()
+    np.testing.assert_allclose(mean, sequences.observations[mask].mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(scale, sequences.observations[mask].std(axis=0), rtol=1e-4)
+
+
+def test_bounds_with_missing_frames_against_the_kalman_filter(make_model, sequences, mask):
+    """The evidence of the observed frames; missing ones are integrated out."""
+    model = make_model(
+        "iaf", num_flows=0, transition="locally_linear", num_bases=1, decoder_units=()
+    )
+    x, u = sequences.observations, sequences.controls
+    model.adapt(data.as_dataset(sequences))
+    model.emission.raw_scale.assign([0.3] * 3)
+    model.transition.raw_noise.assign(2.0 * tf.ones([1, 2, 2]))
+    exact = linear_gaussian.log_prob(model, x, u, mask)
+    changed = linear_gaussian.log_prob(model, *spoil(sequences, mask, 5.0), mask)
+    np.testing.assert_allclose(exact, changed, rtol=1e-4)
+    fivo = model.log_prob_bound(x, u, 4000, seed=1, objective="fivo", mask=mask)
+    iwae = model.log_prob_bound(x, u, 4000, seed=1, objective="iwae", mask=mask)
+    np.testing.assert_allclose(fivo, exact, atol=0.3)
+    assert np.mean(iwae) < np.mean(exact)
+
+
+@ENCODERS
+def test_impute_keeps_what_is_there_and_draws_what_is_not(make_model, sequences, mask, encoder):
+    model = make_model(encoder=encoder)
+    x, u = spoil(sequences, mask, np.nan)
+    imputed = model.impute(x, u, mask, num_samples=3, seed=1).observations.numpy()
+    for draw in imputed:
+        np.testing.assert_array_equal(draw[mask], x[mask])
+    assert np.all(imputed[0][~mask] != imputed[1][~mask])
+    assert np.all(np.isfinite(imputed))
+    whole = model.impute(
+        sequences.observations, sequences.controls, np.ones_like(mask)
+    ).observations[0]
+    np.testing.assert_array_equal(whole, sequences.observations)
+
+
+def test_masks_survive_files_and_slices(sequences, mask, tmp_path):
+    x, u = spoil(sequences, mask, np.nan)
+    masked = data.Sequences(x, u, mask=mask)
+    assert np.all(masked.observations[~mask] == 0) and np.all(np.isfinite(masked.controls))
+    data.save(tmp_path / "masked.npz", masked)
+    loaded = data.load(tmp_path / "masked.npz")
+    np.testing.assert_array_equal(loaded.mask, mask)
+    np.testing.assert_array_equal(loaded[1:3].mask, mask[1:3])
+    assert dataclasses.replace(sequences, mask=np.ones_like(mask)).mask is None
+    batch = next(iter(data.as_dataset(loaded, 12)))
+    np.testing.assert_array_equal(batch["mask"], mask)
+
+
+X, U, MASK = np.zeros([2, 4, 3]), np.zeros([2, 3, 1]), np.ones([2, 4])
+GAP = np.array([[1, 1, 1, 1], [1, 0, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    "x, mask, message",
+    [
+        (X, MASK[:, :3], r"`mask` must have shape \(2, 4\); got \(2, 3\)"),
+        (X, 2 * MASK, r"`mask` must hold 0 \(missing\) and 1 only"),
+        (X, [[1, 1, 1, 1], [0, 0, 0, 0]], "`mask` must leave a frame in every sequence; 1 has"),
+        (X + np.nan, GAP, "`observations` must be finite; got nan in sequence 0, step 0"),
+    ],
+)
+def test_bad_masks_are_refused(x, mask, message):
+    with pytest.raises(ValueError, match=message):
+        data.Sequences(x, U, mask=mask)
+
+
+def test_chain_iaf_refuses_gaps(make_model):
+    model = make_model("chain_iaf")
+    message = "`mask` may only shorten sequences for chain_iaf.*; sequence 1 has a gap"
+    with pytest.raises(ValueError, match=message):
+        model.filter(X, U, mask=GAP)
+    with pytest.raises(ValueError, match=message):
+        model.adapt(data.as_dataset(data.Sequences(X, U, mask=GAP)))
