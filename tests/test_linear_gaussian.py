@@ -107,7 +107,7 @@ def assert_increasing(estimates, exact):
 @pytest.fixture(scope="module", params=["gaussian", "iaf", "trajectory_iaf"])
 def filtering(request, sequences):
     """A model whose posterior sees no future, so that its bounds are not tight."""
-    return fit(make_linear(request.param), sequences, epochs=20)
+    return fit(make_linear(request.param), sequences, epochs=60)
 
 
 def exact_log_prob(model, sequences):
