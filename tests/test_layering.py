@@ -13,7 +13,7 @@ LAYERS = [
     ["networks", "data", "callbacks", "plots", "objectives"],
     ["environments", "flows", "encoders", "emissions", "transitions", "initial", "rollout"],
     ["evaluation", "posteriors", "linear_gaussian"],
-    ["inference", "bounds"],
+    ["inference", "bounds", "particle_filter"],
     ["model"],
     ["runs"],
 ]

@@ -75,64 +75,6 @@ class Bounds:
         terms = self._terms(batch, seed, num_samples, closed_form=False)
         return objectives.OBJECTIVES[objective](-(terms.nll + terms.kl))
 
-    @tf.function  # TFP's resampling needs a static batch shape, so every shape is traced.
-    def _fivo(self, batch, num_samples, seed):
-        first_seed, seed = tfp.random.split_seed(seed)
-        mask = tf.ones_like(batch.observations[..., 0], tf.bool)
-        batch = batch._replace(mask=mask if batch.mask is None else batch.mask)
-        density, inputs = self._encode(batch)
-        particles, first_score = self._first_particles(
-            density, batch.observations[:, 0], batch.mask[:, 0], num_samples, first_seed
-        )
-        by_time = tf.nest.map_structure(
-            lambda tensor: tf.transpose(tensor, [1, 0, 2]), (inputs, batch.observations[:, 1:])
-        )
-        seeds = tfp.random.split_seed(seed, tf.shape(batch.controls)[1])
-        _, scores = tf.scan(
-            lambda carry, step: self._next_particles(carry[0], *step),
-            (*by_time, seeds),
-            initializer=(particles, first_score),
-        )
-        return first_score + tf.reduce_sum(scores, axis=0)
-
-    def _first_particles(self, density, observations, present, num_particles, seed):
-        """Draws particles from q(z[0]) and weighs them by x[0] [batch, dx], `present` or not.
-
-        Returns:
-          `objectives.Particles` and ln of the evidence estimate of x[0], [batch].
-        """
-        states = density.sample(num_particles, seed=seed)
-        log_prior = initial.initial_prior(self.config["state_dim"]).log_prob(states)
-        log_likelihood = self._emit(states).log_prob(observations)
-        log_increments = log_prior - density.log_prob(states) + log_likelihood
-        return objectives.weigh(objectives.uniform(states), tf.where(present, log_increments, 0.0))
-
-    def _next_particles(self, particles, inputs, observations, seed):
-        """Resamples particles, moves them by q and weighs them by p / q.
-
-        Args:
-          particles: `objectives.Particles` of z[t-1].
-          inputs: `PosteriorInputs` of step t, each [batch, ...].
-          observations: x[t] in the user's units, [batch, dx].
-          seed: Stateless seed, int32 [2].
-
-        Returns:
-          `objectives.Particles` of z[t] and the log score ln sum_k W_k w_k, [batch].
-        """
-        resample_seed, seed = tfp.random.split_seed(seed)
-        previous = objectives.resample(particles, resample_seed)
-        size, batch, dim = previous.states.shape
-        rows = tf.reshape(previous.states, [size * batch, dim])
-        tiled = tf.nest.map_structure(lambda tensor: tf.tile(tensor, [size, 1]), inputs)
-        noise = tf.random.stateless_normal(tf.shape(rows), seed)
-        next_rows, log_proposal = self.posterior.step(rows, tiled, noise)
-        log_transition = self.transition(rows, tiled.controls).log_prob(next_rows)
-        states = tf.reshape(next_rows, [size, batch, dim])
-        log_likelihood = self._emit(states).log_prob(observations)
-        log_increments = log_likelihood + tf.reshape(log_transition - log_proposal, [size, batch])
-        log_increments = tf.where(inputs.present[:, 0], log_increments, 0.0)
-        return objectives.weigh(previous._replace(states=states), log_increments)
-
     def _terms(self, batch, seed, num_samples=1, closed_form=True):
         """Returns the `Terms` of posterior draws, each [sample, batch, time].
 

@@ -106,15 +106,10 @@ class Inference:
                 f"`controls` must reach past the context of {context} observations; "
                 f"got {controls.shape[1]} steps."
             )
-        context_seed, seed = np.random.SeedSequence(seed).generate_state(2)
-        if context == 1:
-            return self.generate(controls, observations, None, num_samples, seed)
-        past = self.filter(observations, controls[:, : context - 1], num_samples, context_seed)
-        future = self.generate(
-            controls[:, context - 1 :], None, past.states[:, :, -1], num_samples, seed
-        )
-        pairs = zip(past, future)
-        return Trajectory(*(tf.concat([a, b[:, :, 1:]], axis=2) for a, b in pairs))
+        data.check_finite(observations=observations, controls=controls)
+        data.check_num_samples(num_samples)
+        seed = rollout.stateless_seed(seed)
+        return self._forecast(observations, controls, tf.constant(num_samples), seed)
 
     def generate(
         self,
@@ -175,6 +170,20 @@ class Inference:
     def _reconstruct(self, batch):
         states = self._sample_posterior(batch, tf.zeros(self._noise_shape(batch))).states
         return self._observe(states[tf.newaxis], seed=None)
+
+    @tf.function(reduce_retracing=True)
+    def _forecast(self, observations, controls, num_samples, seed):
+        past_seed, seed = tfp.random.split_seed(seed)
+        context = tf.shape(observations)[1]
+        # One missing frame behind the context: a posterior of one frame alone has no step to make.
+        padded = tf.pad(observations, [[0, 0], [0, 1], [0, 0]])
+        mask = tf.sequence_mask(tf.fill([tf.shape(padded)[0]], context), context + 1)
+        batch = data.Batch(padded, controls[:, :context], mask)
+        past = self._filter(batch, num_samples, past_seed)
+        past = Trajectory(*(tensor[:, :, :context] for tensor in past))
+        future = self._generate(past.states[:, :, -1], controls[:, context - 1 :], seed, False)
+        pairs = zip(past, future)
+        return Trajectory(*(tf.concat([a, b[:, :, 1:]], axis=2) for a, b in pairs))
 
     @tf.function(reduce_retracing=True)
     def _generate(self, initial_states, controls, seed, deterministic):

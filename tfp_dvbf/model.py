@@ -15,6 +15,7 @@ from tfp_dvbf import (
     initial,
     networks,
     objectives,
+    particle_filter,
     posteriors,
     transitions,
 )
@@ -25,7 +26,7 @@ EMISSIONS = {"gaussian": emissions.GaussianEmission, "bernoulli": emissions.Bern
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
-class DVBF(inference.Inference, bounds.Bounds, tf_keras.Model):
+class DVBF(inference.Inference, bounds.Bounds, particle_filter.ParticleFilter, tf_keras.Model):
     """Deep Variational Bayes Filter: a latent state-space model trained by variational inference.
 
         p(x, z | u) = p(z[0]) prod_{t>0} p(z[t] | z[t-1], u[t-1]) prod_t p(x[t] | z[t])

@@ -70,26 +70,39 @@ def weigh(particles, log_increments):
     return Particles(particles.states, joint - log_score), log_score
 
 
-def resample(particles, seed):
+def resample(particles, seed, ancestors):
     """Resamples where the effective sample size is below half the number of particles.
-
-    Systematic resampling leaves the evidence estimate unbiased.
 
     Args:
       particles: `Particles`.
       seed: Stateless seed, int32 [2].
+      ancestors: `tfp_systematic` or `systematic`; both leave the evidence estimate unbiased.
     """
     states, log_weights = particles
     log_size = _log_size(log_weights)
     log_ess = -tf.reduce_logsumexp(2.0 * log_weights, axis=0)
     needed = log_ess < log_size - tf.math.log(2.0)
-    size = log_weights.shape[0]  # TFP needs it as an integer.
-    drawn = tfp.experimental.mcmc.resample_systematic(log_weights, size, (), seed=seed)
-    kept = tf.range(size)[:, tf.newaxis]
-    ancestors = tf.where(needed, drawn, kept)
-
-    states = tf.nest.map_structure(lambda tensor: _gather(tensor, ancestors), states)
+    kept = tf.range(tf.shape(log_weights)[0])[:, tf.newaxis]
+    chosen = tf.where(needed, ancestors(log_weights, seed), kept)
+    states = tf.nest.map_structure(lambda tensor: _gather(tensor, chosen), states)
     return Particles(states, tf.where(needed, -log_size, log_weights))
+
+
+def tfp_systematic(log_weights, seed):
+    """Returns ancestors [particle, batch] by TFP, which needs static shapes."""
+    size = log_weights.shape[0]
+    return tfp.experimental.mcmc.resample_systematic(log_weights, size, (), seed=seed)
+
+
+def systematic(log_weights, seed):
+    """Returns what `tfp_systematic` does, for any number of particles and sequences at run time."""
+    size, batch = tf.unstack(tf.shape(log_weights))
+    width = 1.0 / tf.cast(size, log_weights.dtype)
+    offsets = tfp.distributions.Uniform(0.0, width).sample([batch], seed=seed)
+    points = tf.linspace(0.0, 1.0 - width, size) + offsets[:, tf.newaxis]
+    cumulative = tf.exp(tf.math.cumulative_logsumexp(tf.transpose(log_weights), axis=-1))
+    chosen = tf.searchsorted(cumulative, points, side="right")
+    return tf.transpose(tf.minimum(chosen, size - 1))
 
 
 def _gather(tensor, ancestors):

@@ -4,6 +4,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+SEED_SALT = 0x5EED
+
 
 def rollout(transition, initial_states, controls, seed, deterministic=False):
     """Draws z[t] ~ p(z[t] | z[t-1], u[t-1]) for t = 1 .. T-1.
@@ -35,6 +37,7 @@ def rollout(transition, initial_states, controls, seed, deterministic=False):
 
 
 def stateless_seed(seed=None):
-    """Returns a stateless seed, int32 [2], from an integer; None draws a new one."""
-    words = np.random.SeedSequence(seed).generate_state(2)
-    return tf.constant(words.view(np.int32))
+    """Returns a stateless seed, int32 [2], from an integer or scalar; None draws a new one."""
+    if seed is None:
+        seed = np.random.SeedSequence().generate_state(1).view(np.int32)[0]
+    return tf.stack([tf.cast(seed, tf.int32), SEED_SALT])
