@@ -15,7 +15,7 @@ LAYERS = [
     ["evaluation", "posteriors", "linear_gaussian"],
     ["inference", "bounds", "particle_filter"],
     ["model"],
-    ["runs"],
+    ["runs", "export"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -12,6 +12,7 @@ _MODULES = {
     "as_dataset": "data",
     "collect": "environments",
     "evaluate": "evaluation",
+    "export": "export",
     "load": "data",
     "save": "data",
 }

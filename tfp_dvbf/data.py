@@ -138,6 +138,15 @@ def check_sequences(
     return Batch(observations, controls, mask)
 
 
+def fill_missing(observations, controls, mask):
+    """Returns tensors with 0 in missing frames and in controls that no frame follows."""
+    import tensorflow as tf
+
+    follow = tf.math.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True)[:, 1:] > 0
+    observations = tf.where(mask[..., tf.newaxis], observations, tf.zeros_like(observations))
+    return observations, tf.where(follow[..., tf.newaxis], controls, tf.zeros_like(controls))
+
+
 def check_mask(mask, shape):
     """Returns `mask` as bool, or raises ValueError unless it has `shape` and holds 0 and 1 only."""
     mask = np.asarray(mask)

@@ -186,6 +186,14 @@ class Inference:
         return Trajectory(*(tf.concat([a, b[:, :, 1:]], axis=2) for a, b in pairs))
 
     @tf.function(reduce_retracing=True)
+    def _generate_from(self, initial_observations, controls, num_samples, seed):
+        """Draws z[0] from q(z[0] | x[0:k]) and goes on from there, as `generate` does."""
+        initial_seed, seed = tfp.random.split_seed(seed)
+        frames = self.observation_standardization(initial_observations)
+        first = self.initial_posterior(frames).sample(num_samples, seed=initial_seed)
+        return self._generate(first, controls, seed, False)
+
+    @tf.function(reduce_retracing=True)
     def _generate(self, initial_states, controls, seed, deterministic):
         rollout_seed, seed = tfp.random.split_seed(seed)
         controls = self.control_standardization(controls)

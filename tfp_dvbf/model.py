@@ -254,11 +254,7 @@ class DVBF(inference.Inference, bounds.Bounds, particle_filter.ParticleFilter, t
         if "mask" not in inputs:
             return data.Batch(observations, controls)
         mask = tf.cast(inputs["mask"], tf.bool)
-        observations = tf.where(mask[..., tf.newaxis], observations, 0.0)
-        frames_follow = tf.math.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True)[:, 1:] > 0
-        return data.Batch(
-            observations, tf.where(frames_follow[..., tf.newaxis], controls, 0.0), mask
-        )
+        return data.Batch(*data.fill_missing(observations, controls, mask), mask)
 
     def _encode(self, batch):
         """Returns q(z[0] | x[0:k]) and the `PosteriorInputs` of t = 1 .. T-1."""

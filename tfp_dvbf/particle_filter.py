@@ -133,8 +133,10 @@ class ParticleFilter:
         states = tf.ensure_shape(tf.reshape(next_rows, shape), previous.states.shape)
         log_increments = tf.reshape(log_transition - log_proposal, shape[:2])
         log_increments += self._emit(states).log_prob(observations)
-        log_increments = tf.where(inputs.present[:, 0], log_increments, 0.0)
-        return objectives.weigh(previous._replace(states=states), log_increments)
+        present = inputs.present[:, 0]
+        log_increments = tf.where(present, log_increments, 0.0)
+        moved, log_score = objectives.weigh(previous._replace(states=states), log_increments)
+        return moved, tf.where(present, log_score, 0.0)  # Normalising leaves a rounding error.
 
 
 def _step_seed(seed, step):

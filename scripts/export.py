@@ -1,0 +1,41 @@
+"""Exports a trained model as a SavedModel that needs nothing but TensorFlow."""
+
+import dataclasses
+import json
+import pathlib
+
+from tfp_dvbf import arguments, runs
+from tfp_dvbf.arguments import option
+
+
+@dataclasses.dataclass
+class Args:
+    """Exports the model of a run folder, with its arguments and metrics inside."""
+
+    model: str = option("runs/gaussian", "run folder of train.py, or a .keras file")
+    output: str = option("runs/gaussian/saved_model", "folder to make")
+
+
+def main(args):
+    output = pathlib.Path(args.output)
+    if output.exists():
+        raise ValueError(f"`--output` must not exist yet; got {output}.")
+    from tfp_dvbf import export, runtime
+
+    runtime.start()
+    model = runs.load_model(args.model)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    reasons = export.export(model, output, metadata(pathlib.Path(args.model)))
+    print(f"exported to {output}")
+    for name, reason in reasons.items():
+        print(f"  {name:<16}{'' if reason is None else f'left out: {reason}'}".rstrip())
+
+
+def metadata(run):
+    """Returns the training arguments and metrics of a run folder, as far as there are any."""
+    paths = {"training": run / "args.json", "metrics": run / "metrics.json"}
+    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+
+
+if __name__ == "__main__":
+    arguments.run(main, Args)

@@ -1,0 +1,229 @@
+"""Export of a model as a SavedModel that needs nothing but TensorFlow."""
+
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+import tensorflow as tf
+
+import tfp_dvbf
+from tfp_dvbf import data, objectives, rollout
+
+FLOAT, INT = tf.float32, tf.int32
+METADATA = "metadata.json"
+
+
+def export(model, path, metadata=None):
+    """Writes `model` as a SavedModel whose signatures are the methods of `Servable`.
+
+    The signatures take batches and sequences of any size; `seed`, `num_samples` and
+    `num_particles` are scalar int32, and the same seed gives the same output. Left out are
+    `filter_step` where the posterior cannot be stepped and `log_prob_bound` where it has no
+    density. `assets/metadata.json` holds the model's arguments, the version and `metadata`.
+
+    Args:
+      model: A `DVBF`.
+      path: Folder to make; it is written whole or not at all.
+      metadata: Dictionary for `metadata.json`, such as training arguments and metrics, or None.
+
+    Returns:
+      Names of the signatures mapped to None, or to why they were left out.
+
+    Raises:
+      ValueError: If `path` exists.
+    """
+    path = pathlib.Path(path)
+    if path.exists():
+        raise ValueError(f"`path` must not exist yet; got {path}.")
+    reasons = {name: why_not(model, name) for name in SIGNATURES}
+    with tempfile.TemporaryDirectory() as folder:
+        asset = pathlib.Path(folder) / METADATA
+        about = {"version": tfp_dvbf.__version__, "model": model.get_config(), **(metadata or {})}
+        asset.write_text(json.dumps({**about, "signatures": reasons}, indent=1, default=str))
+        servable = Servable(model, str(asset))
+        signatures = {
+            name: getattr(servable, name).get_concrete_function(*servable.specs(name))
+            for name, reason in reasons.items()
+            if reason is None
+        }
+        partial = path.with_name(f"{path.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        tf.saved_model.save(servable, str(partial), signatures=signatures)
+        os.replace(partial, path)
+    return reasons
+
+
+def why_not(model, signature):
+    """Returns why a model has no such signature, None if it has it."""
+    posterior, encoder = model.config["posterior"], model.config["encoder"]
+    if signature in ("init", "filter_step"):
+        if posterior == "chain_iaf":
+            return "chain_iaf has no density, so particles have no weights"
+        if posterior == "trajectory_iaf":
+            return "trajectory_iaf has no step form yet"
+        if encoder == "smoother":
+            return "the smoother needs frames that are yet to come"
+    if signature == "log_prob_bound" and "iwae" not in model.bounds:
+        return "chain_iaf has no density"
+    return None
+
+
+class Servable(tf.Module):
+    """The signatures of an exported model; all tensors float32 unless said otherwise.
+
+    `controls` of T frames have T or T - 1 steps. Observations are in the user's units.
+    """
+
+    def __init__(self, model, metadata):
+        super().__init__()
+        # Tracked, a Keras model would bring along its classes; the functions need its weights only.
+        object.__setattr__(self, "model", model)
+        self.weights = list(model.variables)
+        self.metadata = tf.saved_model.Asset(metadata)
+
+    def specs(self, name):
+        """Returns the specs of the arguments of a signature."""
+        config = self.model.config
+        sizes = {
+            "observation_dim": config["observation_dim"],
+            "control_dim": config["control_dim"],
+            "state_dim": config["state_dim"],
+            "initial_frames": config["initial_frames"],
+        }
+        return [
+            tf.TensorSpec([sizes.get(size, size) for size in shape], dtype, name=argument)
+            for argument, (shape, dtype) in SIGNATURES[name].items()
+        ]
+
+    @tf.function
+    def init(self, initial_observations, num_particles, seed):
+        """Starts streams from their first frames; returns the belief and ln p(x[0])."""
+        particles, log_score = self.model._first_belief(
+            initial_observations, num_particles, rollout.stateless_seed(seed)
+        )
+        return {**_belief(particles, step=tf.zeros_like(log_score, INT)), "log_score": log_score}
+
+    @tf.function
+    def filter_step(self, particles, log_weights, step, observations, controls, present, seed):
+        """Moves each stream on by one frame, which is missing where `present` is 0.
+
+        Returns the belief after the frame, the mean and scale of x[t] that p predicted before it,
+        and its log score. The noise depends on `seed` and the largest `step`.
+        """
+        states = tf.transpose(particles, [1, 0, 2])
+        belief = objectives.Particles(states, tf.transpose(log_weights))
+        belief, prediction = self.model._next_belief(
+            belief,
+            tf.reduce_max(step) + 1,
+            observations,
+            controls,
+            present > 0,
+            rollout.stateless_seed(seed),
+        )
+        return {
+            **_belief(belief, step + 1),
+            "predicted_observation_mean": prediction.mean,
+            "predicted_observation_scale": prediction.scale,
+            "log_score": prediction.log_score,
+        }
+
+    @tf.function
+    def filter(self, observations, controls, mask, seed):
+        """Draws one trajectory of the posterior for each sequence."""
+        batch = _batch(observations, controls, mask)
+        drawn = self.model._filter(batch, 1, rollout.stateless_seed(seed))
+        return {name: tensor[0] for name, tensor in drawn._asdict().items()}
+
+    @tf.function
+    def forecast(self, observations, controls, num_samples, seed):
+        """Filters the frames given and goes on open loop to one frame more than controls."""
+        frames = self.model.config["initial_frames"]
+        context, steps = tf.shape(observations)[1], tf.shape(controls)[1]
+        checks = [
+            tf.debugging.assert_greater_equal(
+                steps, context, "`controls` must reach past the frames of `observations`."
+            ),
+            tf.debugging.assert_greater_equal(
+                context, frames, f"`observations` must have {frames} frames or more."
+            ),
+        ]
+        with tf.control_dependencies(checks):
+            seed = rollout.stateless_seed(seed)
+            drawn = self.model._forecast(tf.identity(observations), controls, num_samples, seed)
+        return drawn._asdict()
+
+    @tf.function
+    def generate(self, initial_observations, controls, num_samples, seed):
+        """Draws from the generative model alone, z[0] from q(z[0] | x[0:k])."""
+        drawn = self.model._generate_from(
+            initial_observations, controls, num_samples, rollout.stateless_seed(seed)
+        )
+        return drawn._asdict()
+
+    @tf.function
+    def log_prob_bound(self, observations, controls, num_samples, seed):
+        """Returns the importance-weighted bound on ln p(x), nats a sequence."""
+        batch = _batch(observations, controls, None)
+        seed = rollout.stateless_seed(seed)
+        return {"log_prob_bound": self.model._log_prob_bound(batch, num_samples, seed, "iwae")}
+
+
+OBSERVATIONS = ([None, None, "observation_dim"], FLOAT)
+CONTROLS = ([None, None, "control_dim"], FLOAT)
+FRAMES = ([None, "initial_frames", "observation_dim"], FLOAT)
+SCALAR = ([], INT)
+SIGNATURES = {
+    "init": {"initial_observations": FRAMES, "num_particles": SCALAR, "seed": SCALAR},
+    "filter_step": {
+        "particles": ([None, None, "state_dim"], FLOAT),
+        "log_weights": ([None, None], FLOAT),
+        "step": ([None], INT),
+        "observations": ([None, "observation_dim"], FLOAT),
+        "controls": ([None, "control_dim"], FLOAT),
+        "present": ([None], FLOAT),
+        "seed": SCALAR,
+    },
+    "filter": {
+        "observations": OBSERVATIONS,
+        "controls": CONTROLS,
+        "mask": ([None, None], FLOAT),
+        "seed": SCALAR,
+    },
+    "forecast": {
+        "observations": OBSERVATIONS,
+        "controls": CONTROLS,
+        "num_samples": SCALAR,
+        "seed": SCALAR,
+    },
+    "generate": {
+        "initial_observations": FRAMES,
+        "controls": CONTROLS,
+        "num_samples": SCALAR,
+        "seed": SCALAR,
+    },
+    "log_prob_bound": {
+        "observations": OBSERVATIONS,
+        "controls": CONTROLS,
+        "num_samples": SCALAR,
+        "seed": SCALAR,
+    },
+}
+
+
+def _belief(particles, step):
+    return {
+        "particles": tf.transpose(particles.states, [1, 0, 2]),
+        "log_weights": tf.transpose(particles.log_weights),
+        "step": step,
+    }
+
+
+def _batch(observations, controls, mask):
+    """Returns the `data.Batch` of a signature's arguments; what is missing becomes 0."""
+    controls = controls[:, : tf.shape(observations)[1] - 1]
+    if mask is None:
+        return data.Batch(observations, controls)
+    present = mask > 0
+    return data.Batch(*data.fill_missing(observations, controls, present), present)
