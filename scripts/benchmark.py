@@ -21,21 +21,90 @@ class Args:
     posteriors: tuple[str, ...] = option(POSTERIORS, "models to time", list(POSTERIORS))
     batch_size: int = option(16, "sequences a batch")
     rounds: int = option(15, "timings of each way, 32 steps each")
+    streaming_steps: int = option(300, "timings of a streaming step")
     json: str | None = option(None, "file to write the timings to")
 
 
 def main(args):
     from tfp_dvbf import runtime
 
-    if args.rounds < 1 or args.batch_size < 1:
-        raise ValueError("`rounds` and `batch_size` must be positive.")
+    if min(args.rounds, args.batch_size, args.streaming_steps) < 1:
+        raise ValueError("`rounds`, `batch_size` and `streaming_steps` must be positive.")
     train = runs.read_splits(args.data)[0]
     device = runtime.start(seed=1)
     results = [time_posterior(name, train, args) for name in args.posteriors]
+    print()
+    streaming_ms = time_streaming(args.data, args.streaming_steps)
     if args.json:
-        runs.write_json(
-            args.json, {"device": device, "cpu": platform.machine(), "results": results}
+        about = {"device": device, "cpu": platform.machine()}
+        runs.write_json(args.json, {**about, "results": results, "streaming": streaming_ms})
+
+
+def time_streaming(path, rounds, num_particles=32, streams=(1, 64)):
+    """Returns the latency of an exported `iaf` model's `filter_step`, by number of streams.
+
+    Args:
+      path: The data, as `runs.read_splits` reads them.
+      rounds: Steps timed, after as many to warm up.
+      num_particles: Particles of each stream.
+      streams: Numbers of streams that are stepped together.
+
+    Returns:
+      Numbers of streams mapped to `median_ms` and `p99_ms`.
+    """
+    import tempfile
+
+    import numpy as np
+    import tensorflow as tf
+
+    from tfp_dvbf import export
+
+    test = runs.read_splits(path)[2]
+    with tempfile.TemporaryDirectory() as folder:
+        export.export(make_model({"posterior": "iaf"}, test), f"{folder}/model")
+        signatures = tf.saved_model.load(f"{folder}/model").signatures
+    latencies = {}
+    for count in streams:
+        step = streaming(signatures, test[np.arange(count) % len(test)], num_particles)
+        times = [1e3 * step() for _ in range(2 * rounds)][rounds:]
+        latencies[count] = {
+            "median_ms": float(np.median(times)),
+            "p99_ms": float(np.quantile(times, 0.99)),
+        }
+        print(
+            f"filter_step, {count} streams of {num_particles} particles: "
+            f"{latencies[count]['median_ms']:.2f} ms, 99 % below {latencies[count]['p99_ms']:.2f}",
+            flush=True,
         )
+    return latencies
+
+
+def streaming(signatures, sequences, num_particles):
+    """Returns a function that steps streams by one frame and returns the seconds it took."""
+    import tensorflow as tf
+
+    seed = tf.constant(1)
+    frame = {
+        "observations": tf.constant(sequences.observations[:, 1]),
+        "controls": tf.constant(sequences.controls[:, 0]),
+        "present": tf.ones([len(sequences)]),
+        "seed": seed,
+    }
+    names = ["particles", "log_weights", "step"]
+    belief = signatures["init"](
+        initial_observations=tf.constant(sequences.observations[:, :1]),
+        num_particles=tf.constant(num_particles),
+        seed=seed,
+    )
+
+    def step():
+        start = time.perf_counter()
+        signatures["filter_step"](**{name: belief[name] for name in names}, **frame)[
+            "log_score"
+        ].numpy()
+        return time.perf_counter() - start
+
+    return step
 
 
 def time_cost(models, path, rounds, num_draws=128):
@@ -54,9 +123,10 @@ def time_cost(models, path, rounds, num_draws=128):
 
     splits = runs.read_splits(path)
     runtime.start(seed=1)
+    batch_size = min(16, len(splits[0]))
     functions = {}
     for name, kwargs in models.items():
-        functions[name, "training_ms"] = training(kwargs, splits[0], 16, True, 1)
+        functions[name, "training_ms"] = training(kwargs, splits[0], batch_size, True, 1)
         functions[name, "sampling_ms"] = sampling(kwargs, splits[2], num_draws)
     samples = {key: [] for key in functions}
     for _ in range(rounds):

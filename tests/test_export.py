@@ -88,6 +88,7 @@ for case in sorted(folder.glob("*.npz")):
 """
 
 
+@pytest.mark.slow
 def test_parity_in_a_process_without_the_libraries(exported, sequences, tmp_path):
     (tmp_path / "out").mkdir()
     expected = {}
@@ -258,6 +259,7 @@ def test_an_existing_path_is_kept(exported, tmp_path):
     assert (tmp_path / "mine" / "file").read_text() == "kept"
 
 
+@pytest.mark.slow
 def test_saved_model_cli(exported, sequences, tmp_path):
     _, path, _ = exported["iaf"]
     tool = str(pathlib.Path(sys.executable).parent / "saved_model_cli")

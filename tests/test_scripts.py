@@ -8,6 +8,7 @@ import sys
 import benchmark
 import compare
 import evaluate
+import export
 import generate_data
 import investigate_kl
 import numpy as np
@@ -18,7 +19,7 @@ import train
 from tfp_dvbf import data
 from tfp_dvbf import runs as run_folders
 
-SCRIPTS = [benchmark, compare, evaluate, generate_data, investigate_kl, reproduce, train]
+SCRIPTS = [benchmark, compare, evaluate, export, generate_data, investigate_kl, reproduce, train]
 SHORT = {"epochs": 2, "kl_annealing_epochs": 1, "learning_rate": 1e-3}
 SHORT_PROTOCOLS = {"quick": dict.fromkeys(["gaussian", "chain_iaf"], SHORT)}
 KEYS = {
@@ -108,6 +109,18 @@ def test_evaluate_agrees_with_the_run(report, dataset, capsys):
         evaluate.main(args)
 
 
+def test_export_of_a_run_folder(comparison, tmp_path, capsys):
+    output = tmp_path / "exported"
+    args = export.Args(model=str(comparison / "chain_iaf-seed1"), output=str(output))
+    export.main(args)
+    printed = capsys.readouterr().out
+    assert "generate\n" in printed and "filter_step     left out: chain_iaf has no" in printed
+    about = json.loads((output / "assets" / "metadata.json").read_text())
+    assert about["training"]["posterior"] == "chain_iaf" and about["metrics"]["mad_sampled"] > 0
+    with pytest.raises(ValueError, match="`--output` must not exist yet"):
+        export.main(args)
+
+
 def test_train_on_one_file_with_shifted_controls(dataset, folder):
     args = train.Args(data=str(dataset / "train.npz"), output=str(folder / "one"), **SHORT)
     args.shift_controls, args.verbose = True, 0
@@ -185,6 +198,7 @@ def test_compare_needs_its_folder_to_be_new(comparison, dataset):
         compare.main(args)
 
 
+@pytest.mark.slow
 def test_investigate_kl(comparison, dataset, tmp_path, capsys):
     output = tmp_path / "kl"
     args = {"pendulum": str(comparison), "data": str(dataset), "epochs": 1}
@@ -202,7 +216,9 @@ def test_benchmark(dataset, tmp_path):
     args = benchmark.Args(
         data=str(dataset), posteriors=("gaussian",), batch_size=4, rounds=1, json=str(file)
     )
+    args.streaming_steps = 3
     benchmark.main(args)
+    assert set(json.loads(file.read_text())["streaming"]) == {"1", "64"}
     (result,) = json.loads(file.read_text())["results"]
     assert len(result["milliseconds"]) == 4 and result["default_over_best"] >= 1.0
 

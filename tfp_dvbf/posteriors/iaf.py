@@ -8,17 +8,20 @@ from tfp_dvbf.posteriors import sample
 
 
 class IAFCell(tf_keras.layers.AbstractRNNCell):
-    """z[t] = mu + L w[t],  w[t] = m + s * F(eps[t]; c),  p(z[t] | z[t-1], u[t-1]) = N(mu, L L^T).
+    """z[t] = mu + m + L (s * F(eps[t]; c)),  with p(z[t] | z[t-1], u[t-1]) = N(mu, L L^T).
 
-    The cell infers the noise w[t] of the transition (Karl et al. 2017, section 3.1) from what the
-    transition got wrong: (m, s, c) are the outputs of one MLP of z[t-1], h[t], u[t-1] and the
-    innovation, the distance of x[t] from what the emission expects at mu, in standard deviations.
-    So q follows p as p is learned, and is p where (m, s, F) = (0, 1, identity). F composes gated
-    inverse autoregressive flows with context c (Kingma et al. 2016, equation 10):
+    The cell corrects what the transition got wrong: (m, s, c) are the outputs of one MLP of z[t-1],
+    h[t], u[t-1] and the innovation, the distance of x[t] from what the emission expects at mu, in
+    standard deviations. So q follows p while p is learned, as in Karl et al. (2017), section 3.1,
+    and is p where (m, s, F) = (0, 1, identity). F composes gated inverse autoregressive flows with
+    context c (Kingma et al. 2016, equation 10):
 
         ln q(z[t] | z[t-1], ...) = ln N(eps[t]; 0, I) - ln |det dF/deps| - sum_d ln s_d - ln |det L|
 
-    Where x[t] is missing, w[t] = eps[t]: q is p.
+    m is not in units of L: a dimension in which L is small could not be corrected then, nothing
+    would raise L, and the dimension would be lost (one run in five).
+
+    Where x[t] is missing, z[t] = mu + L eps[t]: q is p.
 
     Args:
       transition: Layer (z, u) -> p(z' | z, u), a multivariate normal.
@@ -66,15 +69,16 @@ class IAFCell(tf_keras.layers.AbstractRNNCell):
             tf.concat([state, innovation, inputs.features, inputs.controls], axis=-1)
         )
         raw, context = tf.split(raw, [2 * self.state_dim, self.context_dim], axis=-1)
-        loc, raw_scale = tf.split(raw, 2, axis=-1)
+        correction, raw_scale = tf.split(raw, 2, axis=-1)
         scale = networks.positive(raw_scale, initial=1.0)
         value, log_det = self.flow(noise, context)
-        value = loc + scale * value
+        value *= scale
         log_det += tf.reduce_sum(tf.math.log(scale), axis=-1)
         if inputs.present is not None:
+            correction = tf.where(inputs.present, correction, 0.0)
             value = tf.where(inputs.present, value, noise)
             log_det = tf.where(inputs.present[..., 0], log_det, 0.0)
-        state = prior.loc + prior.scale.matvec(value)
+        state = prior.loc + correction + prior.scale.matvec(value)
         log_det += prior.scale.log_abs_determinant()
         return (state, log_det[..., tf.newaxis]), [state]
 
