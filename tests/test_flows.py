@@ -64,3 +64,14 @@ def test_gate_keeps_large_inputs_bounded():
     for _ in range(200):
         z, log_det = flow(z, CONTEXT)
     assert np.all(np.isfinite(z)) and np.all(log_det < 0)
+
+
+def test_an_open_gate_starts_near_the_identity():
+    tf_keras.utils.set_random_seed(1)
+    flow = flows.GatedInverseAutoregressiveFlow(4, 3, (16, 16), gate_bias=4.0)
+    value, log_det = flow(Z, CONTEXT)
+    np.testing.assert_allclose(value, Z, atol=0.3)
+    np.testing.assert_allclose(log_det, 0.0, atol=0.5)
+    np.testing.assert_allclose(
+        log_det, oracles.log_det(lambda z: flow(z, CONTEXT)[0], Z), atol=1e-5
+    )

@@ -15,7 +15,7 @@ warnings.filterwarnings("ignore", message=r"The `keras\.(initializers|constraint
 
 
 class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
-    """z' = (1 - s) * m + s * z, with (m, raw) = MADE(z; h) and s = sigmoid(raw).
+    """z' = (1 - s) * m + s * z, with (m, raw) = MADE(z; h) and s = sigmoid(raw + gate_bias).
 
     m_d and s_d depend on z_{<d} and the context h only, so that
     ln |det dz'/dz| = sum_d ln s_d (Kingma et al. 2016, equations 10 and 14; MADE:
@@ -28,6 +28,7 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
       hidden_units: Sizes of the hidden layers of the MADE.
       activation: Activation of the hidden layers.
       input_order: "left-to-right" or "right-to-left", the order of the dimensions of z.
+      gate_bias: What opens the gate; with 4.0 the flow starts near the identity.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
         hidden_units=(256, 256),
         activation="relu",
         input_order="left-to-right",
+        gate_bias=0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -45,6 +47,7 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
         self.hidden_units = tuple(hidden_units)
         self.activation = activation
         self.input_order = input_order
+        self.gate_bias = gate_bias
         self.made = tfb.AutoregressiveNetwork(
             params=2,
             event_shape=[event_dim],
@@ -71,6 +74,7 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
     def _ungate(self, z, conditional_input):
         """Returns z' -> z for the m and s of z, the direction of MaskedAutoregressiveFlow."""
         m, raw = tf.unstack(self.made(z, conditional_input=conditional_input), axis=-1)
+        raw += self.gate_bias
         s = tf.sigmoid(raw)
         shift = tfb.Shift((1 - s) * m)
         scale = tfb.Scale(log_scale=tf.math.log_sigmoid(raw))
@@ -84,6 +88,7 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
             "hidden_units": self.hidden_units,
             "activation": self.activation,
             "input_order": self.input_order,
+            "gate_bias": self.gate_bias,
         }
 
 
@@ -99,6 +104,7 @@ class FlowChain(tf_keras.layers.Layer):
       num_flows: Number k of flows, 0 or more.
       hidden_units: Sizes of the hidden layers of each MADE.
       activation: Activation of the hidden layers.
+      gate_bias: What opens the gate of each flow at the start.
     """
 
     def __init__(
@@ -108,6 +114,7 @@ class FlowChain(tf_keras.layers.Layer):
         num_flows,
         hidden_units=(64,),
         activation="relu",
+        gate_bias=0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -117,10 +124,13 @@ class FlowChain(tf_keras.layers.Layer):
             "num_flows": num_flows,
             "hidden_units": tuple(hidden_units),
             "activation": activation,
+            "gate_bias": gate_bias,
         }
         orders = itertools.cycle(["left-to-right", "right-to-left"])
         self.flows = [
-            GatedInverseAutoregressiveFlow(event_dim, context_dim, hidden_units, activation, order)
+            GatedInverseAutoregressiveFlow(
+                event_dim, context_dim, hidden_units, activation, order, gate_bias
+            )
             for _, order in zip(range(num_flows), orders)
         ]
 

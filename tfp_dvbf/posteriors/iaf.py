@@ -1,10 +1,12 @@
-"""A flow at every time step, over the noise of the transition."""
+"""A flow at every time step, which corrects the transition."""
 
 import tensorflow as tf
 import tf_keras
 
 from tfp_dvbf import flows, networks
 from tfp_dvbf.posteriors import sample
+
+OPEN_GATE = 4.0  # The flows start near the identity, and so q near p.
 
 
 class IAFCell(tf_keras.layers.AbstractRNNCell):
@@ -48,7 +50,7 @@ class IAFCell(tf_keras.layers.AbstractRNNCell):
             networks.SMALL,
         )
         self.flow = flows.FlowChain(
-            self.state_dim, self.context_dim, num_flows, flow_units, activation
+            self.state_dim, self.context_dim, num_flows, flow_units, activation, OPEN_GATE
         )
 
     @property
