@@ -13,6 +13,7 @@ LINEAR = {
     **{"transition": "locally_linear", "num_bases": 1, "decoder_units": ()},
 }
 SIZES = {"encoder_units": (32,), "posterior_units": (32,), "flow_units": (16,)}
+DECAY = 0.9
 NUM_STEPS = 20
 NUM_TRAIN, NUM_TEST = 512, 128
 LEARNING_RATE = 1e-2
@@ -67,15 +68,14 @@ def pendulum_histories(args):
 def closed_form():
     """Returns curves of the poster's t-th term in one dimension by the prior's variance.
 
-    z[0] ~ N(0, v0), z[t] = s z[t-1], p(z[t] | z[t-1]) = N(s z[t-1], v): the expectation of
-    ln q[t](z[t]) - ln p(z[t] | z[t-1]) is 1/2 ln(v / (e s^2t v0)).
+    z[0] ~ N(0, v0), z[t] = a z[t-1], p(z[t] | z[t-1]) = N(a z[t-1], v): the expectation of
+    ln q[t](z[t]) - ln p(z[t] | z[t-1]) is 1/2 ln(v / (e a^2t v0)).
     """
     import numpy as np
 
     variance = np.geomspace(1e-4, 1e2, 100)
     terms = {
-        f"t = {t}": 0.5 * np.log(variance / (np.e * decay ** (2 * t)))
-        for decay in [0.9]
+        f"t = {t}, a = {DECAY}": 0.5 * np.log(variance / (np.e * DECAY ** (2 * t)))
         for t in [1, 5, 10]
     }
     return variance, terms
@@ -93,7 +93,9 @@ def linear_experiment(epochs):
     from tfp_dvbf import linear_gaussian
 
     truth = generating_model()
-    train, test = (draw_sequences(truth, count, seed) for count, seed in [(512, 1), (128, 2)])
+    train, test = (
+        draw_sequences(truth, count, seed) for count, seed in [(NUM_TRAIN, 1), (NUM_TEST, 2)]
+    )
     generating = mean(linear_gaussian.log_prob(truth, test.observations, test.controls))
     curves = {}
     for name in [*choices.POSTERIORS, AS_STATED]:
