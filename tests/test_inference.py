@@ -200,7 +200,6 @@ def test_bad_input_is_refused(make_model, call, message):
     [
         ("chain_iaf", "iwae", "the trajectory has no density"),
         ("chain_iaf", "fivo", "the trajectory has no density"),
-        ("trajectory_iaf", "fivo", "depend on all past noise"),
     ],
 )
 def test_bounds_that_a_posterior_cannot_serve(make_model, posterior, objective, reason):

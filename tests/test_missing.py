@@ -147,7 +147,9 @@ def test_bounds_with_missing_frames_against_the_kalman_filter(make_model, sequen
     fivo = model.log_prob_bound(x, u, 4000, seed=1, objective="fivo", mask=mask)
     iwae = model.log_prob_bound(x, u, 4000, seed=1, objective="iwae", mask=mask)
     np.testing.assert_allclose(fivo, exact, atol=0.3)
-    assert np.mean(iwae) < np.mean(exact)
+    np.testing.assert_allclose(iwae, exact, atol=0.5)
+    one_draw = model.log_prob_bound(x, u, 1, seed=1, objective="iwae", mask=mask)
+    assert np.mean(one_draw) < np.mean(exact) - 1.0
 
 
 @ENCODERS

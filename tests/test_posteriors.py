@@ -128,15 +128,19 @@ def test_every_state_depends_on_all_noise_up_to_its_own(name, q_initial):
     assert np.all(jacobian[np.tril_indices(STEPS)] > 0)
 
 
-@pytest.mark.parametrize("name", ["gaussian", "iaf"])
-def test_stepping_is_the_whole_trajectory(name, q_initial):
-    posterior = make(name)
+@pytest.mark.parametrize(
+    "name, options",
+    [("gaussian", {}), ("iaf", {})]
+    + [("trajectory_iaf", {"receptive_field": size}) for size in [1, 4, 64]],
+)
+def test_stepping_is_the_whole_trajectory(name, options, q_initial):
+    posterior = perturb(make(name, **options))
     sample = posterior(q_initial, INPUTS, NOISE)
-    state = sample.states[:, 0]
+    carry = posterior.start(sample.states[:, 0], NOISE[:, 0])
     for t in range(1, STEPS):
         inputs = posteriors.PosteriorInputs(*(tensor[:, t - 1] for tensor in INPUTS.tensors()))
-        state, log_prob = posterior.step(state, inputs, NOISE[:, t])
-        np.testing.assert_allclose(state, sample.states[:, t], rtol=1e-5, atol=1e-6)
+        carry, log_prob = posterior.step(carry, inputs, NOISE[:, t])
+        np.testing.assert_allclose(carry["states"], sample.states[:, t], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(log_prob, sample.log_prob[:, t], rtol=1e-4, atol=1e-5)
 
 

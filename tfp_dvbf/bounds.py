@@ -90,7 +90,7 @@ class Bounds:
         if batch.mask is not None:
             is_prior = self.posterior.is_prior_where_missing
             nll = tf.where(batch.mask, nll, 0.0)
-            kl = tf.where(batch.mask if is_prior else _until_last_frame(batch.mask), kl, 0.0)
+            kl = tf.where(batch.mask if is_prior else data.until_last_frame(batch.mask), kl, 0.0)
         return Terms(tf.reshape(nll, shape), tf.reshape(kl, shape))
 
     def _kl(self, sample, controls, closed_form=True):
@@ -111,8 +111,3 @@ class Bounds:
         batch = data.check_sequences(observations, controls, mask, *sizes)
         choices.check_mask(self.config["posterior"], batch.mask)
         return batch
-
-
-def _until_last_frame(mask):
-    """Returns whether a frame follows or is there, bool [batch, time]."""
-    return tf.math.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True) > 0

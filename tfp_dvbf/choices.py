@@ -11,8 +11,6 @@ _NO_DENSITY = "its states are one draw carried through time, so the trajectory h
 REFUSED = {
     ("chain_iaf", "iwae"): _NO_DENSITY,
     ("chain_iaf", "fivo"): _NO_DENSITY,
-    ("trajectory_iaf", "fivo"): "its states depend on all past noise, so that no particle can go "
-    "on from a resampled z[t-1]",
 }
 
 _CHOICES = {

@@ -142,9 +142,16 @@ def fill_missing(observations, controls, mask):
     """Returns tensors with 0 in missing frames and in controls that no frame follows."""
     import tensorflow as tf
 
-    follow = tf.math.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True)[:, 1:] > 0
+    follow = until_last_frame(mask)[:, 1:]
     observations = tf.where(mask[..., tf.newaxis], observations, tf.zeros_like(observations))
     return observations, tf.where(follow[..., tf.newaxis], controls, tf.zeros_like(controls))
+
+
+def until_last_frame(mask):
+    """Returns whether a frame is there or follows, a bool tensor [batch, time]."""
+    import tensorflow as tf
+
+    return tf.math.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True) > 0
 
 
 def check_mask(mask, shape):

@@ -44,7 +44,7 @@ def export(model, path, metadata=None):
         asset.write_text(json.dumps({**about, "signatures": reasons}, indent=1, default=str))
         servable = Servable(model, str(asset))
         signatures = {
-            name: getattr(servable, name).get_concrete_function(*servable.specs(name))
+            name: getattr(servable, name).get_concrete_function(**servable.specs(name))
             for name, reason in reasons.items()
             if reason is None
         }
@@ -61,8 +61,6 @@ def why_not(model, signature):
     if signature in ("init", "filter_step"):
         if posterior == "chain_iaf":
             return "chain_iaf has no density, so particles have no weights"
-        if posterior == "trajectory_iaf":
-            return "trajectory_iaf has no step form yet"
         if encoder == "smoother":
             return "the smoother needs frames that are yet to come"
     if signature == "log_prob_bound" and "iwae" not in model.bounds:
@@ -92,10 +90,20 @@ class Servable(tf.Module):
             "state_dim": config["state_dim"],
             "initial_frames": config["initial_frames"],
         }
-        return [
-            tf.TensorSpec([sizes.get(size, size) for size in shape], dtype, name=argument)
+        specs = {
+            argument: tf.TensorSpec([sizes.get(size, size) for size in shape], dtype, argument)
             for argument, (shape, dtype) in SIGNATURES[name].items()
-        ]
+        }
+        return {**self._belief_specs(), **specs} if name == "filter_step" else specs
+
+    def _belief_specs(self):
+        """Returns the specs of the belief, what `init` returns and `filter_step` goes on from."""
+        outputs = self.init.get_concrete_function(**self.specs("init")).structured_outputs
+        return {
+            name: tf.TensorSpec(spec.shape, spec.dtype, name)
+            for name, spec in outputs.items()
+            if name != "log_score"
+        }
 
     @tf.function
     def init(self, initial_observations, num_particles, seed):
@@ -106,16 +114,17 @@ class Servable(tf.Module):
         return {**_belief(particles, step=tf.zeros_like(log_score, INT)), "log_score": log_score}
 
     @tf.function
-    def filter_step(self, particles, log_weights, step, observations, controls, present, seed):
+    def filter_step(self, log_weights, step, observations, controls, present, seed, **carry):
         """Moves each stream on by one frame, which is missing where `present` is 0.
 
+        `carry` is the rest of the belief: `particles` and whatever else the posterior goes on from.
         Returns the belief after the frame, the mean and scale of x[t] that p predicted before it,
         and its log score. The noise depends on `seed` and the largest `step`.
         """
-        states = tf.transpose(particles, [1, 0, 2])
-        belief = objectives.Particles(states, tf.transpose(log_weights))
+        carry = {name: _swap(tensor) for name, tensor in carry.items()}
+        carry["states"] = carry.pop("particles")
         belief, prediction = self.model._next_belief(
-            belief,
+            objectives.Particles(carry, _swap(log_weights)),
             tf.reduce_max(step) + 1,
             observations,
             controls,
@@ -176,10 +185,7 @@ FRAMES = ([None, "initial_frames", "observation_dim"], FLOAT)
 SCALAR = ([], INT)
 SIGNATURES = {
     "init": {"initial_observations": FRAMES, "num_particles": SCALAR, "seed": SCALAR},
-    "filter_step": {
-        "particles": ([None, None, "state_dim"], FLOAT),
-        "log_weights": ([None, None], FLOAT),
-        "step": ([None], INT),
+    "filter_step": {  # Besides the belief.
         "observations": ([None, "observation_dim"], FLOAT),
         "controls": ([None, "control_dim"], FLOAT),
         "present": ([None], FLOAT),
@@ -213,11 +219,16 @@ SIGNATURES = {
 
 
 def _belief(particles, step):
-    return {
-        "particles": tf.transpose(particles.states, [1, 0, 2]),
-        "log_weights": tf.transpose(particles.log_weights),
-        "step": step,
-    }
+    """Returns the tensors of a belief, streams first."""
+    carry = {name: _swap(tensor) for name, tensor in particles.states.items()}
+    particle_states = carry.pop("states")
+    weights = {"log_weights": _swap(particles.log_weights), "step": step}
+    return {"particles": particle_states, **weights, **carry}
+
+
+def _swap(tensor):
+    """Swaps particles and streams, the first two axes."""
+    return tf.transpose(tensor, [1, 0, *range(2, len(tensor.shape))])
 
 
 def _batch(observations, controls, mask):

@@ -41,7 +41,7 @@ class Particles(NamedTuple):
     """Weighted draws of the latent state at one time step.
 
     Attributes:
-      states: Tensors [particle, batch, ...].
+      states: Tensor, or structure of tensors, [particle, batch, ...].
       log_weights: ln W, [particle, batch], with sum_k W_k = 1.
     """
 
@@ -51,7 +51,7 @@ class Particles(NamedTuple):
 
 def uniform(states):
     """Returns `Particles` of equal weights from states [particle, batch, ...]."""
-    log_weights = tf.zeros(tf.shape(states)[:2])
+    log_weights = tf.zeros(tf.shape(tf.nest.flatten(states)[0])[:2])
     return Particles(states, log_weights - _log_size(log_weights))
 
 

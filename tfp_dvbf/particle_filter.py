@@ -5,7 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_dvbf import initial, objectives, posteriors
+from tfp_dvbf import data, initial, objectives, posteriors
 
 
 class Prediction(NamedTuple):
@@ -14,7 +14,8 @@ class Prediction(NamedTuple):
     Attributes:
       mean: Mean of p(x[t] | x[0:t], u[0:t]), [batch, dx].
       scale: Its standard deviation, [batch, dx].
-      log_score: Estimate of ln p(x[t] | x[0:t], u[0:t]) in nats, 0 where x[t] is missing, [batch].
+      log_score: Estimate of ln p(x[t] | x[0:t], u[0:t]) in nats, [batch]; where x[t] is missing 0,
+        or an estimate of 0 if q is not p there.
     """
 
     mean: tf.Tensor
@@ -27,13 +28,14 @@ class ParticleFilter:
 
     A step resamples particles whose weights have become uneven, moves them by q and multiplies
     their weights W by w = p(x[t] | z[t]) p(z[t] | z[t-1]) / q(z[t]); sum_k W_k w_k estimates
-    p(x[t] | x[0:t]) without bias (Maddison et al. 2017, algorithm 1).
+    p(x[t] | x[0:t]) without bias (Maddison et al. 2017, algorithm 1). A particle is all that the
+    posterior goes on from: a dictionary of tensors, `states` z[t] one of them.
     """
 
     @tf.function  # TFP's resampling needs static shapes, so every shape is traced.
     def _fivo(self, batch, num_samples, seed):
-        mask = tf.ones_like(batch.observations[..., 0], tf.bool)
-        batch = batch._replace(mask=mask if batch.mask is None else batch.mask)
+        everywhere = tf.ones_like(batch.observations[..., 0], tf.bool)
+        batch = batch._replace(mask=everywhere if batch.mask is None else batch.mask)
         density, inputs = self._encode(batch)
         particles, first_score = self._first_particles(
             density, batch.observations[:, 0], batch.mask[:, 0], num_samples, seed
@@ -51,7 +53,8 @@ class ParticleFilter:
             )
 
         _, scores = tf.scan(step, (*by_time, steps), initializer=(particles, first_score))
-        return first_score + tf.reduce_sum(scores, axis=0)
+        counts = tf.transpose(data.until_last_frame(batch.mask)[:, 1:])
+        return first_score + tf.reduce_sum(tf.where(counts, scores, 0.0), axis=0)
 
     def _first_belief(self, observations, num_particles, seed):
         """Starts from x[0:k] [batch, k, dx]; returns `Particles` and ln p(x[0]), [batch]."""
@@ -63,7 +66,7 @@ class ParticleFilter:
         """Moves on to frame `step`.
 
         Args:
-          particles: `objectives.Particles` of z[step - 1].
+          particles: `objectives.Particles` at `step - 1`.
           step: Index of the frame, int32 scalar.
           observations: x[step] in the user's units, [batch, dx].
           controls: u[step - 1] in the user's units, [batch, du].
@@ -71,7 +74,7 @@ class ParticleFilter:
           seed: Stateless seed, int32 [2]; the noise depends on it and on `step`.
 
         Returns:
-          `objectives.Particles` of z[step] and a `Prediction`.
+          `objectives.Particles` at `step` and a `Prediction`.
         """
         observations = tf.where(present[:, tf.newaxis], observations, 0.0)
         standardised = self.observation_standardization(observations)
@@ -90,8 +93,9 @@ class ParticleFilter:
     def _predict(self, particles, controls, seed):
         """Returns mean and scale [batch, dx] of x[t] from particles of z[t-1], by p alone."""
         weights = tf.exp(particles.log_weights)[..., tf.newaxis]
-        controls = controls + tf.zeros_like(particles.states[..., :1])
-        states = self.transition(particles.states, controls).sample(seed=seed)
+        states = particles.states["states"]
+        controls = controls + tf.zeros_like(states[..., :1])
+        states = self.transition(states, controls).sample(seed=seed)
         density = self._emit(states)
         mean = tf.reduce_sum(weights * density.mean(), axis=0)
         spread = tf.square(density.mean() - mean) + density.variance()
@@ -103,40 +107,66 @@ class ParticleFilter:
         Returns:
           `objectives.Particles` and ln of the evidence estimate of x[0], [batch].
         """
-        states = density.sample(num_particles, seed=_step_seed(seed, 0))
+        shape = [num_particles, tf.shape(observations)[0], self.config["state_dim"]]
+        noise = tf.random.stateless_normal(shape, _step_seed(seed, 0))
+        states = density.loc + density.stddev() * noise
         log_prior = initial.initial_prior(self.config["state_dim"]).log_prob(states)
         log_likelihood = self._emit(states).log_prob(observations)
         log_increments = log_prior - density.log_prob(states) + log_likelihood
-        return objectives.weigh(objectives.uniform(states), tf.where(present, log_increments, 0.0))
+        carry = self.posterior.start(*(_to_rows(tensor) for tensor in [states, noise]))
+        particles = objectives.uniform(_from_rows(carry, tf.shape(states)[:2]))
+        return objectives.weigh(particles, tf.where(present, log_increments, 0.0))
 
     def _next_particles(self, particles, inputs, observations, seed, ancestors):
         """Resamples particles, moves them by q and weighs them by p / q.
 
         Args:
-          particles: `objectives.Particles` of z[t-1].
+          particles: `objectives.Particles` at t - 1.
           inputs: `PosteriorInputs` of step t, each [batch, ...].
           observations: x[t] in the user's units, [batch, dx].
           seed: Stateless seed, int32 [2].
           ancestors: How to resample, as `objectives.resample` takes it.
 
         Returns:
-          `objectives.Particles` of z[t] and the log score ln sum_k W_k w_k, [batch].
+          `objectives.Particles` at t and the log score ln sum_k W_k w_k, [batch].
         """
         resample_seed, seed = tfp.random.split_seed(seed)
         previous = objectives.resample(particles, resample_seed, ancestors)
-        shape = tf.shape(previous.states)
-        rows = tf.reshape(previous.states, [-1, self.config["state_dim"]])
+        shape = tf.shape(previous.log_weights)
+        rows = tf.nest.map_structure(_to_rows, previous.states)
         tiled = tf.nest.map_structure(lambda tensor: tf.tile(tensor, [shape[0], 1]), inputs)
-        noise = tf.random.stateless_normal(tf.shape(rows), seed)
+        noise = tf.random.stateless_normal(tf.shape(rows["states"]), seed)
         next_rows, log_proposal = self.posterior.step(rows, tiled, noise)
-        log_transition = self.transition(rows, tiled.controls).log_prob(next_rows)
-        states = tf.ensure_shape(tf.reshape(next_rows, shape), previous.states.shape)
-        log_increments = tf.reshape(log_transition - log_proposal, shape[:2])
-        log_increments += self._emit(states).log_prob(observations)
-        present = inputs.present[:, 0]
-        log_increments = tf.where(present, log_increments, 0.0)
-        moved, log_score = objectives.weigh(previous._replace(states=states), log_increments)
-        return moved, tf.where(present, log_score, 0.0)  # Normalising leaves a rounding error.
+        prior = self.transition(rows["states"], tiled.controls)
+        log_ratio = tf.reshape(prior.log_prob(next_rows["states"]) - log_proposal, shape)
+        moved = previous._replace(states=_from_rows(next_rows, shape))
+        log_likelihood = self._emit(moved.states["states"]).log_prob(observations)
+        return self._weigh(moved, log_ratio, log_likelihood, inputs.present[:, 0])
+
+    def _weigh(self, particles, log_ratio, log_likelihood, present):
+        """Weighs particles by ln p(z[t] | z[t-1]) / q(z[t]) and ln p(x[t] | z[t]) if x[t] is there.
+
+        Where it is missing, `log_ratio` counts only if the posterior is not p there.
+        """
+        is_prior = self.posterior.is_prior_where_missing
+        log_increments = tf.where(present, log_likelihood, 0.0)
+        log_increments += tf.where(present, log_ratio, 0.0) if is_prior else log_ratio
+        weighed, log_score = objectives.weigh(particles, log_increments)
+        # Normalising leaves a rounding error.
+        return weighed, tf.where(present, log_score, 0.0) if is_prior else log_score
+
+
+def _to_rows(tensor):
+    """Returns [particle, batch, ...] as [particle * batch, ...]."""
+    return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], axis=0))
+
+
+def _from_rows(tensors, shape):
+    """Returns tensors [particle * batch, ...] as [particle, batch, ...], sized as `shape` says."""
+    return tf.nest.map_structure(
+        lambda tensor: tf.reshape(tensor, tf.concat([shape, tf.shape(tensor)[1:]], axis=0)),
+        tensors,
+    )
 
 
 def _step_seed(seed, step):

@@ -101,7 +101,11 @@ class GaussianPosterior(tf_keras.layers.Layer):
             (initial, networks.diagonal_normal(loc, scale)),
         )
 
-    def step(self, states, inputs, noise):
-        """Maps z[t-1] [batch, dz], a step of `PosteriorInputs` and eps[t] to z[t] and its ln q."""
-        (states, _, _, log_det), _ = self.cell(self.cell.project(inputs, noise), [states])
-        return states, sample.log_base(noise) - log_det[..., 0]
+    def start(self, states, noise):
+        """Returns what `step` goes on from after z[0] [rows, dz] was made of eps[0]: z[0]."""
+        return {"states": states}
+
+    def step(self, carry, inputs, noise):
+        """Maps z[t-1], one step of `PosteriorInputs` and eps[t], [rows, ...], to z[t], ln q."""
+        (states, _, _, log_det), _ = self.cell(self.cell.project(inputs, noise), [carry["states"]])
+        return {"states": states}, sample.log_base(noise) - log_det[..., 0]

@@ -135,7 +135,11 @@ class IAFPosterior(tf_keras.layers.Layer):
             None,
         )
 
-    def step(self, states, inputs, noise):
-        """Maps z[t-1] [batch, dz], a step of `PosteriorInputs` and eps[t] to z[t] and its ln q."""
-        (states, log_det), _ = self.cell((noise, *inputs.tensors()), [states])
-        return states, sample.log_base(noise) - log_det[..., 0]
+    def start(self, states, noise):
+        """Returns what `step` goes on from after z[0] [rows, dz] was made of eps[0]: z[0]."""
+        return {"states": states}
+
+    def step(self, carry, inputs, noise):
+        """Maps z[t-1], one step of `PosteriorInputs` and eps[t], [rows, ...], to z[t], ln q."""
+        (states, log_det), _ = self.cell((noise, *inputs.tensors()), [carry["states"]])
+        return {"states": states}, sample.log_base(noise) - log_det[..., 0]

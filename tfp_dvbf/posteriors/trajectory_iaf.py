@@ -84,6 +84,7 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
         }
         self.state_dim = state_dim
         units, outputs = hidden_units[0], 2 * state_dim
+        self.units = units
         self.dense_part = networks.mlp(hidden_units, outputs, activation, "dense_part")
         self.input_layer = tf_keras.layers.Dense(units)
         self.causal_layers = [
@@ -95,12 +96,9 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
 
     def call(self, initial, inputs, noise):
         """Maps q(z[0]), `PosteriorInputs` and eps[0:T] to a `PosteriorSample`."""
-        present = tf.ones_like(noise[:, 1:, :1])
-        if inputs.present is not None:
-            present = tf.cast(inputs.present, present.dtype)
         first, log_first = sample.draw_first(initial, noise)
         start = tf.pad(first[:, tf.newaxis], [[0, 0], [0, tf.shape(noise)[1] - 2], [0, 0]])
-        values = tf.concat([noise[:, :-1], start, inputs.joined, present], axis=-1)
+        values = _join(noise[:, :-1], start, inputs)
         context = self.input_layer(values)
         for layer in self.causal_layers:
             context = layer(context)
@@ -112,6 +110,36 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
             None,
         )
 
+    def start(self, states, noise):
+        """Returns what `step` goes on from after z[0] was made of eps[0], each [rows, dz].
+
+        Returns:
+          `states`, z[0]; `previous`, eps[0] and z[0] joined; `past`, the inputs of the causal
+          layers at the steps before, [rows, reach, units]: those of a layer of dilation d are
+          the last d, at indices d - 1 to 2 d - 2, the oldest first.
+        """
+        reach = sum(layer.dilation for layer in self.causal_layers)
+        past = tf.zeros([tf.shape(states)[0], reach, self.units])
+        return {"states": states, "previous": tf.concat([noise, states], axis=-1), "past": past}
+
+    def step(self, carry, inputs, noise):
+        """Maps what `start` or the last `step` returned, one step of `PosteriorInputs` and eps[t].
+
+        Returns:
+          The same for z[t], and ln q(z[t] | eps[<t], ...), [rows].
+        """
+        previous, start = tf.split(carry["previous"], 2, axis=-1)
+        values = _join(previous, start, inputs)
+        context, past = self.input_layer(values), [carry["past"][:, :0]]
+        for layer in self.causal_layers:
+            first = layer.dilation - 1
+            past += [carry["past"][:, first + 1 : first + layer.dilation], context[:, tf.newaxis]]
+            context = layer.combine(context, carry["past"][:, first])
+        raw = self.dense_part(values) + self.output_layer(context)
+        states, log_prob = self._transform(raw, context, noise)
+        previous = tf.concat([noise, tf.zeros_like(noise)], axis=-1)
+        return {"states": states, "previous": previous, "past": tf.concat(past, axis=1)}, log_prob
+
     def _transform(self, raw, context, noise):
         """Maps g's outputs for (m, s) and c, and eps[t], to z[t] and ln q(z[t] | z[<t])."""
         loc, scale = networks.gaussian_parameters(raw)
@@ -121,3 +149,11 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), **self.config}
+
+
+def _join(previous_noise, start, inputs):
+    """Returns g's inputs at each step: eps[t-1], z[0] at t = 1, h[t], u[t-1], whether x[t] is."""
+    present = tf.ones_like(previous_noise[..., :1])
+    if inputs.present is not None:
+        present = tf.cast(inputs.present, present.dtype)
+    return tf.concat([previous_noise, start, inputs.joined, present], axis=-1)
