@@ -31,7 +31,7 @@ def main(args):
     if min(args.rounds, args.batch_size, args.streaming_steps) < 1:
         raise ValueError("`rounds`, `batch_size` and `streaming_steps` must be positive.")
     train = runs.read_splits(args.data)[0]
-    device = runtime.start(seed=1)
+    device = runtime.start(seed=1).device
     results = [time_posterior(name, train, args) for name in args.posteriors]
     print()
     streaming_ms = time_streaming(args.data, args.streaming_steps)

@@ -1,9 +1,10 @@
 """Trains one model and evaluates it on the test set."""
 
 import dataclasses
+import pathlib
 import time
 
-from tfp_dvbf import arguments, choices, runs
+from tfp_dvbf import arguments, choices, distribution, runs
 from tfp_dvbf.arguments import option
 
 
@@ -34,6 +35,9 @@ class Args:
     seed: int = option(1, "seed of weights, noise and shuffling")
     checkpoint_seconds: float = option(30.0, "least time between two checkpoints")
     resume: bool = option(False, "continue the run in --output")
+    strategy: str = option(
+        "none", "tf.distribute; multiworker needs TF_CONFIG", distribution.STRATEGIES
+    )
     tensorboard: bool = option(False, "write TensorBoard logs into the run folder")
     verbose: int = option(2, "Keras' progress: 0 silent, 1 a bar, 2 a line an epoch", [0, 1, 2])
 
@@ -47,31 +51,49 @@ def main(args):
             f"`initial_frames` must not exceed the {steps} steps of a sequence; "
             f"got {args.initial_frames}."
         )
-    config = {**dataclasses.asdict(args), "data_sha256": runs.data_hash(splits)}
-    for name in ["output", "resume", "tensorboard", "verbose", "checkpoint_seconds"]:
-        config.pop(name)
-    folder = runs.open_run(args.output, config, args.resume)
+    config = run_config(args, splits)
+    folder, is_chief = pathlib.Path(args.output), distribution.is_chief(args.strategy)
+    if is_chief:
+        runs.check_run(folder, config, args.resume)
     if (folder / "metrics.json").exists():
         print(f"{folder} is finished")
         return
 
-    from tfp_dvbf import data, runtime
+    from tfp_dvbf import callbacks, data, runtime
 
-    runtime.start(args.seed)
+    strategy = runtime.start(args.seed, args.strategy).strategy
+    arguments_alone = {name: config[name] for name in config if name not in ("data", "data_sha256")}
+    distribution.check_same(strategy, data=config["data_sha256"], arguments=arguments_alone)
+    if is_chief:
+        runs.open_run(folder, config, args.resume)
     print(f"training {args.posterior}, seed {args.seed}, in {folder}", flush=True)
     if args.shift_controls:
         splits = [data.shift_controls(split) for split in splits]
     train, validation, test = splits
-    model = make_model(args, train)
     start = time.perf_counter()
+    with strategy.scope():
+        model = make_model(args, train)
     resumed = fit(model, args, folder, train, validation)
     seconds = None if resumed else time.perf_counter() - start
-    runs.save_model(folder / "model.keras", model)
-    finish(model, folder, test, args, seconds)
+    if is_chief:
+        if args.strategy != "none":  # A model that can do without the other replicas.
+            model = make_model(args, train)
+            callbacks.restore_checkpoint(model, folder / "checkpoint")
+        runs.save_model(folder / "model.keras", model)
+        finish(model, folder, test, args, seconds)
+
+
+def run_config(args, splits):
+    """Returns what defines a run: what it is told and the hash of its data."""
+    config = {**dataclasses.asdict(args), "data_sha256": runs.data_hash(splits)}
+    for name in ["output", "resume", "tensorboard", "verbose", "checkpoint_seconds"]:
+        config.pop(name)
+    return config
 
 
 def _check(args):
     arguments.check_choices(args)
+    distribution.check_strategy(args.strategy)
     choices.check_model(_model_arguments(args))
     for name in ["epochs", "batch_size", "learning_rate", "clipnorm", "num_samples"]:
         if not getattr(args, name) > 0:
@@ -130,7 +152,14 @@ def fit(model, args, folder, train, validation):
     dataset = tfp_dvbf.as_dataset(train, args.batch_size, seed=args.seed, first_epoch=epoch)
     if args.verbose:
         print("The first epoch takes longer: XLA compiles the training step.", flush=True)
-    loggers = [tf_keras.callbacks.TensorBoard(folder / "tensorboard")] if args.tensorboard else []
+    writers = [callbacks.Checkpoint(None)]
+    if distribution.is_chief(args.strategy):
+        writers = [
+            callbacks.HistoryLogger(folder / "history.csv"),
+            callbacks.Checkpoint(folder / "checkpoint", args.checkpoint_seconds),
+        ]
+        if args.tensorboard:
+            writers.append(tf_keras.callbacks.TensorBoard(folder / "tensorboard"))
     model.fit(
         dataset,
         validation_data=tfp_dvbf.as_dataset(validation, batch_size=128),
@@ -140,9 +169,7 @@ def fit(model, args, folder, train, validation):
         callbacks=[
             tfp_dvbf.KLAnnealing(args.kl_annealing_epochs),
             callbacks.TerminateOnNonFinite(),
-            callbacks.HistoryLogger(folder / "history.csv"),
-            callbacks.Checkpoint(folder / "checkpoint", args.checkpoint_seconds),
-            *loggers,
+            *writers,
         ],
     )
     return epoch > 0

@@ -43,12 +43,13 @@ def test_annealing_is_linear_and_monotone(make_model, sequences):
     annealing = callbacks.KLAnnealing(num_epochs=4, initial_weight=0.2)
     weights = []
     record = tf_keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: weights.append(logs["kl_weight"])
+        on_train_batch_end=lambda batch, logs: weights.append(float(model.kl_weight))
     )
     dataset = data.as_dataset(sequences, 4)
-    model.fit(dataset, epochs=6, verbose=0, callbacks=[annealing, record])
+    history = model.fit(dataset, epochs=6, verbose=0, callbacks=[annealing, record]).history
     expected = 0.2 + 0.8 * np.minimum(1.0, np.arange(18) / 12)
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
+    np.testing.assert_allclose(history["kl_weight"], expected[2::3], rtol=1e-6)
 
 
 def test_annealing_over_no_epochs_is_weight_one():

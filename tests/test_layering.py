@@ -9,11 +9,12 @@ import tfp_dvbf
 
 PACKAGE = pathlib.Path(tfp_dvbf.__file__).parent
 LAYERS = [
-    ["__init__", "arguments", "choices", "runtime"],
-    ["networks", "data", "callbacks", "plots", "objectives"],
+    ["__init__", "arguments", "choices", "distribution"],
+    ["runtime", "networks", "data", "callbacks", "plots", "objectives"],
     ["environments", "flows", "encoders", "emissions", "transitions", "initial", "rollout"],
     ["evaluation", "posteriors", "linear_gaussian"],
     ["inference", "bounds", "particle_filter"],
+    ["training"],
     ["model"],
     ["runs", "export"],
 ]

@@ -13,7 +13,8 @@ class KLAnnealing(tf_keras.callbacks.Callback):
     """Raises the model's KL weight linearly from `initial_weight` to 1 over `num_epochs`.
 
     The weight is a function of the optimizer's step alone, so it never falls and a resumed run
-    continues it. With `steps_per_execution` it changes once an execution.
+    continues it. With `steps_per_execution` it changes once an execution. The history has it as
+    `kl_weight`.
 
     Args:
       num_epochs: Epochs until the weight is 1; 0 trains with weight 1 from the start.
@@ -46,8 +47,11 @@ class KLAnnealing(tf_keras.callbacks.Callback):
             )
 
     def on_train_batch_begin(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations)
+        step = int(self.model.optimizer.iterations.numpy())
         self.model.kl_weight.assign(self.weight(step, self.params["steps"]))
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["kl_weight"] = float(self.model.kl_weight.numpy())
 
 
 class TerminateOnNonFinite(tf_keras.callbacks.Callback):
@@ -84,7 +88,9 @@ class Checkpoint(tf_keras.callbacks.Callback):
     restores inside `fit`, after the data set of the right epoch has had to be made.
 
     Args:
-      directory: Folder of the checkpoint; the newest one replaces the one before.
+      directory: Folder of the checkpoint; the newest one replaces the one before. None writes
+        none: under a strategy of several workers the chief alone writes, but every worker has to
+        help to start.
       min_seconds: Least time between two checkpoints; the last epoch is always saved.
     """
 
@@ -94,8 +100,11 @@ class Checkpoint(tf_keras.callbacks.Callback):
         self.min_seconds = min_seconds
 
     def on_train_begin(self, logs=None):
-        checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
-        self.manager = tf.train.CheckpointManager(checkpoint, self.directory, max_to_keep=1)
+        checkpoint = _checkpoint(self.model)
+        checkpoint.save_counter.assign(0)  # Makes the variable, together with the other workers.
+        self.manager = None
+        if self.directory is not None:
+            self.manager = tf.train.CheckpointManager(checkpoint, self.directory, max_to_keep=1)
         self.saved_at = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -103,8 +112,20 @@ class Checkpoint(tf_keras.callbacks.Callback):
             self.on_train_end()
 
     def on_train_end(self, logs=None):
-        self.manager.save(checkpoint_number=int(self.model.optimizer.iterations))
+        if self.manager is None:
+            return
+        self.manager.save(checkpoint_number=int(self.model.optimizer.iterations.numpy()))
         self.saved_at = time.monotonic()
+
+
+def _checkpoint(model):
+    """Returns the checkpoint of weights and optimizer.
+
+    The metrics are left out: under a strategy every worker would have to help to read them.
+    """
+    metrics = {id(variable) for metric in model.metrics for variable in metric.variables}
+    weights = [weight for weight in model.weights if id(weight) not in metrics]
+    return tf.train.Checkpoint(weights=weights, optimizer=model.optimizer)
 
 
 def restore_checkpoint(model, directory):
@@ -119,13 +140,12 @@ def restore_checkpoint(model, directory):
     path = tf.train.latest_checkpoint(directory)
     if path is None:
         return 0
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
     try:
-        checkpoint.restore(path).assert_existing_objects_matched()
+        _checkpoint(model).restore(path).assert_existing_objects_matched()
     except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} must be a checkpoint of this model; {reason}") from error
-    return int(model.optimizer.iterations)
+    return int(model.optimizer.iterations.numpy())
 
 
 class HistoryLogger(tf_keras.callbacks.CSVLogger):
@@ -135,7 +155,7 @@ class HistoryLogger(tf_keras.callbacks.CSVLogger):
         super().__init__(filename, append=True)
 
     def on_train_begin(self, logs=None):
-        finished = int(self.model.optimizer.iterations) // self.params["steps"]
+        finished = int(self.model.optimizer.iterations.numpy()) // self.params["steps"]
         if os.path.exists(self.filename):
             with open(self.filename, newline="") as file:
                 rows = list(csv.reader(file))

@@ -118,7 +118,7 @@ def report(model, sequences, seconds=None, **options):
         "training_seed": model.config["seed"],
         **evaluate(model, sequences, **options),
         "parameters": model.count_params(),
-        "updates": int(model.optimizer.iterations) if model.optimizer else None,
+        "updates": int(model.optimizer.iterations.numpy()) if model.optimizer else None,
         "seconds": seconds,
         "baselines": baselines(sequences),
     }

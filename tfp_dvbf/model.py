@@ -14,9 +14,9 @@ from tfp_dvbf import (
     inference,
     initial,
     networks,
-    objectives,
     particle_filter,
     posteriors,
+    training,
     transitions,
 )
 
@@ -26,7 +26,13 @@ EMISSIONS = {"gaussian": emissions.GaussianEmission, "bernoulli": emissions.Bern
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
-class DVBF(inference.Inference, bounds.Bounds, particle_filter.ParticleFilter, tf_keras.Model):
+class DVBF(
+    training.Training,
+    inference.Inference,
+    bounds.Bounds,
+    particle_filter.ParticleFilter,
+    tf_keras.Model,
+):
     """Deep Variational Bayes Filter: a latent state-space model trained by variational inference.
 
         p(x, z | u) = p(z[0]) prod_{t>0} p(z[t] | z[t-1], u[t-1]) prod_t p(x[t] | z[t])
@@ -168,71 +174,12 @@ class DVBF(inference.Inference, bounds.Bounds, particle_filter.ParticleFilter, t
         self.observation_standardization.adapt(dataset.map(_present_observations))
         self.control_standardization.adapt(dataset.map(lambda batch: batch["controls"]))
 
-    def compile(self, optimizer="adam", jit_compile=None, **kwargs):
-        """Configures training.
-
-        Args:
-          optimizer: Name of an optimizer or a `tf_keras.optimizers.Optimizer`.
-          jit_compile: Whether XLA compiles the training step; None chooses the faster way, XLA.
-          **kwargs: `steps_per_execution` and other arguments of `tf_keras.Model.compile`.
-
-        Raises:
-          ValueError: If a loss or metrics are given.
-        """
-        if kwargs.get("loss") is not None or kwargs.get("metrics") is not None:
-            raise ValueError("`loss` and `metrics` must be left out; a DVBF trains its own bound.")
-        if jit_compile is None:
-            jit_compile = True  # The faster way: docs/results/benchmark.json, 2 CPU cores.
-        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
-        self.optimizer.build(self.trainable_variables)
-
-    def compile_from_config(self, config):
-        self.compile(**tf_keras.saving.deserialize_keras_object(config))
-
     def call(self, inputs):
         """Returns the posterior's trajectory for zero noise, [batch, time, ...], no draws."""
         batch = self._unpack(inputs)
         states = self._sample_posterior(batch, tf.zeros(self._noise_shape(batch))).states
         mean = self._emit(states).mean()
         return inference.Trajectory(states, mean, mean)
-
-    def train_step(self, data):
-        batch = self._unpack(data)
-        seed = tf.stack([self._noise_key, tf.cast(self.optimizer.iterations, tf.int32)])
-        with tf.GradientTape() as tape:
-            terms = self._training_terms(batch, seed)
-            loss = self._loss(terms, batch, self.kl_weight)
-        self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
-        return {**self._track(terms, batch, self.kl_weight), "kl_weight": self.kl_weight}
-
-    def test_step(self, data):
-        """Tracks the bound at KL weight 1, with the same noise at every call."""
-        batch = self._unpack(data)
-        terms = self._training_terms(batch, seed=[self._noise_key, -1])
-        return self._track(terms, batch, kl_weight=1.0)
-
-    def _training_terms(self, batch, seed):
-        """A closed-form KL serves the elbo; log weights need ln q - ln p of the draws."""
-        closed_form = self.config["objective"] == "elbo"
-        return self._terms(batch, seed, self.config["num_samples"], closed_form=closed_form)
-
-    def _loss(self, terms, batch, kl_weight):
-        """Returns minus the objective, a sum over sequences, divided by their observed frames."""
-        bound = objectives.OBJECTIVES[self.config["objective"]]
-        total = tf.reduce_sum(bound(-(terms.nll + kl_weight * terms.kl)))
-        return -total / _num_frames(batch)
-
-    def _track(self, terms, batch, kl_weight):
-        nll, kl = (tf.reduce_sum(term, axis=2) for term in terms)
-        loss = self._loss(terms, batch, kl_weight)
-        self.trackers["loss"].update_state(loss, sample_weight=_num_frames(batch))
-        for name, value in {"neg_elbo": nll + kl, "nll": nll, "kl": kl}.items():
-            self.trackers[name].update_state(tf.reduce_mean(value, axis=0))
-        return {name: tracker.result() for name, tracker in self.trackers.items()}
-
-    @property
-    def metrics(self):
-        return list(self.trackers.values())
 
     def _unpack(self, inputs):
         """Checks one batch as `fit` sees it; returns a `data.Batch`, what is missing set to 0."""
@@ -291,9 +238,3 @@ def _present_observations(batch):
     if "mask" not in batch:
         return batch["observations"]
     return tf.boolean_mask(batch["observations"], batch["mask"])[tf.newaxis]
-
-
-def _num_frames(batch):
-    """Returns the number of observed frames of a batch."""
-    present = tf.ones_like(batch.observations[..., 0]) if batch.mask is None else batch.mask
-    return tf.reduce_sum(tf.cast(present, tf.float32))

@@ -52,24 +52,32 @@ def data_hash(splits):
 
 
 def open_run(output, config, resume):
-    """Makes the run folder, or checks that it holds the same run if `resume` is set.
-
-    Args:
-      output: The folder.
-      config: What defines the run, written as `args.json`.
-      resume: Whether an existing folder is continued.
+    """Makes the run folder, or checks that it holds the same run; see `check_run`.
 
     Returns:
       The folder as a `pathlib.Path`.
+    """
+    output = pathlib.Path(output)
+    check_run(output, config, resume)
+    if not output.exists():
+        output.mkdir(parents=True)
+        write_json(output / "args.json", config)
+    return output
+
+
+def check_run(output, config, resume):
+    """Checks that a run may use a folder.
+
+    Args:
+      output: The folder, a `pathlib.Path`.
+      config: What defines the run, to be written as `args.json`.
+      resume: Whether an existing folder is continued.
 
     Raises:
       ValueError: If the folder exists and is not to be continued, or holds another run.
     """
-    output = pathlib.Path(output)
     if not output.exists():
-        output.mkdir(parents=True)
-        write_json(output / "args.json", config)
-        return output
+        return
     if not resume:
         raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
     if not (output / "args.json").exists():
@@ -78,7 +86,6 @@ def open_run(output, config, resume):
     changed = [name for name in config if before.get(name) != config[name]]
     if changed:
         raise ValueError(f"{output} was started with other arguments: {', '.join(changed)}.")
-    return output
 
 
 def save_model(path, model):

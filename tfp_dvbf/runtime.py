@@ -4,10 +4,33 @@ import contextlib
 import os
 import sys
 import tempfile
+from typing import Any, NamedTuple
+
+from tfp_dvbf import distribution
 
 
-def start(seed=None):
-    """Imports TensorFlow, prints its device once, sets the seeds and returns the device's name."""
+class Runtime(NamedTuple):
+    """What TensorFlow was started with.
+
+    Attributes:
+      device: Name of the device, or of the devices.
+      strategy: The `tf.distribute.Strategy`.
+    """
+
+    device: str
+    strategy: Any
+
+
+def start(seed=None, strategy="none"):
+    """Imports TensorFlow, prints its device once and sets the seeds.
+
+    Args:
+      seed: Seed of Python, NumPy and TensorFlow, or None.
+      strategy: Name of the strategy to make, as `distribution.make_strategy` takes it.
+
+    Returns:
+      A `Runtime`.
+    """
     first = "tensorflow" not in sys.modules
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Failures raise; the rest is noise.
     with _stderr_held_back():
@@ -20,6 +43,7 @@ def start(seed=None):
         with contextlib.suppress(RuntimeError):  # TensorFlow runs already, growth is set or not.
             for gpu in gpus:
                 tf.config.experimental.set_memory_growth(gpu, True)
+        made = distribution.make_strategy(strategy)
         tf.config.list_logical_devices()  # Starts the devices while stderr is held back.
     details = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
     device = ", ".join(details) or f"CPU, {os.cpu_count()} cores"
@@ -27,7 +51,7 @@ def start(seed=None):
         print("device:", device, flush=True)
     if seed is not None:
         tf_keras.utils.set_random_seed(seed)
-    return device
+    return Runtime(device, made)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,151 @@
+"""Training under strategies: the same losses as alone, and clear errors before it starts."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import generate_data
+import numpy as np
+import pytest
+import train
+
+from tfp_dvbf import distribution, runs
+
+WORKER = """
+import json, sys
+import tensorflow as tf
+import tf_keras
+sys.path[:0] = sys.argv[1].split(":")
+if sys.argv[2] == "mirrored":
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from tfp_dvbf import distribution
+strategy = distribution.make_strategy(sys.argv[2])
+import conftest
+from tfp_dvbf import callbacks, data, environments
+tf.random.stateless_normal = lambda shape, seed: tf.zeros(shape)
+sequences = environments.collect("Pendulum-v1", num_sequences=13, num_steps=8, seed=1)
+with strategy.scope():
+    model = conftest.small_model("iaf")
+    model.adapt(data.as_dataset(sequences))
+    model.compile(tf_keras.optimizers.Adam(1e-2, clipnorm=1.0))
+dataset = data.as_dataset(sequences, 4)
+history = model.fit(
+    dataset, validation_data=dataset, epochs=3, verbose=0, callbacks=[callbacks.KLAnnealing(2)]
+).history
+whole = getattr(model._differentiate, "_jit_compile", None), model.jit_compile
+print(json.dumps({"history": history, "jit": whole, "replicas": strategy.num_replicas_in_sync}))
+"""
+PATHS = ":".join(str(pathlib.Path(train.__file__).parent.parent / name) for name in [".", "tests"])
+
+
+def start(command, index=0, addresses=None):
+    """Starts a Python process, worker `index` of a cluster if there are `addresses`."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if addresses:
+        environment["TF_CONFIG"] = json.dumps(
+            {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, *command], env=environment, **pipes)
+
+
+def outcome(process):
+    """Waits for a process; returns its exit status, stdout and stderr."""
+    stdout, stderr = process.communicate(timeout=240)
+    return process.returncode, stdout, stderr
+
+
+def free_addresses(count=2):
+    with_sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in with_sockets]
+    for listener in with_sockets:
+        listener.close()
+    return addresses
+
+
+@pytest.mark.slow
+def test_losses_are_those_of_a_single_process():
+    """Noise off, no shuffling, 13 sequences in batches of 4: the last batch is uneven."""
+    addresses = free_addresses()
+    results = {}
+    for name, count in {"none": 1, "mirrored": 1, "multiworker": 2}.items():
+        cluster = addresses if count == 2 else None
+        processes = [start(["-c", WORKER, PATHS, name], i, cluster) for i in range(count)]
+        for index, process in enumerate(processes):
+            status, stdout, stderr = outcome(process)
+            assert status == 0, stderr
+            results[name, index] = json.loads(stdout.splitlines()[-1])
+    alone = results["none", 0]
+    assert alone["replicas"] == 1 and alone["jit"] == [None, True]
+    for key, result in results.items():
+        if key != ("none", 0):
+            assert result["replicas"] == 2 and result["jit"] == [True, False]
+        assert set(result["history"]) == set(alone["history"])
+        for name, values in result["history"].items():
+            np.testing.assert_allclose(values, alone["history"][name], rtol=1e-4, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    sizes = {"num_train": 12, "num_validation": 4, "num_test": 4, "num_steps": 8}
+    for seed in (1, 2):
+        generate_data.main(generate_data.Args(output=str(folder / str(seed)), seed=seed, **sizes))
+    return [str(folder / "1"), str(folder / "2")]
+
+
+def train_two_workers(data, output, **more):
+    """Runs two workers of `train.py`; returns the outcome of each."""
+    addresses = free_addresses()
+    options = {"--epochs": 2, "--kl-annealing-epochs": 1, "--batch-size": 4, "--output": output}
+    options = {"--strategy": "multiworker", **options, **more}
+    command = [train.__file__, *(str(word) for pair in options.items() for word in pair)]
+    workers = [start([*command, "--data", data[i]], i, addresses) for i in range(2)]
+    return [outcome(worker) for worker in workers]
+
+
+@pytest.mark.slow
+def test_two_workers_of_the_script_leave_one_run_folder(datasets, tmp_path):
+    data = [datasets[0], datasets[0]]
+    for status, _, stderr in train_two_workers(data, tmp_path / "run"):
+        assert status == 0, stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["updates"] == 6 and np.isfinite(metrics["elbo"])
+    assert len(runs.read_history(tmp_path / "run" / "history.csv")["loss"]) == 2
+
+
+@pytest.mark.slow
+def test_workers_with_other_data_are_refused(datasets, tmp_path):
+    for status, _, stderr in train_two_workers(datasets, tmp_path / "run"):
+        assert status == 2
+        assert "error: All workers must have the same data." in stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_strategy_needs_a_cluster(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert distribution.is_chief("none") and distribution.is_chief("mirrored")
+    with pytest.raises(ValueError, match="TF_CONFIG must read"):
+        distribution.check_strategy("multiworker")
+    cluster = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
+    for task in [{"type": "chief", "index": 0}, {"type": "worker", "index": 2}, {}]:
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+        with pytest.raises(ValueError, match="TF_CONFIG must read"):
+            distribution.check_strategy("multiworker")
+
+
+def test_a_port_that_is_taken(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        cluster = {"worker": [f"127.0.0.1:{port}"]}
+        task = {"type": "worker", "index": 0}
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+        with pytest.raises(ValueError, match=f"Port {port} of 127.0.0.1 cannot be listened on"):
+            distribution.check_strategy("multiworker")
+    distribution.check_strategy("multiworker")
+    with pytest.raises(ValueError, match="An address must read host:port; got 'nowhere'"):
+        distribution.check_port("nowhere")
