@@ -169,7 +169,7 @@ def time_posterior(name, train, args):
 def make_model(kwargs, train):
     import tfp_dvbf
 
-    dims = {"observation_dim": train.observations.shape[2], "control_dim": train.controls.shape[2]}
+    dims = {"observation_dim": train.observation_dim, "control_dim": train.control_dim}
     return tfp_dvbf.DVBF(**dims, state_dim=4, seed=1, **kwargs)
 
 
@@ -214,7 +214,7 @@ def training(kwargs, train, batch_size, jit_compile, steps_per_execution):
     import tfp_dvbf
 
     model = make_model(kwargs, train)
-    dataset = tfp_dvbf.as_dataset(train[: len(train) - len(train) % batch_size], batch_size, seed=1)
+    dataset = tfp_dvbf.as_dataset(train, batch_size, seed=1).take(len(train) // batch_size)
     model.adapt(dataset)
     model.compile(
         tf_keras.optimizers.Adam(1e-3, clipnorm=10.0),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 
 from tfp_dvbf import arguments
 from tfp_dvbf.arguments import option
@@ -17,30 +18,47 @@ class Args:
     num_validation: int = option(128, "validation sequences")
     num_test: int = option(128, "test sequences")
     num_steps: int = option(50, "observations in a sequence")
-    seed: int = option(1, "seed; each seed and split has initial states and noise of its own")
+    shard_size: int = option(0, "training sequences a file in train/; 0 writes one train.npz")
+    seed: int = option(1, "seed; each seed, split and file has initial states and noise of its own")
 
 
 def main(args):
-    from tfp_dvbf import data, environments
+    from tfp_dvbf import data
 
     output = pathlib.Path(args.output)
     if output.exists():
         raise ValueError(f"`--output` must not exist yet; got {output}.")
-    if args.seed < 0:
-        raise ValueError(f"`--seed` must not be negative; got {args.seed}.")
-    sizes = {"train": args.num_train, "validation": args.num_validation, "test": args.num_test}
-    sets = {
-        name: environments.collect(
-            args.env_id, size, args.num_steps, seed=len(sizes) * args.seed + index
-        )
-        for index, (name, size) in enumerate(sizes.items())
-    }
+    for name in ["seed", "shard_size"]:
+        if getattr(args, name) < 0:
+            option_name = name.replace("_", "-")
+            raise ValueError(f"`--{option_name}` must not be negative; got {getattr(args, name)}.")
     partial = output.with_name(f"{output.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    for name, sequences in sets.items():
-        data.save(partial / f"{name}.npz", sequences)
+    shutil.rmtree(partial, ignore_errors=True)  # What an earlier, interrupted call has left.
+    for name, sequences in collect_files(args):
+        path = partial / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data.save(path, sequences)
         print(f"{output / name}.npz: {len(sequences)} sequences of {args.num_steps} steps")
     partial.rename(output)
+
+
+def collect_files(args):
+    """Yields the name and the `Sequences` of one file after the other.
+
+    Split number k of 3 has the seed 3 seed + k, and its shard number i the seed (3 seed + k, i).
+    """
+    from tfp_dvbf import environments
+
+    sizes = {"train": args.num_train, "validation": args.num_validation, "test": args.num_test}
+    for index, (name, size) in enumerate(sizes.items()):
+        seed = len(sizes) * args.seed + index
+        if name != "train" or args.shard_size == 0:
+            yield name, environments.collect(args.env_id, size, args.num_steps, seed=seed)
+            continue
+        for shard, start in enumerate(range(0, size, args.shard_size)):
+            count = min(args.shard_size, size - start)
+            sequences = environments.collect(args.env_id, count, args.num_steps, seed=(seed, shard))
+            yield f"{name}/{shard:05}", sequences
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import time
 
-from tfp_dvbf import arguments, choices, distribution, runs
+from tfp_dvbf import arguments, choices, distribution, runs, shards
 from tfp_dvbf.arguments import option
 
 
@@ -45,12 +45,7 @@ class Args:
 def main(args):
     _check(args)
     splits = runs.read_splits(args.data)
-    steps = splits[0].observations.shape[1]
-    if args.initial_frames > steps:
-        raise ValueError(
-            f"`initial_frames` must not exceed the {steps} steps of a sequence; "
-            f"got {args.initial_frames}."
-        )
+    _check_training_set(args, splits[0])
     config = run_config(args, splits)
     folder, is_chief = pathlib.Path(args.output), distribution.is_chief(args.strategy)
     if is_chief:
@@ -112,6 +107,16 @@ def _check(args):
             raise ValueError(message) from error
 
 
+def _check_training_set(args, train):
+    if args.initial_frames > train.num_steps:
+        raise ValueError(
+            f"`initial_frames` must not exceed the {train.num_steps} steps of a sequence; "
+            f"got {args.initial_frames}."
+        )
+    if args.shift_controls and isinstance(train, shards.Shards):
+        raise ValueError("`shift_controls` must be left out for a training set in several files.")
+
+
 def _model_arguments(args):
     """Returns the arguments of `DVBF` that the command line sets."""
     names = ["posterior", "num_flows", "transition", "encoder", "initial_frames", "state_dim"]
@@ -126,8 +131,8 @@ def make_model(args, train):
     import tfp_dvbf
 
     model = tfp_dvbf.DVBF(
-        observation_dim=train.observations.shape[2],
-        control_dim=train.controls.shape[2],
+        observation_dim=train.observation_dim,
+        control_dim=train.control_dim,
         seed=args.seed,
         **_model_arguments(args),
     )

@@ -10,12 +10,12 @@ import tensorflow as tf
 import tf_keras
 import train
 
-from tfp_dvbf import callbacks, data, runs
+from tfp_dvbf import callbacks, data, datasets, runs
 
 
 def fit(model, sequences, epochs, directory, initial_epoch=0, extra=()):
     directory.mkdir(exist_ok=True)
-    dataset = data.as_dataset(sequences, 4, seed=1, first_epoch=initial_epoch)
+    dataset = datasets.as_dataset(sequences, 4, seed=1, first_epoch=initial_epoch)
     return model.fit(
         dataset,
         epochs=epochs,
@@ -32,7 +32,7 @@ def fit(model, sequences, epochs, directory, initial_epoch=0, extra=()):
 
 def compiled(make_model, sequences, **kwargs):
     model = make_model(**kwargs)
-    model.adapt(data.as_dataset(sequences))
+    model.adapt(datasets.as_dataset(sequences))
     rate = tf_keras.optimizers.schedules.CosineDecay(1e-2, 18)
     model.compile(tf_keras.optimizers.Adam(rate, clipnorm=10.0), jit_compile=False)
     return model
@@ -45,7 +45,7 @@ def test_annealing_is_linear_and_monotone(make_model, sequences):
     record = tf_keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: weights.append(float(model.kl_weight))
     )
-    dataset = data.as_dataset(sequences, 4)
+    dataset = datasets.as_dataset(sequences, 4)
     history = model.fit(dataset, epochs=6, verbose=0, callbacks=[annealing, record]).history
     expected = 0.2 + 0.8 * np.minimum(1.0, np.arange(18) / 12)
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
@@ -70,7 +70,7 @@ def test_annealing_refuses(arguments, message):
 
 def test_annealing_needs_the_length_of_an_epoch(make_model, sequences):
     model = compiled(make_model, sequences)
-    unknown = data.as_dataset(sequences).filter(lambda batch: True)
+    unknown = datasets.as_dataset(sequences).filter(lambda batch: True)
     with pytest.raises(ValueError, match="needs to know the steps in an epoch"):
         model.fit(unknown, epochs=1, verbose=0, callbacks=[callbacks.KLAnnealing(3)])
 

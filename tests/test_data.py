@@ -112,6 +112,10 @@ def write_with(**arrays):
             write_with(observations=GOOD[0], controls=GOOD[1], spec="not json"),
             "`spec` must be JSON",
         ),
+        (
+            write_with(observations=GOOD[0] + np.nan, controls=GOOD[1]),
+            "bad.npz: `observations` must be finite; got nan in sequence 0",
+        ),
     ],
 )
 def test_load_refuses(tmp_path, write, message):
@@ -119,41 +123,6 @@ def test_load_refuses(tmp_path, write, message):
     write(path)
     with pytest.raises(ValueError, match=message):
         data.load(path)
-
-
-def orders(dataset, epochs):
-    return [
-        np.concatenate([batch["observations"][:, 0, 0] for batch in dataset]) for _ in range(epochs)
-    ]
-
-
-def test_as_dataset_batches_in_order(sequences):
-    dataset = data.as_dataset(sequences, batch_size=5)
-    shapes = [(b["observations"].shape, b["controls"].shape) for b in dataset]
-    assert shapes == [((5, 8, 3), (5, 7, 1))] * 2 + [((2, 8, 3), (2, 7, 1))]
-    assert len(dataset) == 3
-    np.testing.assert_array_equal(orders(dataset, 1)[0], sequences.observations[:, 0, 0])
-
-
-def test_as_dataset_shuffles_by_seed_and_epoch(sequences):
-    first = orders(data.as_dataset(sequences, 5, seed=1), 3)
-    assert not np.array_equal(first[0], first[1])
-    np.testing.assert_array_equal(np.sort(first[0]), np.sort(sequences.observations[:, 0, 0]))
-    resumed = orders(data.as_dataset(sequences, 5, seed=1, first_epoch=1), 2)
-    np.testing.assert_array_equal(first[1:], resumed)
-    assert not np.array_equal(first[0], orders(data.as_dataset(sequences, 5, seed=2), 1)[0])
-
-
-def test_as_dataset_pairs_controls_with_their_observations(sequences):
-    for batch in data.as_dataset(sequences, 5, seed=1):
-        for x, u in zip(batch["observations"].numpy(), batch["controls"].numpy()):
-            index = np.flatnonzero((sequences.observations == x).all(axis=(1, 2)))
-            np.testing.assert_array_equal(u, sequences.controls[index[0]])
-
-
-def test_as_dataset_refuses_an_empty_batch(sequences):
-    with pytest.raises(ValueError, match="`batch_size` must be at least 1; got 0"):
-        data.as_dataset(sequences, batch_size=0)
 
 
 def test_shift_controls(sequences):

@@ -15,7 +15,7 @@ import train
 from tfp_dvbf import distribution, runs
 
 WORKER = """
-import json, sys
+import json, sys, tempfile
 import tensorflow as tf
 import tf_keras
 sys.path[:0] = sys.argv[1].split(":")
@@ -25,17 +25,23 @@ if sys.argv[2] == "mirrored":
 from tfp_dvbf import distribution
 strategy = distribution.make_strategy(sys.argv[2])
 import conftest
-from tfp_dvbf import callbacks, data, environments
+from tfp_dvbf import callbacks, data, datasets, environments
 tf.random.stateless_normal = lambda shape, seed: tf.zeros(shape)
 sequences = environments.collect("Pendulum-v1", num_sequences=13, num_steps=8, seed=1)
 with strategy.scope():
     model = conftest.small_model("iaf")
-    model.adapt(data.as_dataset(sequences))
+    model.adapt(datasets.as_dataset(sequences))
     model.compile(tf_keras.optimizers.Adam(1e-2, clipnorm=1.0))
-dataset = data.as_dataset(sequences, 4)
-history = model.fit(
-    dataset, validation_data=dataset, epochs=3, verbose=0, callbacks=[callbacks.KLAnnealing(2)]
-).history
+with tempfile.TemporaryDirectory() as folder:  # Trains from memory, validates from files.
+    for index in range(3):
+        data.save(f"{folder}/{index}.npz", sequences[5 * index : 5 * index + 5])
+    history = model.fit(
+        datasets.as_dataset(sequences, 4),
+        validation_data=datasets.as_dataset(folder, 4),
+        epochs=3,
+        verbose=0,
+        callbacks=[callbacks.KLAnnealing(2)],
+    ).history
 whole = getattr(model._differentiate, "_jit_compile", None), model.jit_compile
 print(json.dumps({"history": history, "jit": whole, "replicas": strategy.num_replicas_in_sync}))
 """

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfp_dvbf import data, evaluation
+from tfp_dvbf import data, datasets, evaluation
 
 
 def test_mad_on_a_hand_made_case():
@@ -16,7 +16,7 @@ def test_mad_on_a_hand_made_case():
 @pytest.fixture
 def model(make_model, sequences):
     model = make_model()
-    model.adapt(data.as_dataset(sequences))
+    model.adapt(datasets.as_dataset(sequences))
     return model
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import choices, data, export, linear_gaussian
+from tfp_dvbf import choices, data, datasets, export, linear_gaussian
 
 STEPPED = ["gaussian", "iaf", "trajectory_iaf"]
 SIZES = [(1, 2), (5, 8), (12, 5)]  # Sequences and steps.
@@ -26,7 +26,7 @@ def exported(tmp_path_factory, sequences):
     models["smoother"] = conftest.small_model("gaussian", encoder="smoother", initial_frames=2)
     results = {}
     for name, model in models.items():
-        model.adapt(data.as_dataset(sequences))
+        model.adapt(datasets.as_dataset(sequences))
         reasons = export.export(model, folder / name, {"metrics": {"elbo": 1.5}})
         results[name] = model, folder / name, reasons
     return results
@@ -184,7 +184,7 @@ def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
         posterior, num_flows=0, transition="locally_linear", num_bases=1, decoder_units=()
     )
     part = sequences[:3]
-    model.adapt(data.as_dataset(sequences))
+    model.adapt(datasets.as_dataset(sequences))
     model.emission.raw_scale.assign([0.3] * 3)
     model.transition.raw_noise.assign([[[2.0, 0.0], [0.5, 2.0]]])
     # q(z[0] | x[0]) = N(0, 0.9^2): a proposal close to p(z[0]).

@@ -3,7 +3,7 @@ import oracles
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import choices, data
+from tfp_dvbf import choices, data, datasets
 
 POSTERIORS = pytest.mark.parametrize("posterior", choices.POSTERIORS)
 
@@ -11,7 +11,7 @@ POSTERIORS = pytest.mark.parametrize("posterior", choices.POSTERIORS)
 @pytest.fixture
 def model(make_model, sequences):
     model = make_model()
-    model.adapt(data.as_dataset(sequences))
+    model.adapt(datasets.as_dataset(sequences))
     return model
 
 

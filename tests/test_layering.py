@@ -11,8 +11,8 @@ PACKAGE = pathlib.Path(tfp_dvbf.__file__).parent
 LAYERS = [
     ["__init__", "arguments", "choices", "distribution"],
     ["runtime", "networks", "data", "callbacks", "plots", "objectives"],
-    ["environments", "flows", "encoders", "emissions", "transitions", "initial", "rollout"],
-    ["evaluation", "posteriors", "linear_gaussian"],
+    ["environments", "shards", "flows", "encoders", "emissions", "transitions", "initial"],
+    ["rollout", "datasets", "evaluation", "posteriors", "linear_gaussian"],
     ["inference", "bounds", "particle_filter"],
     ["training"],
     ["model"],
@@ -42,7 +42,7 @@ def test_imports_go_down_the_layers():
 
 
 def test_entry_points_load_no_tensorflow():
-    modules = "sys, tfp_dvbf, tfp_dvbf.arguments, tfp_dvbf.data, tfp_dvbf.runs"
+    modules = "sys, tfp_dvbf, tfp_dvbf.arguments, tfp_dvbf.datasets, tfp_dvbf.runs"
     code = f"import {modules}; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

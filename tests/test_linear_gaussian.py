@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import data, linear_gaussian, model, objectives
+from tfp_dvbf import data, datasets, linear_gaussian, model, objectives
 
 LINEAR = {"transition": "locally_linear", "num_bases": 1, "decoder_units": ()}
 STEPS = 20
@@ -30,7 +30,7 @@ def make_linear(posterior, **kwargs):
 
 
 def fit(model, sequences, epochs, learning_rate=1e-2):
-    dataset = data.as_dataset(sequences, 64, seed=1)
+    dataset = datasets.as_dataset(sequences, 64, seed=1)
     model.adapt(dataset)
     rate = tf_keras.optimizers.schedules.CosineDecay(learning_rate, epochs * len(dataset))
     model.compile(tf_keras.optimizers.Adam(rate, clipnorm=10.0))
@@ -57,7 +57,7 @@ def smoother(sequences):
 def test_kalman_filter_against_the_dense_gaussian(sequences):
     x, u = sequences.observations[:5, :6], sequences.controls[:5, :5]
     model = make_linear("gaussian")
-    model.adapt(data.as_dataset(sequences))
+    model.adapt(datasets.as_dataset(sequences))
     rng = np.random.default_rng(0)
     for weight in [*model.transition.weights, *model.emission.weights]:
         weight.assign_add(0.03 * rng.normal(size=weight.shape).astype(np.float32))

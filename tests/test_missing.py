@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import choices, data, linear_gaussian
+from tfp_dvbf import choices, data, datasets, linear_gaussian
 
 POSTERIORS = pytest.mark.parametrize("posterior", choices.POSTERIORS)
 ENCODERS = pytest.mark.parametrize("encoder", choices.ENCODERS)
@@ -125,7 +125,7 @@ def test_training_on_missing_frames(make_model, sequences, mask, posterior, enco
 def test_standardisation_leaves_out_missing_frames(make_model, sequences, mask):
     x, u = spoil(sequences, mask, 1e3)
     model = make_model()
-    model.adapt(data.as_dataset(data.Sequences(x, u, mask=mask), 5))
+    model.adapt(datasets.as_dataset(data.Sequences(x, u, mask=mask), 5))
     mean, scale = model.observation_standardization.moments()
     np.testing.assert_allclose(mean, sequences.observations[mask].mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(scale, sequences.observations[mask].std(axis=0), rtol=1e-4)
@@ -138,7 +138,7 @@ def test_bounds_with_missing_frames_against_the_kalman_filter(make_model, sequen
         "iaf", num_flows=0, transition="locally_linear", num_bases=1, decoder_units=()
     )
     x, u = sequences.observations, sequences.controls
-    model.adapt(data.as_dataset(sequences))
+    model.adapt(datasets.as_dataset(sequences))
     model.emission.raw_scale.assign([0.3] * 3)
     model.transition.raw_noise.assign(2.0 * tf.ones([1, 2, 2]))
     exact = linear_gaussian.log_prob(model, x, u, mask)
@@ -176,7 +176,7 @@ def test_masks_survive_files_and_slices(sequences, mask, tmp_path):
     np.testing.assert_array_equal(loaded.mask, mask)
     np.testing.assert_array_equal(loaded[1:3].mask, mask[1:3])
     assert dataclasses.replace(sequences, mask=np.ones_like(mask)).mask is None
-    batch = next(iter(data.as_dataset(loaded, 12)))
+    batch = next(iter(datasets.as_dataset(loaded, 12)))
     np.testing.assert_array_equal(batch["mask"], mask)
 
 
@@ -204,4 +204,4 @@ def test_chain_iaf_refuses_gaps(make_model):
     with pytest.raises(ValueError, match=message):
         model.filter(X, U, mask=GAP)
     with pytest.raises(ValueError, match=message):
-        model.adapt(data.as_dataset(data.Sequences(X, U, mask=GAP)))
+        model.adapt(datasets.as_dataset(data.Sequences(X, U, mask=GAP)))

@@ -5,13 +5,13 @@ import scipy.stats
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import choices, data, initial, networks, posteriors, rollout
+from tfp_dvbf import choices, data, datasets, initial, networks, posteriors, rollout
 
 POSTERIORS = pytest.mark.parametrize("posterior", choices.POSTERIORS)
 
 
 def adapted(model, sequences):
-    model.adapt(data.as_dataset(sequences))
+    model.adapt(datasets.as_dataset(sequences))
     return model
 
 
@@ -98,7 +98,7 @@ def test_a_constant_dimension_trains(make_model, sequences):
     constant = data.Sequences(observations, sequences.controls)
     model = adapted(make_model(), constant)
     model.compile(jit_compile=False)
-    history = model.fit(data.as_dataset(constant), epochs=2, verbose=0).history
+    history = model.fit(datasets.as_dataset(constant), epochs=2, verbose=0).history
     assert np.all(np.isfinite(history["loss"]))
 
 
@@ -106,7 +106,7 @@ def test_a_constant_dimension_trains(make_model, sequences):
 def test_fit_lowers_the_loss_and_reports_every_metric(make_model, sequences, posterior):
     model = adapted(make_model(posterior), sequences)
     model.compile(tf_keras.optimizers.Adam(3e-3), jit_compile=False)
-    dataset = data.as_dataset(sequences, 4, seed=1)
+    dataset = datasets.as_dataset(sequences, 4, seed=1)
     history = model.fit(dataset, validation_data=dataset, epochs=15, verbose=0).history
     names = ["loss", "neg_elbo", "nll", "kl"]
     assert set(history) == {*names, *(f"val_{name}" for name in names)}
@@ -127,7 +127,7 @@ def test_xla_and_graph_train_alike(make_model, sequences, monkeypatch):
         model = adapted(make_model(), sequences)
         model.compile(tf_keras.optimizers.Adam(1e-3), jit_compile=jit_compile)
         losses.append(
-            model.fit(data.as_dataset(sequences, 12), epochs=3, verbose=0).history["loss"]
+            model.fit(datasets.as_dataset(sequences, 12), epochs=3, verbose=0).history["loss"]
         )
     np.testing.assert_allclose(*losses, rtol=1e-3)
 
@@ -136,7 +136,7 @@ def test_kl_weight_scales_the_training_loss_but_not_the_evaluation(make_model, s
     model = adapted(make_model(), sequences)
     model.compile(tf_keras.optimizers.SGD(0.0), jit_compile=False)
     model.kl_weight.assign(0.25)
-    dataset = data.as_dataset(sequences, 12)
+    dataset = datasets.as_dataset(sequences, 12)
     history = model.fit(dataset, validation_data=dataset, verbose=0).history
     expected = (history["nll"][0] + 0.25 * history["kl"][0]) / 8
     assert history["loss"][0] == pytest.approx(expected, rel=1e-4)
@@ -170,7 +170,7 @@ def test_chain_iaf_kl_is_negative_under_a_sharp_transition(make_model, sequences
 def test_keras_file_round_trip(make_model, sequences, posterior, tmp_path):
     model = adapted(make_model(posterior, num_flows=2), sequences)
     model.compile(tf_keras.optimizers.Adam(1e-3), jit_compile=False)
-    dataset = data.as_dataset(sequences, 12)
+    dataset = datasets.as_dataset(sequences, 12)
     model.fit(dataset, epochs=2, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = tf_keras.models.load_model(tmp_path / "model.keras")
@@ -187,7 +187,7 @@ def test_keras_file_round_trip(make_model, sequences, posterior, tmp_path):
 
 def test_predict_reconstructs(make_model, sequences):
     model = adapted(make_model(), sequences)
-    predicted = model.predict(data.as_dataset(sequences, 5), verbose=0)
+    predicted = model.predict(datasets.as_dataset(sequences, 5), verbose=0)
     expected = model.reconstruct(sequences.observations, sequences.controls)
     for actual, values in zip(predicted, expected):
         np.testing.assert_allclose(actual, values[0], atol=1e-5)

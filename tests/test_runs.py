@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from tfp_dvbf import data, runs
+from tfp_dvbf import data, runs, shards
 
 
 def save_splits(folder, splits):
@@ -42,6 +42,56 @@ def test_read_splits_refuses(sequences, tmp_path):
     save_splits(tmp_path / "mixed", splits)
     with pytest.raises(ValueError, match="must have the same dimensions"):
         runs.read_splits(tmp_path / "mixed")
+
+
+@pytest.fixture
+def sharded(sequences, tmp_path):
+    """A data folder with a training set in two files."""
+    save_splits(tmp_path / "data", {"validation": sequences[6:9], "test": sequences[9:]})
+    save_splits(tmp_path / "data" / "train", {"0": sequences[:4], "1": sequences[4:6]})
+    return tmp_path / "data"
+
+
+def test_read_splits_with_a_training_set_in_files(sequences, sharded):
+    train, validation, test = runs.read_splits(sharded)
+    assert isinstance(train, shards.Shards) and len(train) == 6
+    np.testing.assert_array_equal(validation.observations, sequences.observations[6:9])
+    np.testing.assert_array_equal(test.observations, sequences.observations[9:])
+
+
+def test_read_splits_refuses_a_training_set_in_files(sequences, sharded):
+    data.save(sharded / "train.npz", sequences)
+    with pytest.raises(ValueError, match="must hold train.npz or train/; .* holds both"):
+        runs.read_splits(sharded)
+    (sharded / "train.npz").unlink()
+    narrow = data.Sequences(sequences.observations[..., :2], sequences.controls)
+    data.save(sharded / "test.npz", narrow)
+    with pytest.raises(ValueError, match="must have the same dimensions"):
+        runs.read_splits(sharded)
+    (sharded / "test.npz").unlink()
+    with pytest.raises(ValueError, match="must hold .*test.npz"):
+        runs.read_splits(sharded)
+
+
+def test_data_hash(sequences, sharded):
+    before = runs.data_hash(runs.read_splits(sharded))
+    assert runs.data_hash(runs.read_splits(sharded)) == before
+    data.save(sharded / "train" / "1.npz", sequences[5:7])
+    assert runs.data_hash(runs.read_splits(sharded)) != before
+    mask = np.ones([6, 8])
+    mask[0, 7] = 0
+    sets = [data.Sequences(sequences.observations[:6], sequences.controls[:6])]
+    sets.append(data.Sequences(sets[0].observations, sets[0].controls, mask=mask))
+    assert len({runs.data_hash([part]) for part in sets}) == 2
+
+
+def test_data_hash_finds_a_damaged_file(sharded):
+    with np.load(sharded / "train" / "1.npz") as file:
+        arrays = {**file, "observations": file["observations"] + 1}
+    np.savez(sharded / "train" / "1.npz", **arrays)
+    splits = runs.read_splits(sharded)
+    with pytest.raises(ValueError, match="1.npz is corrupt"):
+        runs.data_hash(splits)
 
 
 def test_open_run(tmp_path):

@@ -1,5 +1,6 @@
-"""Data sets of sequences: checked, stored, read and batched."""
+"""Data sets of sequences: checked, stored and read."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -71,10 +72,24 @@ class Sequences:
     def __len__(self):
         return len(self.observations)
 
+    @property
+    def num_steps(self):
+        """Observations T of each sequence."""
+        return self.observations.shape[1]
+
+    @property
+    def observation_dim(self):
+        """Size dx of an observation."""
+        return self.observations.shape[2]
+
+    @property
+    def control_dim(self):
+        """Size du of a control."""
+        return self.controls.shape[2]
+
     def __getitem__(self, index):
         """Selects sequences by a slice or an index array; the spec stays."""
-        names = ["observations", "controls", "states", "mask"]
-        arrays = {name: getattr(self, name) for name in names}
+        arrays = {name: getattr(self, name) for name in ARRAYS}
         chosen = {name: array if array is None else array[index] for name, array in arrays.items()}
         return Sequences(**chosen, spec=self.spec)
 
@@ -227,7 +242,8 @@ def load(path):
     `states`, `mask` [N, T] and `spec` (JSON).
 
     Raises:
-      ValueError: If the file is not such a file, or does not match the hash in its spec.
+      ValueError: If the file is not such a file, or does not match the hash in its spec; the
+        message names the file.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -236,9 +252,7 @@ def load(path):
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for damaged files.
         raise ValueError(f"{path} must be an .npz file of numeric arrays; {error}.") from error
-    missing = {"observations", "controls"} - set(arrays)
-    if missing:
-        raise ValueError(f"{path} must hold `observations` and `controls`; it lacks {missing}.")
+    check_names(path, arrays)
     try:
         spec = json.loads(str(arrays.get("spec", "{}")))
     except json.JSONDecodeError as error:
@@ -246,52 +260,26 @@ def load(path):
     if not isinstance(spec, dict):
         raise ValueError(f"{path}: `spec` must be a JSON object; got {spec!r}.")
     stored = {name: arrays[name] for name in ARRAYS if name in arrays}
-    if spec.get("sha256", content_hash(stored)) != content_hash(stored):
+    if "sha256" in spec and spec["sha256"] != content_hash(stored):
         raise ValueError(f"{path} is corrupt: its content does not match its sha256.")
-    return Sequences(**stored, spec=spec or None)
+    with naming(path):
+        return Sequences(**stored, spec=spec or None)
 
 
-def as_dataset(sequences, batch_size=16, seed=None, first_epoch=0):
-    """Batches sequences for `DVBF.fit`, `evaluate` and `adapt`.
+def check_names(path, names):
+    """Raises ValueError unless `names`, those in the file `path`, are enough."""
+    missing = {"observations", "controls"} - set(names)
+    if missing:
+        raise ValueError(f"{path} must hold `observations` and `controls`; it lacks {missing}.")
 
-    Args:
-      sequences: `Sequences`.
-      batch_size: Sequences a batch; the last batch may be smaller.
-      seed: Shuffles if given: the order of each epoch depends on `seed` and its number alone, so
-        that a resumed run sees what an uninterrupted one would have seen. None keeps the order.
-      first_epoch: Number of the epoch that the first iteration over the data set is; every
-        iteration counts, that of `adapt` too.
 
-    Returns:
-      A `tf.data.Dataset` of {"observations": [batch, time, dx], "controls": [batch, time - 1, du]}
-      and, where frames are missing, "mask": bool [batch, time].
-    """
-    import tensorflow as tf  # Here, so that collecting data does not wait for TensorFlow.
-
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1; got {batch_size}.")
-    count = len(sequences)
-    arrays = {"observations": sequences.observations, "controls": sequences.controls}
-    if sequences.mask is not None:
-        arrays["mask"] = sequences.mask
-    tensors = tf.nest.map_structure(tf.constant, arrays)
-
-    indices = tf.data.Dataset.range(count)
-    if seed is not None:
-        # A variable, since only state outside the data set survives from one iteration to the next.
-        epoch = tf.Variable(first_epoch, dtype=tf.int64, trainable=False)
-
-        def shuffled_indices(_):
-            key = tf.stack([tf.cast(seed, tf.int64), epoch.assign_add(1) - 1])
-            order = tf.random.experimental.stateless_shuffle(tf.range(count), key)
-            return tf.data.Dataset.from_tensor_slices(order)
-
-        indices = tf.data.Dataset.range(1).flat_map(shuffled_indices)
-    batches = indices.batch(batch_size).map(
-        lambda index: tf.nest.map_structure(lambda tensor: tf.gather(tensor, index), tensors)
-    )
-    num_batches = -(-count // batch_size)
-    return batches.apply(tf.data.experimental.assert_cardinality(num_batches)).prefetch(2)
+@contextlib.contextmanager
+def naming(path):
+    """Puts the name of the file `path` before the message of a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def content_hash(arrays):

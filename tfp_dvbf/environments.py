@@ -37,7 +37,8 @@ def collect(
       env_id: Name of an environment with Box observations and actions, such as "Pendulum-v1".
       num_sequences: Number of sequences, each with an initial state of its own.
       num_steps: Number of observations T of each; T - 1 controls act between them.
-      seed: Seed of the environments and the policy; the same seed gives identical arrays.
+      seed: Seed of the environments and the policy, an integer or several; the same seed gives
+        identical arrays.
       policy: Callable (observations [num_sequences, dx], rng) -> actions [num_sequences, du];
         actions are clipped to the action space. Default: `OrnsteinUhlenbeck`.
       observation_scale: Divides the observations, [dx]. Default: (1, 1, 8) for Pendulum-v1, the

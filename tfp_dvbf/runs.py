@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from tfp_dvbf import data, evaluation
+from tfp_dvbf import data, evaluation, shards
 
 HELD_OUT = 0.2
 
@@ -15,22 +15,15 @@ def read_splits(path):
     """Returns training, validation and test `Sequences`.
 
     `path` is a folder with `train.npz`, `validation.npz` and `test.npz`, or one `.npz` file whose
-    last 20 % are held out and serve as both validation and test set.
+    last 20 % are held out and serve as both validation and test set. A folder may hold `train/`,
+    a folder of such files, in place of `train.npz`; the training set is then `Shards`.
 
     Raises:
       ValueError: If a file is missing, damaged or too small, or its dimensions differ.
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        names = [path / f"{name}.npz" for name in ["train", "validation", "test"]]
-        missing = [str(name) for name in names if not name.exists()]
-        if missing:
-            raise ValueError(f"The folder `data` must hold {', '.join(missing)}.")
-        splits = [data.load(name) for name in names]
-        dims = {split.observations.shape[2:] + split.controls.shape[2:] for split in splits}
-        if len(dims) > 1:
-            raise ValueError(f"The files in {path} must have the same dimensions; got {dims}.")
-        return splits
+        return _read_folder(path)
     if not path.exists():
         raise ValueError(f"`data` must be a folder or an .npz file; {path} does not exist.")
     sequences = data.load(path)
@@ -41,14 +34,42 @@ def read_splits(path):
     return [rest, held_out, held_out]
 
 
+def _read_folder(path):
+    folder = path / "train"
+    names = ["validation", "test"] if folder.is_dir() else ["train", "validation", "test"]
+    files = [path / f"{name}.npz" for name in names]
+    missing = [str(file) for file in files if not file.exists()]
+    if missing:
+        raise ValueError(f"The folder `data` must hold {', '.join(missing)}.")
+    if folder.is_dir() and (path / "train.npz").exists():
+        raise ValueError(f"The folder `data` must hold train.npz or train/; {path} holds both.")
+    splits = [shards.Shards(folder)] if folder.is_dir() else []
+    splits += [data.load(file) for file in files]
+    dims = {(split.observation_dim, split.control_dim) for split in splits}
+    if len(dims) > 1:
+        raise ValueError(f"The files in {path} must have the same dimensions; got {dims}.")
+    return splits
+
+
 def data_hash(splits):
-    """Returns one hash of all splits, so that a resumed run meets the data it was started with."""
-    arrays = {
-        f"{name}{index}": getattr(split, name)
-        for index, split in enumerate(splits)
-        for name in ["observations", "controls"]
-    }
+    """Returns one hash of all splits, so that a resumed run meets the data it was started with.
+
+    Shards are read whole, one by one, so that a damaged one is found before the run begins.
+    """
+    arrays = {}
+    for index, split in enumerate(splits):
+        if isinstance(split, shards.Shards):
+            parts = [data.content_hash(_defining_arrays(part)) for part in split.parts()]
+            arrays[f"parts{index}"] = np.array(parts)
+        else:
+            arrays.update(_defining_arrays(split, index))
     return data.content_hash(arrays)
+
+
+def _defining_arrays(sequences, index=0):
+    """Returns what a model is trained on, each array under its name and `index`."""
+    names = ["observations", "controls"] + ["mask"] * (sequences.mask is not None)
+    return {f"{name}{index}": getattr(sequences, name) for name in names}
 
 
 def open_run(output, config, resume):
