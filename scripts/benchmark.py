@@ -55,14 +55,13 @@ def time_streaming(path, rounds, num_particles=32, streams=(1, 64)):
     import tempfile
 
     import numpy as np
-    import tensorflow as tf
 
-    from tfp_dvbf import export
+    from tfp_dvbf import saved_model
 
     test = runs.read_splits(path)[2]
     with tempfile.TemporaryDirectory() as folder:
-        export.export(make_model({"posterior": "iaf"}, test), f"{folder}/model")
-        signatures = tf.saved_model.load(f"{folder}/model").signatures
+        saved_model.export(make_model({"posterior": "iaf"}, test), f"{folder}/model")
+        signatures = saved_model.load_exported(f"{folder}/model").signatures
     latencies = {}
     for count in streams:
         step = streaming(signatures, test[np.arange(count) % len(test)], num_particles)

@@ -20,12 +20,12 @@ def main(args):
     output = pathlib.Path(args.output)
     if output.exists():
         raise ValueError(f"`--output` must not exist yet; got {output}.")
-    from tfp_dvbf import export, runtime
+    from tfp_dvbf import runtime, saved_model
 
     runtime.start()
     model = runs.load_model(args.model)
     output.parent.mkdir(parents=True, exist_ok=True)
-    reasons = export.export(model, output, metadata(pathlib.Path(args.model)))
+    reasons = saved_model.export(model, output, metadata(pathlib.Path(args.model)))
     print(f"exported to {output}")
     for name, reason in reasons.items():
         print(f"  {name:<16}{'' if reason is None else f'left out: {reason}'}".rstrip())

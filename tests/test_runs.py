@@ -2,7 +2,9 @@ import json
 
 import numpy as np
 import pytest
+import tf_keras
 
+import tfp_dvbf
 from tfp_dvbf import data, runs, shards
 
 
@@ -113,3 +115,20 @@ def test_load_model_refuses(tmp_path):
     (tmp_path / "model.keras").write_text("nonsense")
     with pytest.raises(ValueError, match="must be a model saved by this package"):
         runs.load_model(tmp_path)
+    tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(2,))]).save(tmp_path / "a.keras")
+    with pytest.raises(ValueError, match="must be a model saved by this package; it is a Keras"):
+        runs.load_model(tmp_path / "a.keras")
+    code = tf_keras.layers.Lambda(lambda x: x + 1, input_shape=(2,))
+    tf_keras.Sequential([code]).save(tmp_path / "b.keras")
+    with pytest.raises(ValueError, match="must be a model saved by this package; .*[Ll]ambda"):
+        runs.load_model(tmp_path / "b.keras")
+
+
+def test_load_model_refuses_a_truncated_file(make_model, tmp_path):
+    runs.save_model(tmp_path / "model.keras", make_model())
+    assert isinstance(runs.load_model(tmp_path), tfp_dvbf.DVBF)
+    content = (tmp_path / "model.keras").read_bytes()
+    for size in [0, 100, len(content) // 2, len(content) - 1]:
+        (tmp_path / "model.keras").write_bytes(content[:size])
+        with pytest.raises(ValueError, match="must be a model saved by this package"):
+            runs.load_model(tmp_path)

@@ -13,8 +13,9 @@ _MODULES = {
     "as_dataset": "datasets",
     "collect": "environments",
     "evaluate": "evaluation",
-    "export": "export",
+    "export": "saved_model",
     "load": "data",
+    "load_exported": "saved_model",
     "save": "data",
 }
 

@@ -124,17 +124,21 @@ def load_model(run):
     """
     import tf_keras
 
-    from tfp_dvbf import model  # noqa: F401, registers DVBF with Keras
+    from tfp_dvbf import model
 
     path = pathlib.Path(run)
     path = path / "model.keras" if path.is_dir() else path
     if not path.is_file():
         raise ValueError(f"`model` must be a run folder with model.keras; {path} does not exist.")
     try:
-        return tf_keras.models.load_model(path)
-    except (ValueError, OSError, KeyError) as error:
+        loaded = tf_keras.models.load_model(path)  # Refuses what would run code, as Lambda layers.
+    except Exception as error:  # zipfile, h5py, Keras and JSON raise a dozen kinds.
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} must be a model saved by this package; {reason}") from error
+    if not isinstance(loaded, model.DVBF):
+        kind = type(loaded).__name__
+        raise ValueError(f"{path} must be a model saved by this package; it is a Keras {kind}.")
+    return loaded
 
 
 def training_seconds(run):

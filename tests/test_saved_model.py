@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -10,9 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import choices, data, datasets, export, linear_gaussian
+from tfp_dvbf import choices, data, datasets, saved_model
 
-STEPPED = ["gaussian", "iaf", "trajectory_iaf"]
 SIZES = [(1, 2), (5, 8), (12, 5)]  # Sequences and steps.
 
 
@@ -27,9 +27,24 @@ def exported(tmp_path_factory, sequences):
     results = {}
     for name, model in models.items():
         model.adapt(datasets.as_dataset(sequences))
-        reasons = export.export(model, folder / name, {"metrics": {"elbo": 1.5}})
+        reasons = saved_model.export(model, folder / name, {"metrics": {"elbo": 1.5}})
         results[name] = model, folder / name, reasons
     return results
+
+
+def stepped(model, path, sequences):
+    """Returns arguments and answers of `init` and `filter_step`, without the export."""
+    servable = saved_model.Servable(model, str(path / "assets" / saved_model.METADATA))
+    x, u = sequences.observations, sequences.controls
+    seed, size = np.int32(3), np.int32(4)
+    first = {"initial_observations": x[:, :1], "num_particles": size, "seed": seed}
+    out = servable.init(**{name: tf.constant(value) for name, value in first.items()})
+    belief = {name: value.numpy() for name, value in out.items() if name != "log_score"}
+    present = np.arange(len(x), dtype=np.float32) % 2
+    frame = {"observations": x[:, 1], "controls": u[:, 0], "present": present, "seed": seed}
+    step = {**belief, **frame}
+    moved = servable.filter_step(**{name: tf.constant(value) for name, value in step.items()})
+    return {"init": (first, out), "filter_step": (step, moved)}
 
 
 def in_memory(model, sequences):
@@ -93,12 +108,15 @@ for case in sorted(folder.glob("*.npz")):
 def test_parity_in_a_process_without_the_libraries(exported, sequences, tmp_path):
     (tmp_path / "out").mkdir()
     expected = {}
-    for name, (model, _, _) in exported.items():
+    for name, (model, path, reasons) in exported.items():
         for batch, steps in SIZES:
             part = data.Sequences(
                 sequences.observations[:batch, :steps], sequences.controls[:batch, : steps - 1]
             )
-            for signature, (arguments, answer) in in_memory(model, part).items():
+            answers = in_memory(model, part)
+            if reasons["init"] is None:
+                answers.update(stepped(model, path, part))
+            for signature, (arguments, answer) in answers.items():
                 case = f"{name}--{signature}--{batch}x{steps}.npz"
                 np.savez(tmp_path / case, **arguments)
                 expected[case] = answer
@@ -110,7 +128,8 @@ def test_parity_in_a_process_without_the_libraries(exported, sequences, tmp_path
         assert set(actual) == set(answer)
         for key, value in answer.items():
             np.testing.assert_allclose(actual[key], value, rtol=1e-5, atol=1e-5, err_msg=case)
-    assert len(expected) > 40
+    assert {case.split("--")[1] for case in expected} == set(saved_model.SIGNATURES)
+    assert len(expected) > 60
 
 
 def test_what_is_left_out_and_why(exported):
@@ -119,7 +138,7 @@ def test_what_is_left_out_and_why(exported):
         for name, (_, _, reasons) in exported.items()
     }
     streams = {"init", "filter_step"}
-    assert not any(left_out[name] for name in STEPPED)
+    assert not any(left_out[name] for name in ["gaussian", "iaf", "trajectory_iaf"])
     assert left_out["smoother"] == streams
     assert left_out["chain_iaf"] == {*streams, "log_prob_bound"}
     for _, path, reasons in exported.values():
@@ -129,109 +148,9 @@ def test_what_is_left_out_and_why(exported):
 
 def test_metadata_travels_inside(exported):
     _, path, _ = exported["iaf"]
-    about = json.loads((path / "assets" / export.METADATA).read_text())
+    about = json.loads((path / "assets" / saved_model.METADATA).read_text())
     assert about["model"]["posterior"] == "iaf" and about["metrics"] == {"elbo": 1.5}
-    assert about["version"] and set(about["signatures"]) == set(export.SIGNATURES)
-
-
-def belief(out):
-    """Returns what a step hands on to the next."""
-    names = ["particles", "log_weights", "step", "past", "previous"]
-    return {name: out[name] for name in names if name in out}
-
-
-def stream(path, sequences, num_particles, seed, mask=None):
-    """Steps an exported model through sequences; returns beliefs, predictions and scores by t."""
-    signatures = tf.saved_model.load(str(path)).signatures
-    x, u = sequences.observations, sequences.controls
-    scalars = {"seed": tf.constant(seed)}
-    out = signatures["init"](
-        initial_observations=tf.constant(x[:, :1]),
-        num_particles=tf.constant(num_particles),
-        **scalars,
-    )
-    outputs = [out]
-    for t in range(1, x.shape[1]):
-        present = np.ones(len(x)) if mask is None else mask[:, t]
-        out = signatures["filter_step"](
-            **belief(out),
-            observations=tf.constant(x[:, t]),
-            controls=tf.constant(u[:, t - 1]),
-            present=tf.constant(present, tf.float32),
-            **scalars,
-        )
-        outputs.append(out)
-    return outputs
-
-
-@pytest.mark.parametrize("posterior", STEPPED)
-def test_streaming_is_the_running_evidence_of_fivo(exported, sequences, posterior):
-    model, path, _ = exported[posterior]
-    outputs = stream(path, sequences, num_particles=16, seed=5)
-    scores = np.sum([out["log_score"] for out in outputs], axis=0)
-    fivo = model.log_prob_bound(
-        sequences.observations, sequences.controls, 16, seed=5, objective="fivo"
-    )
-    np.testing.assert_allclose(scores, fivo, rtol=1e-4)
-
-
-@pytest.mark.parametrize("posterior", ["iaf", "trajectory_iaf"])
-def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
-    """Predicted mean and scale, filtered mean and scale, and the log score of every frame."""
-    import conftest
-
-    model = conftest.small_model(
-        posterior, num_flows=0, transition="locally_linear", num_bases=1, decoder_units=()
-    )
-    part = sequences[:3]
-    model.adapt(datasets.as_dataset(sequences))
-    model.emission.raw_scale.assign([0.3] * 3)
-    model.transition.raw_noise.assign([[[2.0, 0.0], [0.5, 2.0]]])
-    # q(z[0] | x[0]) = N(0, 0.9^2): a proposal close to p(z[0]).
-    for weight in model.initial_posterior.network.weights:
-        weight.assign(tf.zeros_like(weight))
-    model.initial_posterior.network.layers[-1].bias.assign([0.0, 0.0, 2.6, 2.6])
-    if posterior == "trajectory_iaf":  # Wide enough to propose what p draws.
-        kernel, bias = model.posterior.dense_part.layers[-1].weights
-        kernel.assign(tf.zeros_like(kernel))
-        bias.assign([0.0, 0.0, 3.7, 3.7])
-    export.export(model, tmp_path / "linear")
-    outputs = stream(tmp_path / "linear", part, num_particles=20000, seed=1)
-    kalman = linear_gaussian.state_space_model(model, part.controls)
-    result = kalman.forward_filter(tf.constant(part.observations))
-    scores, means, covariances, _, _, predicted, predicted_covariances = result
-    for t, out in enumerate(outputs):
-        np.testing.assert_allclose(out["log_score"], scores[:, t], atol=0.1)
-        weights = np.exp(out["log_weights"])[..., np.newaxis]
-        mean = np.sum(weights * out["particles"], axis=1)
-        variance = np.sum(weights * out["particles"] ** 2, axis=1) - mean**2
-        exact = np.diagonal(covariances[:, t], axis1=1, axis2=2)
-        np.testing.assert_allclose(mean, means[:, t], atol=0.1)
-        np.testing.assert_allclose(variance, exact, rtol=0.15)
-        if t > 0:
-            np.testing.assert_allclose(out["predicted_observation_mean"], predicted[:, t], atol=0.1)
-            exact = np.diagonal(predicted_covariances[:, t], axis1=1, axis2=2)
-            np.testing.assert_allclose(
-                out["predicted_observation_scale"], np.sqrt(exact), rtol=0.06
-            )
-
-
-@pytest.mark.parametrize("posterior", STEPPED)
-def test_streams_go_over_missing_frames(exported, sequences, posterior):
-    model, path, _ = exported[posterior]
-    mask = np.ones([12, 8], bool)
-    mask[2, 3:5] = mask[7, 1] = False
-    broken = data.Sequences(sequences.observations, sequences.controls)
-    broken.observations[~mask] = np.nan
-    outputs = stream(path, broken, 16, 5, mask)
-    scores = np.array([out["log_score"] for out in outputs]).T
-    if posterior != "trajectory_iaf":  # Where it is not p, its weights estimate ln 1.
-        np.testing.assert_array_equal(scores[~mask], 0.0)
-    assert np.all(np.isfinite(scores))
-    fivo = model.log_prob_bound(
-        sequences.observations, sequences.controls, 16, 5, "fivo", mask=mask
-    )
-    np.testing.assert_allclose(scores.sum(axis=1), fivo, rtol=1e-4)
+    assert about["version"] and set(about["signatures"]) == set(saved_model.SIGNATURES)
 
 
 def test_the_same_seed_gives_the_same_output(exported, sequences):
@@ -269,7 +188,7 @@ def test_an_existing_path_is_kept(exported, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("kept")
     with pytest.raises(ValueError, match="`path` must not exist yet"):
-        export.export(model, tmp_path / "mine")
+        saved_model.export(model, tmp_path / "mine")
     assert (tmp_path / "mine" / "file").read_text() == "kept"
 
 
@@ -299,10 +218,33 @@ def test_saved_model_cli(exported, sequences, tmp_path):
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
-def test_resampling_for_shapes_at_run_time_is_that_of_tfp():
-    from tfp_dvbf import objectives
+def damaged_copies(path, folder):
+    """Yields copies of an exported model, each with one thing wrong."""
+    for name in ["saved_model.pb", "variables/variables.index", "assets/metadata.json"]:
+        copy = folder / name.replace("/", "-")
+        shutil.copytree(path, copy)
+        content = (copy / name).read_bytes()
+        (copy / name).write_bytes(content[: len(content) // 2])
+        yield copy
+    shutil.copytree(path, folder / "missing")
+    (folder / "missing" / "variables" / "variables.index").unlink()
+    yield folder / "missing"
+    tf.saved_model.save(tf.Module(), str(folder / "foreign"))
+    yield folder / "foreign"
+    yield folder / "nowhere"
 
-    log_weights = tf.math.log_softmax(tf.random.stateless_normal([7, 500], [0, 2]) * 3, axis=0)
-    expected = objectives.tfp_systematic(log_weights, [0, 3])
-    actual = objectives.systematic(log_weights, [0, 3])
-    assert np.mean(np.asarray(actual) != expected) < 1e-3  # But for rounding at a boundary.
+
+def test_load_exported(exported, tmp_path):
+    _, path, reasons = exported["chain_iaf"]
+    loaded = saved_model.load_exported(path)
+    assert loaded.metadata["signatures"] == reasons and "generate" in loaded.signatures
+    for copy in damaged_copies(path, tmp_path):
+        with pytest.raises(ValueError, match=f"{copy.name} must be a whole SavedModel of this"):
+            saved_model.load_exported(copy)
+    about = json.loads((path / "assets" / saved_model.METADATA).read_text())
+    (tmp_path / "other").mkdir()
+    shutil.copytree(path, tmp_path / "other", dirs_exist_ok=True)
+    about["signatures"]["filter_step"] = None
+    (tmp_path / "other" / "assets" / saved_model.METADATA).write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="must have the signatures .*filter_step"):
+        saved_model.load_exported(tmp_path / "other")

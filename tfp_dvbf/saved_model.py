@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -53,6 +54,42 @@ def export(model, path, metadata=None):
         tf.saved_model.save(servable, str(partial), signatures=signatures)
         os.replace(partial, path)
     return reasons
+
+
+class Exported(NamedTuple):
+    """An exported model.
+
+    Attributes:
+      signatures: Names mapped to functions of tensors, given by name, to dictionaries of tensors.
+      metadata: What `metadata.json` holds.
+    """
+
+    signatures: Any
+    metadata: dict
+
+
+def load_exported(path):
+    """Reads what `export` wrote. Where this package is not installed `tf.saved_model.load` does it.
+
+    Args:
+      path: The folder of the SavedModel.
+
+    Returns:
+      An `Exported`.
+
+    Raises:
+      ValueError: If `path` is no SavedModel, damaged or another program's.
+    """
+    try:
+        metadata = json.loads((pathlib.Path(path) / "assets" / METADATA).read_text())
+        expected = {name for name, reason in metadata["signatures"].items() if reason is None}
+        signatures = tf.saved_model.load(str(path)).signatures
+    except Exception as error:  # TensorFlow and protobuf raise a dozen kinds for damaged files.
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} must be a whole SavedModel of this package; {reason}") from error
+    if set(signatures) != expected:
+        raise ValueError(f"{path} must have the signatures {expected}; it has {set(signatures)}.")
+    return Exported(signatures, metadata)
 
 
 def why_not(model, signature):

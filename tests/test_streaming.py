@@ -1,0 +1,129 @@
+"""Streaming from an exported model, against the filter in memory and the Kalman filter."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfp_dvbf import data, datasets, linear_gaussian, objectives, saved_model
+
+STEPPED = ["gaussian", "iaf", "trajectory_iaf"]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, sequences):
+    """Exports one model of each posterior that can be stepped: names mapped to (model, path)."""
+    import conftest
+
+    folder = tmp_path_factory.mktemp("export")
+    models = {name: conftest.small_model(name) for name in STEPPED}
+    for name, model in models.items():
+        model.adapt(datasets.as_dataset(sequences))
+        saved_model.export(model, folder / name)
+    return {name: (model, folder / name) for name, model in models.items()}
+
+
+def belief(out):
+    """Returns what a step hands on to the next."""
+    names = ["particles", "log_weights", "step", "past", "previous"]
+    return {name: out[name] for name in names if name in out}
+
+
+def stream(path, sequences, num_particles, seed, mask=None):
+    """Steps an exported model through sequences; returns beliefs, predictions and scores by t."""
+    signatures = tf.saved_model.load(str(path)).signatures
+    x, u = sequences.observations, sequences.controls
+    scalars = {"seed": tf.constant(seed)}
+    out = signatures["init"](
+        initial_observations=tf.constant(x[:, :1]),
+        num_particles=tf.constant(num_particles),
+        **scalars,
+    )
+    outputs = [out]
+    for t in range(1, x.shape[1]):
+        present = np.ones(len(x)) if mask is None else mask[:, t]
+        out = signatures["filter_step"](
+            **belief(out),
+            observations=tf.constant(x[:, t]),
+            controls=tf.constant(u[:, t - 1]),
+            present=tf.constant(present, tf.float32),
+            **scalars,
+        )
+        outputs.append(out)
+    return outputs
+
+
+@pytest.mark.parametrize("posterior", STEPPED)
+def test_streaming_is_the_running_evidence_of_fivo(exported, sequences, posterior):
+    model, path = exported[posterior]
+    outputs = stream(path, sequences, num_particles=16, seed=5)
+    scores = np.sum([out["log_score"] for out in outputs], axis=0)
+    fivo = model.log_prob_bound(
+        sequences.observations, sequences.controls, 16, seed=5, objective="fivo"
+    )
+    np.testing.assert_allclose(scores, fivo, rtol=1e-4)
+
+
+@pytest.mark.parametrize("posterior", ["iaf", "trajectory_iaf"])
+def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
+    """Predicted mean and scale, filtered mean and scale, and the log score of every frame."""
+    import conftest
+
+    model = conftest.small_model(
+        posterior, num_flows=0, transition="locally_linear", num_bases=1, decoder_units=()
+    )
+    part = sequences[:3]
+    model.adapt(datasets.as_dataset(sequences))
+    model.emission.raw_scale.assign([0.3] * 3)
+    model.transition.raw_noise.assign([[[2.0, 0.0], [0.5, 2.0]]])
+    # q(z[0] | x[0]) = N(0, 0.9^2): a proposal close to p(z[0]).
+    for weight in model.initial_posterior.network.weights:
+        weight.assign(tf.zeros_like(weight))
+    model.initial_posterior.network.layers[-1].bias.assign([0.0, 0.0, 2.6, 2.6])
+    if posterior == "trajectory_iaf":  # Wide enough to propose what p draws.
+        kernel, bias = model.posterior.dense_part.layers[-1].weights
+        kernel.assign(tf.zeros_like(kernel))
+        bias.assign([0.0, 0.0, 3.7, 3.7])
+    saved_model.export(model, tmp_path / "linear")
+    outputs = stream(tmp_path / "linear", part, num_particles=20000, seed=1)
+    kalman = linear_gaussian.state_space_model(model, part.controls)
+    result = kalman.forward_filter(tf.constant(part.observations))
+    scores, means, covariances, _, _, predicted, predicted_covariances = result
+    for t, out in enumerate(outputs):
+        np.testing.assert_allclose(out["log_score"], scores[:, t], atol=0.1)
+        weights = np.exp(out["log_weights"])[..., np.newaxis]
+        mean = np.sum(weights * out["particles"], axis=1)
+        variance = np.sum(weights * out["particles"] ** 2, axis=1) - mean**2
+        exact = np.diagonal(covariances[:, t], axis1=1, axis2=2)
+        np.testing.assert_allclose(mean, means[:, t], atol=0.1)
+        np.testing.assert_allclose(variance, exact, rtol=0.15)
+        if t > 0:
+            np.testing.assert_allclose(out["predicted_observation_mean"], predicted[:, t], atol=0.1)
+            exact = np.diagonal(predicted_covariances[:, t], axis1=1, axis2=2)
+            np.testing.assert_allclose(
+                out["predicted_observation_scale"], np.sqrt(exact), rtol=0.06
+            )
+
+
+@pytest.mark.parametrize("posterior", STEPPED)
+def test_streams_go_over_missing_frames(exported, sequences, posterior):
+    model, path = exported[posterior]
+    mask = np.ones([12, 8], bool)
+    mask[2, 3:5] = mask[7, 1] = False
+    broken = data.Sequences(sequences.observations, sequences.controls)
+    broken.observations[~mask] = np.nan
+    outputs = stream(path, broken, 16, 5, mask)
+    scores = np.array([out["log_score"] for out in outputs]).T
+    if posterior != "trajectory_iaf":  # Where it is not p, its weights estimate ln 1.
+        np.testing.assert_array_equal(scores[~mask], 0.0)
+    assert np.all(np.isfinite(scores))
+    fivo = model.log_prob_bound(
+        sequences.observations, sequences.controls, 16, 5, "fivo", mask=mask
+    )
+    np.testing.assert_allclose(scores.sum(axis=1), fivo, rtol=1e-4)
+
+
+def test_resampling_for_shapes_at_run_time_is_that_of_tfp():
+    log_weights = tf.math.log_softmax(tf.random.stateless_normal([7, 500], [0, 2]) * 3, axis=0)
+    expected = objectives.tfp_systematic(log_weights, [0, 3])
+    actual = objectives.systematic(log_weights, [0, 3])
+    assert np.mean(np.asarray(actual) != expected) < 1e-3  # But for rounding at a boundary.
