@@ -35,6 +35,7 @@ setuptools.setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "tensorboard": ["tensorboard"],
-        "test": ["pytest", "ruff"],
+        "bayesian": ["scikit-learn"],
+        "test": ["pytest", "ruff", "scikit-learn"],
     },
 )

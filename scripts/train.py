@@ -1,11 +1,19 @@
 """Trains one model and evaluates it on the test set."""
 
 import dataclasses
+import json
 import pathlib
 import time
 
 from tfp_dvbf import arguments, choices, distribution, runs, shards
 from tfp_dvbf.arguments import option
+
+# Options that do not change what a run ends with.
+PRACTICAL = (
+    *["output", "resume", "tensorboard", "verbose", "checkpoint_seconds", "hyperparameters"],
+)
+# Hidden layers of each network that `hidden_units` sets.
+LAYERS = {"encoder_units": 1, "decoder_units": 1, "posterior_units": 2, "transition_units": 2}
 
 
 @dataclasses.dataclass
@@ -20,6 +28,7 @@ class Args:
     encoder: str = option("filter", "what the posterior of z[t] sees", choices.ENCODERS)
     initial_frames: int = option(1, "frames that the posterior of z[0] sees")
     state_dim: int = option(4, "size of the latent state")
+    hidden_units: int | None = option(None, "width of all hidden layers, in place of their own")
     objective: str = option("elbo", "bound to train", choices.OBJECTIVES)
     num_train_samples: int = option(1, "posterior draws a sequence in training")
     epochs: int = option(1000, "epochs")
@@ -33,6 +42,9 @@ class Args:
     shift_controls: bool = option(False, "feed each control one step late, as the poster did")
     num_samples: int = option(10, "generated trajectories a sequence in the evaluation")
     seed: int = option(1, "seed of weights, noise and shuffling")
+    hyperparameters: str | None = option(
+        None, "best.json of tune.py; its values replace those of the options"
+    )
     checkpoint_seconds: float = option(30.0, "least time between two checkpoints")
     resume: bool = option(False, "continue the run in --output")
     strategy: str = option(
@@ -43,6 +55,7 @@ class Args:
 
 
 def main(args):
+    args = with_hyperparameters(args)
     _check(args)
     splits = runs.read_splits(args.data)
     _check_training_set(args, splits[0])
@@ -78,10 +91,27 @@ def main(args):
         finish(model, folder, test, args, seconds)
 
 
+def with_hyperparameters(args):
+    """Returns `args` with the values of the file `hyperparameters`, if one is given."""
+    if args.hyperparameters is None:
+        return args
+    path = pathlib.Path(args.hyperparameters)
+    try:
+        values = dict(json.loads(path.read_text())["hyperparameters"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"`hyperparameters` must be a best.json of tune.py; got {path}."
+        ) from error
+    unknown = set(values) - {field.name for field in dataclasses.fields(args)}
+    if unknown:
+        raise ValueError(f"{path} must hold options of train.py; got {', '.join(sorted(unknown))}.")
+    return dataclasses.replace(args, **values, hyperparameters=None)
+
+
 def run_config(args, splits):
     """Returns what defines a run: what it is told and the hash of its data."""
     config = {**dataclasses.asdict(args), "data_sha256": runs.data_hash(splits)}
-    for name in ["output", "resume", "tensorboard", "verbose", "checkpoint_seconds"]:
+    for name in PRACTICAL:
         config.pop(name)
     return config
 
@@ -121,7 +151,9 @@ def _model_arguments(args):
     """Returns the arguments of `DVBF` that the command line sets."""
     names = ["posterior", "num_flows", "transition", "encoder", "initial_frames", "state_dim"]
     shared = {name: getattr(args, name) for name in [*names, "objective"]}
-    return {**shared, "num_samples": args.num_train_samples}
+    width = args.hidden_units
+    layers = {} if width is None else {name: (width,) * count for name, count in LAYERS.items()}
+    return {**shared, **layers, "num_samples": args.num_train_samples}
 
 
 def make_model(args, train):
@@ -145,8 +177,11 @@ def make_model(args, train):
     return model
 
 
-def fit(model, args, folder, train, validation):
-    """Trains the model; returns whether it went on from a checkpoint in `folder`."""
+def fit(model, args, folder, train, validation, num_epochs=None):
+    """Trains the model; returns whether it went on from a checkpoint in `folder`.
+
+    It ends after `args.epochs`, or earlier after `num_epochs` if those are given.
+    """
     import tf_keras
 
     import tfp_dvbf
@@ -169,7 +204,7 @@ def fit(model, args, folder, train, validation):
         dataset,
         validation_data=tfp_dvbf.as_dataset(validation, batch_size=128),
         initial_epoch=epoch,
-        epochs=args.epochs,
+        epochs=num_epochs or args.epochs,
         verbose=args.verbose,
         callbacks=[
             tfp_dvbf.KLAnnealing(args.kl_annealing_epochs),

@@ -17,6 +17,7 @@ LAYERS = [
     ["training"],
     ["model"],
     ["runs", "saved_model"],
+    ["tuning"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -123,8 +123,6 @@ def test_elbo_and_iwae_rise_to_the_exact_log_prob(filtering, test_sequences):
 
 
 def test_fivo_rises_to_the_exact_log_prob(filtering, test_sequences):
-    if "fivo" not in filtering.bounds:
-        pytest.skip("trajectory_iaf has no step to resample yet")
     exact = np.mean(exact_log_prob(filtering, test_sequences))
     estimates = [bound(filtering, test_sequences, "fivo", size) for size in [2, 16, 128]]
     assert_increasing(estimates, exact)

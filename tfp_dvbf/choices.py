@@ -6,6 +6,8 @@ EMISSIONS = ("gaussian", "bernoulli")
 ENCODERS = ("filter", "smoother")
 OBJECTIVES = ("elbo", "iwae")
 BOUNDS = (*OBJECTIVES, "fivo")
+TUNERS = ("random", "hyperband", "bayesian")
+TUNING_OBJECTIVES = ("val_neg_elbo", "val_mad_sampled")
 
 _NO_DENSITY = "its states are one draw carried through time, so the trajectory has no density"
 REFUSED = {

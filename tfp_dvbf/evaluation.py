@@ -228,7 +228,26 @@ def format_table(rows):
     """Returns rows as an aligned Markdown table of the `COLUMNS` that any of them has."""
     keys = [key for key in COLUMNS if any(key in row for row in rows)]
     cells = [[COLUMNS[key] for key in keys]]
-    cells += [[_format(key, row.get(key)) for key in keys] for row in rows]
+    return _align([*cells, *([_format(key, row.get(key)) for key in keys] for row in rows)])
+
+
+def markdown(rows):
+    """Returns rows of any keys as an aligned Markdown table, less the columns that are empty."""
+    keys = dict.fromkeys(
+        key for row in rows for key, value in row.items() if value not in ("", None)
+    )
+    cells = [[_plain(row.get(key)) for key in keys] for row in rows]
+    return _align([list(keys), *cells])
+
+
+def _plain(value):
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def _align(cells):
+    """Returns rows of strings, the header first, as an aligned Markdown table."""
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = [
         "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |"

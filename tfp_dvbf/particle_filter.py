@@ -40,21 +40,22 @@ class ParticleFilter:
         particles, first_score = self._first_particles(
             density, batch.observations[:, 0], batch.mask[:, 0], num_samples, seed
         )
+        counts = data.until_last_frame(batch.mask)[:, 1:, tf.newaxis]
         by_time = tf.nest.map_structure(
-            lambda tensor: tf.transpose(tensor, [1, 0, 2]), (inputs, batch.observations[:, 1:])
+            lambda tensor: tf.transpose(tensor, [1, 0, 2]),
+            (inputs, batch.observations[:, 1:], counts),
         )
         steps = tf.range(1, tf.shape(batch.observations)[1])
 
         def step(carry, elements):
-            inputs, observations, index = elements
-            key = _step_seed(seed, index)
-            return self._next_particles(
-                carry[0], inputs, observations, key, objectives.tfp_systematic
+            (particles, total), (inputs, observations, counts, index) = carry, elements
+            particles, score = self._next_particles(
+                particles, inputs, observations, _step_seed(seed, index), objectives.tfp_systematic
             )
+            return particles, total + tf.where(counts[:, 0], score, 0.0)
 
-        _, scores = tf.scan(step, (*by_time, steps), initializer=(particles, first_score))
-        counts = tf.transpose(data.until_last_frame(batch.mask)[:, 1:])
-        return first_score + tf.reduce_sum(tf.where(counts, scores, 0.0), axis=0)
+        # A fold, since a scan would keep the particles of every step.
+        return tf.foldl(step, (*by_time, steps), initializer=(particles, first_score))[1]
 
     def _first_belief(self, observations, num_particles, seed):
         """Starts from x[0:k] [batch, k, dx]; returns `Particles` and ln p(x[0]), [batch]."""

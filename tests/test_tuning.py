@@ -1,0 +1,308 @@
+"""The search: resumed by replay, failures, Hyperband's brackets, chief and workers."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import generate_data
+import keras_tuner
+import numpy as np
+import pytest
+import train
+import tune
+
+from tfp_dvbf import callbacks, choices, runs, tuning
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tuning") / "pendulum"
+    sizes = {"num_train": 12, "num_validation": 4, "num_test": 4, "num_steps": 8}
+    generate_data.main(generate_data.Args(output=str(path), **sizes))
+    return str(path)
+
+
+def score(values):
+    """A made-up metric of the hyperparameters, in place of training."""
+    return float(values["state_dim"] + np.log(values["learning_rate"]) / 10)
+
+
+def search(folder, tuner="random", max_trials=5, epochs=9, seed=1, fails=(), log=None):
+    """Runs a search on `score`; every trial leaves a checkpoint that tells its epochs."""
+    oracle = tuning.make_oracle(tuner, "val_neg_elbo", max_trials, epochs, seed)
+    searcher = tuning.Tuner(oracle, folder)
+
+    def train_trial(values, trial_folder, num_epochs):
+        before = trial_folder / "checkpoint" / "epochs"
+        start = int(before.read_text()) if before.exists() else 0
+        if log is not None:
+            log.append((trial_folder.name, values, start, num_epochs))
+        if trial_folder.name in fails:
+            raise ValueError("Training stopped in epoch 1: `kl` became nan.")
+        (trial_folder / "checkpoint").mkdir(exist_ok=True)
+        before.write_text(str(num_epochs))
+        (trial_folder / "history.csv").write_text("")
+        return {"val_neg_elbo": score(values)}
+
+    searcher.search(train=train_trial)
+    return searcher
+
+
+@pytest.mark.parametrize("tuner", choices.TUNERS)
+def test_a_search_started_again_keeps_what_has_finished(tuner, tmp_path):
+    whole, again = [], []
+    count = 17 if tuner == "bayesian" else 6  # 14 of them are random before a model of them is.
+    limit = {"max_trials": count, "tuner": tuner}
+    table = tuning.table(search(tmp_path / "a", log=whole, **limit))
+    assert len(whole) == len(table) == count
+    assert table == tuning.table(search(tmp_path / "a", log=again, **limit))
+    assert again == []
+    # As if killed in the fourth trial: no result yet, and a checkpoint that must not count.
+    ids = [name for name, *_ in whole]
+    for name in ids[3:]:
+        (tmp_path / "a" / "trials" / name / tuning.RESULT).unlink()
+    assert table == tuning.table(search(tmp_path / "a", log=again, **limit))
+    assert [name for name, *_ in again] == ids[3:]
+    assert [start for *_, start, _ in again] == [start for *_, start, _ in whole[3:]]
+    other = tuning.table(search(tmp_path / "b", seed=2, **limit))
+    assert [row["learning_rate"] for row in other] != [row["learning_rate"] for row in table]
+
+
+def test_a_failed_trial_does_not_end_the_search(tmp_path):
+    table = tuning.table(search(tmp_path / "a", fails={"0", "1", "2", "3"}, max_trials=5))
+    assert [row["status"] for row in table] == ["completed"] + 4 * ["failed"]
+    assert table[1]["error"] == "Training stopped in epoch 1: `kl` became nan."
+    again = []
+    assert table == tuning.table(search(tmp_path / "a", max_trials=5, log=again)) and not again
+
+
+def test_hyperband_trains_in_brackets(tmp_path):
+    log = []
+    searcher = search(tmp_path, tuner="hyperband", max_trials=None, epochs=9, log=log)
+    trials = {name: (start, epochs) for name, _, start, epochs in log}
+    for name, trial in searcher.oracle.trials.items():
+        values = trial.hyperparameters.values
+        assert trials[name] == (values["tuner/initial_epoch"], values["tuner/epochs"])
+        if values["tuner/round"] > 0:  # It goes on where the best of the round before stopped.
+            parent = searcher.oracle.trials[values["tuner/trial_id"]].hyperparameters.values
+            assert parent["tuner/epochs"] == values["tuner/initial_epoch"]
+            assert parent["learning_rate"] == values["learning_rate"]
+    first = [epochs for start, epochs in trials.values() if start == 0]
+    second = [epochs for start, epochs in trials.values() if start == 1]
+    assert first.count(1) == 9 and second == [3] * 3
+    assert [epochs for start, epochs in trials.values() if start == 3].count(9) >= 1
+
+
+@pytest.mark.slow
+def test_a_promoted_trial_goes_on_from_the_weights_of_its_parent(dataset, tmp_path):
+    args = tune.Args(data=dataset, epochs=3, tuner="hyperband", max_trials=2)
+    splits, values = runs.read_splits(dataset), {"hidden_units": 16, "batch_size": 12}
+    folder = tmp_path / "trial"
+    folder.mkdir()
+    tune.train_trial(args, splits, values, folder, 1)
+    model = train.make_model(train.Args(**values, epochs=3), splits[0])
+    assert callbacks.restore_checkpoint(model, folder / "checkpoint") == 1
+    metrics = tune.train_trial(args, splits, values, folder, 3)
+    assert callbacks.restore_checkpoint(model, folder / "checkpoint") == 3
+    assert len(runs.read_history(folder / "history.csv")["loss"]) == 3
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    expected = tune.train_trial(args, splits, values, whole, None)
+    assert metrics == pytest.approx(expected, rel=1e-4)
+
+
+def one_trial_space(epochs, learning_rate=1e-3):
+    space = keras_tuner.HyperParameters()
+    space.Fixed("learning_rate", learning_rate)
+    space.Fixed("hidden_units", 16)
+    space.Int("kl_annealing_epochs", 0, epochs)
+    return space
+
+
+def test_the_script_writes_trials_and_a_winner_that_train_takes(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "search_space", one_trial_space)
+    monkeypatch.setattr(
+        tune,
+        "train_trial",
+        lambda args, splits, values, folder, num_epochs: {
+            "val_neg_elbo": 1.0,
+            "val_mad_sampled": values["kl_annealing_epochs"],
+        },
+    )
+    output = tmp_path / "search"
+    args = {"data": dataset, "epochs": 1, "max_trials": 2, "objective": "val_mad_sampled"}
+    tune.main(tune.Args(output=str(output), **args))
+    rows = json.loads((output / "trials.json").read_text())
+    assert len(rows) == 2 and rows[0]["val_mad_sampled"] < rows[1]["val_mad_sampled"]
+    best = json.loads((output / "best.json").read_text())
+    assert best["score"] == rows[0]["val_mad_sampled"]
+    run = train.Args(hyperparameters=str(output / "best.json"), data=dataset)
+    replaced = train.with_hyperparameters(run)
+    assert (replaced.hidden_units, replaced.learning_rate) == (16, 1e-3)
+    assert train._model_arguments(replaced)["transition_units"] == (16, 16)
+    with pytest.raises(ValueError, match="was started with other arguments: epochs"):
+        tune.main(tune.Args(output=str(output), **{**args, "epochs": 2}))
+
+
+@pytest.mark.slow
+def test_a_search_without_a_trial_that_completes(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "search_space", lambda epochs: one_trial_space(epochs, 1e30))
+    args = tune.Args(data=dataset, output=str(tmp_path / "search"), epochs=1, max_trials=2)
+    with pytest.raises(ValueError, match="no trial completed; .*trials.json says why"):
+        tune.main(args)
+    rows = json.loads((tmp_path / "search" / "trials.json").read_text())
+    assert [row["status"] for row in rows] == ["failed", "failed"]
+    assert "Training stopped in epoch 1" in rows[0]["error"]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"tuner": "grid"}, "`tuner` must be one of random, hyperband, bayesian; got 'grid'"),
+        ({"objective": "loss"}, "`objective` must be one of val_neg_elbo, val_mad_sampled"),
+        ({"epochs": 0}, "`epochs` must be at least 1; got 0"),
+        ({"max_trials": 0}, "`max_trials` must be at least 1; got 0"),
+        ({"seed": 0}, "`seed` must be at least 1; got 0"),
+        ({"data": "nowhere"}, "nowhere does not exist"),
+    ],
+)
+def test_tune_refuses_before_anything_is_written(dataset, tmp_path, change, message):
+    args = tune.Args(**{"data": dataset, "output": str(tmp_path / "run"), **change})
+    with pytest.raises(ValueError, match=message):
+        tune.main(args)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bayesian_needs_its_extra(dataset, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ValueError, match=r"pip install tfp_dvbf\[bayesian\]"):
+        tune.main(tune.Args(data=dataset, tuner="bayesian"))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"hyperparameters": 1}', '{"hyperparameters": {"size": 1}}']
+)
+def test_train_refuses_hyperparameters(tmp_path, content):
+    path = tmp_path / "best.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="must be a best.json of tune.py|must hold options of"):
+        train.main(train.Args(hyperparameters=str(path)))
+
+
+def chief_environment(name, port):
+    return {
+        "KERASTUNER_TUNER_ID": name,
+        "KERASTUNER_ORACLE_IP": "127.0.0.1",
+        "KERASTUNER_ORACLE_PORT": str(port),
+    }
+
+
+def test_a_chief_whose_port_is_taken(dataset, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        for name, value in chief_environment("chief", port).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ValueError, match=f"Port {port} of 127.0.0.1 cannot be listened on"):
+            tune.main(tune.Args(data=dataset))
+    monkeypatch.delenv("KERASTUNER_ORACLE_PORT")
+    with pytest.raises(ValueError, match="KERASTUNER_ORACLE_PORT must be"):
+        tune.main(tune.Args(data=dataset))
+
+
+def test_a_worker_without_a_chief(dataset, tmp_path, monkeypatch):
+    for name, value in chief_environment("worker1", 1).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TimeoutError, match="the chief has not made .* within 1 s"):
+        tune.main(tune.Args(data=dataset, output=str(tmp_path / "none"), time_limit=1))
+
+
+def start(dataset, output, environment=(), **options):
+    """Starts `tune.py` in a process of its own."""
+    options = {"data": dataset, "output": output, "epochs": 2, "max_trials": 3, **options}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    return subprocess.Popen(
+        [sys.executable, tune.__file__, *words],
+        env={**os.environ, **dict(environment)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_line(process, start_of_line):
+    for line in process.stdout:
+        if line.startswith(start_of_line):
+            return
+    raise AssertionError(f"{start_of_line} was never printed")
+
+
+@pytest.mark.slow
+def test_a_killed_search_ends_like_one_that_was_not(dataset, tmp_path):
+    outputs = [tmp_path / "whole", tmp_path / "killed"]
+    assert start(dataset, outputs[0]).communicate(timeout=300) and True
+    process = start(dataset, outputs[1])
+    wait_for_line(process, "trial 1")
+    time.sleep(3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    stdout, _ = start(dataset, outputs[1]).communicate(timeout=300)
+    assert stdout.count("kept from before") == 1
+    rows, expected = (json.loads((output / "trials.json").read_text()) for output in outputs)
+    assert len(expected) == 3
+    for row, other in zip(rows, expected):
+        assert row.keys() == other.keys()
+        for name in row:
+            assert row[name] == pytest.approx(other[name], rel=1e-4), name
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_killed_gets_its_trial_back(dataset, tmp_path):
+    port = free_port()
+    chief = start(dataset, tmp_path / "out", chief_environment("chief", port), max_trials=2)
+    worker = start(dataset, tmp_path / "out", chief_environment("worker1", port), max_trials=2)
+    wait_for_line(worker, "trial 0")
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    worker = start(dataset, tmp_path / "out", chief_environment("worker1", port), max_trials=2)
+    wait_for_line(worker, "trial 0")
+    assert worker.communicate(timeout=300) and worker.returncode == 0
+    stdout, _ = chief.communicate(timeout=300)
+    assert chief.returncode == 0, stdout
+    rows = json.loads((tmp_path / "out" / "trials.json").read_text())
+    assert [row["status"] for row in rows] == ["completed", "completed"]
+
+
+@pytest.mark.slow
+def test_the_chief_says_who_is_missing(dataset, tmp_path):
+    port = free_port()
+    limited = {"max_trials": 2, "time_limit": 25}
+    chief = start(dataset, tmp_path / "out", chief_environment("chief", port), **limited)
+    worker = start(dataset, tmp_path / "out", chief_environment("worker1", port), **limited)
+    wait_for_line(worker, "trial 0")
+    worker.send_signal(signal.SIGKILL)
+    stdout, _ = chief.communicate(timeout=120)
+    assert chief.returncode == 2
+    assert "no trial began or ended for 25 s; missing: worker1 (trial 0)." in stdout
+
+
+@pytest.mark.slow
+def test_a_worker_with_other_data_is_refused(dataset, tmp_path):
+    other = tmp_path / "other"
+    sizes = {"num_train": 12, "num_validation": 4, "num_test": 4, "num_steps": 8}
+    generate_data.main(generate_data.Args(output=str(other), seed=7, **sizes))
+    port = free_port()
+    chief = start(dataset, tmp_path / "out", chief_environment("chief", port), time_limit=15)
+    worker = start(other, tmp_path / "out", chief_environment("worker1", port), time_limit=15)
+    stdout, _ = worker.communicate(timeout=60)
+    assert worker.returncode == 2 and "started with other arguments" in stdout
+    stdout, _ = chief.communicate(timeout=60)
+    assert chief.returncode == 2 and "no worker has reported" in stdout
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
