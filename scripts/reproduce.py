@@ -16,7 +16,7 @@ PROTOCOLS = {
     "poster": {
         "gaussian": {"epochs": 1000, "kl_annealing_epochs": 600, "learning_rate": 5e-4},
         "chain_iaf": {"epochs": 1000, "kl_annealing_epochs": 600, "learning_rate": 1e-3},
-        "iaf": {"epochs": 1000, "kl_annealing_epochs": 100, "learning_rate": 2e-3},
+        "iaf": {"epochs": 1000, "kl_annealing_epochs": 100, "learning_rate": 4e-3},
         "trajectory_iaf": {"epochs": 1000, "kl_annealing_epochs": 600, "learning_rate": 1e-3},
     },
     "quick": {
