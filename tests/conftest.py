@@ -7,7 +7,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import pytest
 import tf_keras
 
-from tfp_dvbf import environments, model
+import tfp_dvbf
+from tfp_dvbf import choices, datasets, environments, saved_model
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +21,21 @@ def small_model(posterior="gaussian", **kwargs):
     tf_keras.utils.set_random_seed(0)
     units = {name: (16,) for name in ["encoder_units", "posterior_units", "transition_units"]}
     arguments = {**units, "decoder_units": (16,), "seed": 1, **kwargs}
-    return model.DVBF(3, 1, 2, posterior=posterior, **arguments)
+    return tfp_dvbf.DVBF(3, 1, 2, posterior=posterior, **arguments)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory, sequences):
+    """Exports one model of each posterior; returns names mapped to (model, path, reasons)."""
+    folder = tmp_path_factory.mktemp("export")
+    models = {name: small_model(name) for name in choices.POSTERIORS}
+    models["smoother"] = small_model("gaussian", encoder="smoother", initial_frames=2)
+    results = {}
+    for name, model in models.items():
+        model.adapt(datasets.as_dataset(sequences))
+        reasons = saved_model.export(model, folder / name, {"metrics": {"elbo": 1.5}})
+        results[name] = model, folder / name, reasons
+    return results
 
 
 @pytest.fixture

@@ -149,6 +149,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path, sequences, kill):
+    # Children of a process that ignores Ctrl-C, as one in the background does, would ignore it too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     data.save(tmp_path / "data.npz", sequences)
     command = [
         *[sys.executable, train.__file__, "--data", str(tmp_path / "data.npz"), "--epochs", "80"],

@@ -11,25 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import choices, data, datasets, saved_model
+from tfp_dvbf import data, saved_model
 
 SIZES = [(1, 2), (5, 8), (12, 5)]  # Sequences and steps.
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory, sequences):
-    """Exports one model of each posterior; returns names mapped to (model, path, reasons)."""
-    import conftest
-
-    folder = tmp_path_factory.mktemp("export")
-    models = {name: conftest.small_model(name) for name in choices.POSTERIORS}
-    models["smoother"] = conftest.small_model("gaussian", encoder="smoother", initial_frames=2)
-    results = {}
-    for name, model in models.items():
-        model.adapt(datasets.as_dataset(sequences))
-        reasons = saved_model.export(model, folder / name, {"metrics": {"elbo": 1.5}})
-        results[name] = model, folder / name, reasons
-    return results
 
 
 def stepped(model, path, sequences):

@@ -109,9 +109,9 @@ def test_evaluate_agrees_with_the_run(report, dataset, capsys):
         evaluate.main(args)
 
 
-def test_export_of_a_run_folder(comparison, tmp_path, capsys):
+def test_export_of_a_run_folder(report, tmp_path, capsys):
     output = tmp_path / "exported"
-    args = export.Args(model=str(comparison / "chain_iaf-seed1"), output=str(output))
+    args = export.Args(model=str(report / "chain_iaf-seed1"), output=str(output))
     export.main(args)
     printed = capsys.readouterr().out
     assert "generate\n" in printed and "filter_step     left out: chain_iaf has no" in printed
@@ -171,6 +171,7 @@ def comparison(folder, dataset):
     return output
 
 
+@pytest.mark.slow
 def test_compare_tabulates_means_and_intervals(comparison):
     report = json.loads((comparison / "report.json").read_text())
     rows = {row["model"]: row for row in report["rows"]}
@@ -192,8 +193,8 @@ def test_compare_tabulates_means_and_intervals(comparison):
     assert no_flow["num_flows"] == 0
 
 
-def test_compare_needs_its_folder_to_be_new(comparison, dataset):
-    args = compare.Args(data=str(dataset), output=str(comparison))
+def test_compare_needs_its_folder_to_be_new(dataset, tmp_path):
+    args = compare.Args(data=str(dataset), output=str(tmp_path))
     with pytest.raises(ValueError, match="`--output` must not exist yet without `--resume`"):
         compare.main(args)
 
@@ -211,6 +212,7 @@ def test_investigate_kl(comparison, dataset, tmp_path, capsys):
     assert "data-generating model" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_benchmark(dataset, tmp_path):
     file = tmp_path / "b.json"
     args = benchmark.Args(

@@ -9,19 +9,6 @@ from tfp_dvbf import data, datasets, linear_gaussian, objectives, saved_model
 STEPPED = ["gaussian", "iaf", "trajectory_iaf"]
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory, sequences):
-    """Exports one model of each posterior that can be stepped: names mapped to (model, path)."""
-    import conftest
-
-    folder = tmp_path_factory.mktemp("export")
-    models = {name: conftest.small_model(name) for name in STEPPED}
-    for name, model in models.items():
-        model.adapt(datasets.as_dataset(sequences))
-        saved_model.export(model, folder / name)
-    return {name: (model, folder / name) for name, model in models.items()}
-
-
 def belief(out):
     """Returns what a step hands on to the next."""
     names = ["particles", "log_weights", "step", "past", "previous"]
@@ -54,7 +41,7 @@ def stream(path, sequences, num_particles, seed, mask=None):
 
 @pytest.mark.parametrize("posterior", STEPPED)
 def test_streaming_is_the_running_evidence_of_fivo(exported, sequences, posterior):
-    model, path = exported[posterior]
+    model, path, _ = exported[posterior]
     outputs = stream(path, sequences, num_particles=16, seed=5)
     scores = np.sum([out["log_score"] for out in outputs], axis=0)
     fivo = model.log_prob_bound(
@@ -106,7 +93,7 @@ def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
 
 @pytest.mark.parametrize("posterior", STEPPED)
 def test_streams_go_over_missing_frames(exported, sequences, posterior):
-    model, path = exported[posterior]
+    model, path, _ = exported[posterior]
     mask = np.ones([12, 8], bool)
     mask[2, 3:5] = mask[7, 1] = False
     broken = data.Sequences(sequences.observations, sequences.controls)
