@@ -20,9 +20,11 @@ def main(args):
     output = pathlib.Path(args.output)
     if output.exists():
         raise ValueError(f"`--output` must not exist yet; got {output}.")
-    from tfp_dvbf import runtime, saved_model
+    from tfp_dvbf import runtime
 
     runtime.start()
+    from tfp_dvbf import saved_model
+
     model = runs.load_model(args.model)
     output.parent.mkdir(parents=True, exist_ok=True)
     reasons = saved_model.export(model, output, metadata(pathlib.Path(args.model)))

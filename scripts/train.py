@@ -67,9 +67,11 @@ def main(args):
         print(f"{folder} is finished")
         return
 
-    from tfp_dvbf import callbacks, data, runtime
+    from tfp_dvbf import runtime
 
     strategy = runtime.start(args.seed, args.strategy).strategy
+    from tfp_dvbf import callbacks, data
+
     arguments_alone = {name: config[name] for name in config if name not in ("data", "data_sha256")}
     distribution.check_same(strategy, data=config["data_sha256"], arguments=arguments_alone)
     if is_chief:
