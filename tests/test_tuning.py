@@ -275,6 +275,7 @@ def test_a_worker_that_was_killed_gets_its_trial_back(dataset, tmp_path):
     assert worker.returncode == 0, printed
     stdout, _ = chief.communicate(timeout=300)
     assert chief.returncode == 0, stdout
+    assert not {"iaf", "gaussian"} & set(f"{printed}{stdout}".split("\n"))
     rows = json.loads((tmp_path / "out" / "trials.json").read_text())
     assert [row["status"] for row in rows] == ["completed", "completed"]
 

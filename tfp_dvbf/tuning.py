@@ -9,8 +9,11 @@ import time
 
 import keras_tuner
 from keras_tuner.engine import base_tuner
+from keras_tuner.src.engine import conditions
 
 from tfp_dvbf import runs
+
+conditions.print = lambda *values: None  # Keras Tuner 1.4 prints every condition that it sends.
 
 RESULT = "result.json"
 NEVER = 10**9  # Failed trials that end a search.
