@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import generate_data
 import pytest
 import tf_keras
 
@@ -14,6 +15,18 @@ from tfp_dvbf import choices, datasets, environments, saved_model
 @pytest.fixture(scope="session")
 def sequences():
     return environments.collect("Pendulum-v1", num_sequences=12, num_steps=8, seed=1)
+
+
+def write_dataset(path, **kwargs):
+    """Writes a data folder of 12 training sequences of 8 steps; returns its path."""
+    sizes = {"num_train": 12, "num_validation": 4, "num_test": 4, "num_steps": 8}
+    generate_data.main(generate_data.Args(output=str(path), **sizes, **kwargs))
+    return path
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "pendulum")
 
 
 def small_model(posterior="gaussian", **kwargs):

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 
-import generate_data
+import conftest
 import numpy as np
 import pytest
 import train
@@ -95,29 +95,19 @@ def test_losses_are_those_of_a_single_process():
             np.testing.assert_allclose(values, alone["history"][name], rtol=1e-4, err_msg=name)
 
 
-@pytest.fixture(scope="module")
-def datasets(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    sizes = {"num_train": 12, "num_validation": 4, "num_test": 4, "num_steps": 8}
-    for seed in (1, 2):
-        generate_data.main(generate_data.Args(output=str(folder / str(seed)), seed=seed, **sizes))
-    return [str(folder / "1"), str(folder / "2")]
-
-
-def train_two_workers(data, output, **more):
+def train_two_workers(folders, output, **more):
     """Runs two workers of `train.py`; returns the outcome of each."""
     addresses = free_addresses()
     options = {"--epochs": 2, "--kl-annealing-epochs": 1, "--batch-size": 4, "--output": output}
     options = {"--strategy": "multiworker", **options, **more}
     command = [train.__file__, *(str(word) for pair in options.items() for word in pair)]
-    workers = [start([*command, "--data", data[i]], i, addresses) for i in range(2)]
+    workers = [start([*command, "--data", str(folders[i])], i, addresses) for i in range(2)]
     return [outcome(worker) for worker in workers]
 
 
 @pytest.mark.slow
-def test_two_workers_of_the_script_leave_one_run_folder(datasets, tmp_path):
-    data = [datasets[0], datasets[0]]
-    for status, _, stderr in train_two_workers(data, tmp_path / "run"):
+def test_two_workers_of_the_script_leave_one_run_folder(dataset, tmp_path):
+    for status, _, stderr in train_two_workers([dataset, dataset], tmp_path / "run"):
         assert status == 0, stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["updates"] == 6 and np.isfinite(metrics["elbo"])
@@ -125,8 +115,9 @@ def test_two_workers_of_the_script_leave_one_run_folder(datasets, tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_with_other_data_are_refused(datasets, tmp_path):
-    for status, _, stderr in train_two_workers(datasets, tmp_path / "run"):
+def test_workers_with_other_data_are_refused(dataset, tmp_path):
+    other = conftest.write_dataset(tmp_path / "other", seed=2)
+    for status, _, stderr in train_two_workers([dataset, other], tmp_path / "run"):
         assert status == 2
         assert "error: All workers must have the same data." in stderr
     assert not (tmp_path / "run").exists()

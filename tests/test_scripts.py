@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 import reproduce
 import train
+import tune
 
 from tfp_dvbf import data
 from tfp_dvbf import runs as run_folders
 
-SCRIPTS = [benchmark, compare, evaluate, export, generate_data, investigate_kl, reproduce, train]
+SCRIPTS = [
+    *[benchmark, compare, evaluate, export, generate_data, investigate_kl, reproduce, train, tune]
+]
 SHORT = {"epochs": 2, "kl_annealing_epochs": 1, "learning_rate": 1e-3}
 SHORT_PROTOCOLS = {"quick": dict.fromkeys(["gaussian", "chain_iaf"], SHORT)}
 KEYS = {
@@ -31,14 +34,6 @@ KEYS = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("scripts")
-
-
-@pytest.fixture(scope="module")
-def dataset(folder):
-    path = folder / "pendulum"
-    args = {"num_train": 12, "num_validation": 4, "num_test": 4, "num_steps": 8}
-    generate_data.main(generate_data.Args(output=str(path), **args))
-    return path
 
 
 @pytest.fixture(scope="module")

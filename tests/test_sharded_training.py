@@ -3,6 +3,7 @@
 import dataclasses
 
 import benchmark
+import conftest
 import generate_data
 import numpy as np
 import pytest
@@ -14,10 +15,7 @@ from tfp_dvbf import data, runs
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory):
     """12 training sequences in files of 5."""
-    path = tmp_path_factory.mktemp("scripts") / "sharded"
-    args = {"num_train": 12, "num_validation": 4, "num_test": 4, "num_steps": 8, "shard_size": 5}
-    generate_data.main(generate_data.Args(output=str(path), **args))
-    return path
+    return conftest.write_dataset(tmp_path_factory.mktemp("scripts") / "sharded", shard_size=5)
 
 
 def test_generate_data_in_files(sharded, tmp_path):

@@ -1,5 +1,6 @@
 """Streaming from an exported model, against the filter in memory and the Kalman filter."""
 
+import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -53,8 +54,6 @@ def test_streaming_is_the_running_evidence_of_fivo(exported, sequences, posterio
 @pytest.mark.parametrize("posterior", ["iaf", "trajectory_iaf"])
 def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
     """Predicted mean and scale, filtered mean and scale, and the log score of every frame."""
-    import conftest
-
     model = conftest.small_model(
         posterior, num_flows=0, transition="locally_linear", num_bases=1, decoder_units=()
     )

@@ -1,0 +1,230 @@
+"""`tune.py` on a data set of 12 sequences: trials, the winner, kills, a chief and workers."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import conftest
+import keras_tuner
+import pytest
+import train
+import tune
+
+from tfp_dvbf import callbacks, runs, tuning
+
+
+@pytest.mark.slow
+def test_a_promoted_trial_goes_on_from_the_weights_of_its_parent(dataset, tmp_path):
+    args = tune.Args(data=str(dataset), epochs=3, tuner="hyperband", max_trials=2)
+    splits, values = runs.read_splits(dataset), {"hidden_units": 16, "batch_size": 12}
+    folder = tmp_path / "trial"
+    folder.mkdir()
+    tune.train_trial(args, splits, values, folder, 1)
+    model = train.make_model(train.Args(**values, epochs=3), splits[0])
+    assert callbacks.restore_checkpoint(model, folder / "checkpoint") == 1
+    metrics = tune.train_trial(args, splits, values, folder, 3)
+    assert callbacks.restore_checkpoint(model, folder / "checkpoint") == 3
+    assert len(runs.read_history(folder / "history.csv")["loss"]) == 3
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    expected = tune.train_trial(args, splits, values, whole, None)
+    assert metrics == pytest.approx(expected, rel=1e-4)
+
+
+def one_trial_space(epochs, learning_rate=1e-3):
+    space = keras_tuner.HyperParameters()
+    space.Fixed("learning_rate", learning_rate)
+    space.Fixed("hidden_units", 16)
+    space.Int("kl_annealing_epochs", 0, epochs)
+    return space
+
+
+def test_the_script_writes_trials_and_a_winner_that_train_takes(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "search_space", one_trial_space)
+    monkeypatch.setattr(
+        tune,
+        "train_trial",
+        lambda args, splits, values, folder, num_epochs: {
+            "val_neg_elbo": 1.0,
+            "val_mad_sampled": values["kl_annealing_epochs"],
+        },
+    )
+    output = tmp_path / "search"
+    args = {"data": str(dataset), "epochs": 1, "max_trials": 2, "objective": "val_mad_sampled"}
+    tune.main(tune.Args(output=str(output), **args))
+    rows = json.loads((output / "trials.json").read_text())
+    assert len(rows) == 2 and rows[0]["val_mad_sampled"] < rows[1]["val_mad_sampled"]
+    best = json.loads((output / "best.json").read_text())
+    assert best["score"] == rows[0]["val_mad_sampled"]
+    run = train.Args(hyperparameters=str(output / "best.json"), data=str(dataset))
+    replaced = train.with_hyperparameters(run)
+    assert (replaced.hidden_units, replaced.learning_rate) == (16, 1e-3)
+    assert train._model_arguments(replaced)["transition_units"] == (16, 16)
+    with pytest.raises(ValueError, match="was started with other arguments: epochs"):
+        tune.main(tune.Args(output=str(output), **{**args, "epochs": 2}))
+
+
+@pytest.mark.slow
+def test_a_search_without_a_trial_that_completes(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "search_space", lambda epochs: one_trial_space(epochs, 1e30))
+    args = tune.Args(data=str(dataset), output=str(tmp_path / "search"), epochs=1, max_trials=2)
+    with pytest.raises(ValueError, match="no trial completed; .*trials.json says why"):
+        tune.main(args)
+    rows = json.loads((tmp_path / "search" / "trials.json").read_text())
+    assert [row["status"] for row in rows] == ["failed", "failed"]
+    assert "Training stopped in epoch 1" in rows[0]["error"]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"tuner": "grid"}, "`tuner` must be one of random, hyperband, bayesian; got 'grid'"),
+        ({"objective": "loss"}, "`objective` must be one of val_neg_elbo, val_mad_sampled"),
+        ({"epochs": 0}, "`epochs` must be at least 1; got 0"),
+        ({"max_trials": 0}, "`max_trials` must be at least 1; got 0"),
+        ({"seed": 0}, "`seed` must be at least 1; got 0"),
+        ({"data": "nowhere"}, "nowhere does not exist"),
+    ],
+)
+def test_tune_refuses_before_anything_is_written(dataset, tmp_path, change, message):
+    args = tune.Args(**{"data": str(dataset), "output": str(tmp_path / "run"), **change})
+    with pytest.raises(ValueError, match=message):
+        tune.main(args)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bayesian_needs_its_extra(dataset, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ValueError, match=r"pip install tfp_dvbf\[bayesian\]"):
+        tune.main(tune.Args(data=str(dataset), tuner="bayesian"))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"hyperparameters": 1}', '{"hyperparameters": {"size": 1}}']
+)
+def test_train_refuses_hyperparameters(tmp_path, content):
+    path = tmp_path / "best.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="must be a best.json of tune.py|must hold options of"):
+        train.main(train.Args(hyperparameters=str(path)))
+
+
+def chief_environment(name, port):
+    return {
+        "KERASTUNER_TUNER_ID": name,
+        "KERASTUNER_ORACLE_IP": "127.0.0.1",
+        "KERASTUNER_ORACLE_PORT": str(port),
+    }
+
+
+def test_a_chief_whose_port_is_taken(dataset, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        for name, value in chief_environment("chief", port).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ValueError, match=f"Port {port} of 127.0.0.1 cannot be listened on"):
+            tune.main(tune.Args(data=str(dataset)))
+    monkeypatch.delenv("KERASTUNER_ORACLE_PORT")
+    with pytest.raises(ValueError, match="KERASTUNER_ORACLE_PORT must be"):
+        tune.main(tune.Args(data=str(dataset)))
+
+
+def test_a_worker_without_a_chief(dataset, tmp_path, monkeypatch):
+    for name, value in chief_environment("worker1", 1).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TimeoutError, match="the chief has not made .* within 1 s"):
+        tune.main(tune.Args(data=str(dataset), output=str(tmp_path / "none"), time_limit=1))
+
+
+def start(dataset, output, environment=(), **options):
+    """Starts `tune.py` in a process of its own."""
+    options = {"data": str(dataset), "output": output, "epochs": 2, "max_trials": 3, **options}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    return subprocess.Popen(
+        [sys.executable, tune.__file__, *words],
+        env={**os.environ, **dict(environment)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_line(process, start_of_line):
+    for line in process.stdout:
+        if line.startswith(start_of_line):
+            return
+    raise AssertionError(f"{start_of_line} was never printed")
+
+
+@pytest.mark.slow
+def test_a_killed_search_ends_like_one_that_was_not(dataset, tmp_path):
+    outputs = [tmp_path / "whole", tmp_path / "killed"]
+    start(dataset, outputs[0]).communicate(timeout=300)
+    process = start(dataset, outputs[1])
+    wait_for_line(process, "trial 1")
+    time.sleep(3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    stdout, _ = start(dataset, outputs[1]).communicate(timeout=300)
+    assert stdout.count("kept from before") == 1
+    rows, expected = (json.loads((output / "trials.json").read_text()) for output in outputs)
+    assert len(expected) == 3
+    for row, other in zip(rows, expected):
+        numbers = [name for name, value in other.items() if isinstance(value, float)]
+        assert {name: row.pop(name) for name in numbers} == pytest.approx(
+            {name: other.pop(name) for name in numbers}, rel=1e-4
+        )
+        assert row == other
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_killed_gets_its_trial_back(dataset, tmp_path):
+    port = free_port()
+    chief = start(dataset, tmp_path / "out", chief_environment("chief", port), max_trials=2)
+    worker = start(dataset, tmp_path / "out", chief_environment("worker1", port), max_trials=2)
+    wait_for_line(worker, "trial 0")
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    worker = start(dataset, tmp_path / "out", chief_environment("worker1", port), max_trials=2)
+    wait_for_line(worker, "trial 0")
+    printed, _ = worker.communicate(timeout=300)
+    assert worker.returncode == 0, printed
+    stdout, _ = chief.communicate(timeout=300)
+    assert chief.returncode == 0, stdout
+    assert not {"iaf", "gaussian"} & set(f"{printed}{stdout}".split("\n"))
+    rows = json.loads((tmp_path / "out" / "trials.json").read_text())
+    assert [row["status"] for row in rows] == ["completed", "completed"]
+
+
+@pytest.mark.slow
+def test_the_chief_says_who_is_missing(dataset, tmp_path):
+    port = free_port()
+    limited = {"max_trials": 2, "time_limit": 25}
+    chief = start(dataset, tmp_path / "out", chief_environment("chief", port), **limited)
+    worker = start(dataset, tmp_path / "out", chief_environment("worker1", port), **limited)
+    wait_for_line(worker, "trial 0")
+    worker.send_signal(signal.SIGKILL)
+    stdout, _ = chief.communicate(timeout=120)
+    assert chief.returncode == 2
+    assert "no trial began or ended for 25 s; missing: worker1 (trial 0)." in stdout
+
+
+@pytest.mark.slow
+def test_a_worker_with_other_data_is_refused(dataset, tmp_path):
+    other = conftest.write_dataset(tmp_path / "other", seed=7)
+    port = free_port()
+    chief = start(dataset, tmp_path / "out", chief_environment("chief", port), time_limit=15)
+    worker = start(other, tmp_path / "out", chief_environment("worker1", port), time_limit=15)
+    stdout, _ = worker.communicate(timeout=60)
+    assert worker.returncode == 2 and "started with other arguments" in stdout
+    stdout, _ = chief.communicate(timeout=60)
+    assert chief.returncode == 2 and "no worker has reported" in stdout
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
