@@ -45,7 +45,9 @@ with tempfile.TemporaryDirectory() as folder:  # Trains from memory, validates f
 whole = getattr(model._differentiate, "_jit_compile", None), model.jit_compile
 print(json.dumps({"history": history, "jit": whole, "replicas": strategy.num_replicas_in_sync}))
 """
-PATHS = ":".join(str(pathlib.Path(train.__file__).parent.parent / name) for name in [".", "tests"])
+PATHS = ":".join(
+    str(pathlib.Path(train.__file__).parent.parent / name) for name in [".", "scripts", "tests"]
+)
 
 
 def start(command, index=0, addresses=None):
