@@ -96,7 +96,7 @@ def write_report(args, output, paths):
 
 def draw_figures(output, metrics, test, num_draws=50):
     """Draws the first seed of each model side by side."""
-    from tfp_dvbf import plots, runtime
+    from tfp_dvbf import evaluation, plots, runtime
 
     runtime.start()
     names = {}
@@ -104,13 +104,10 @@ def draw_figures(output, metrics, test, num_draws=50):
         names.setdefault(values["model"], name)
     first, figures = test[:1], output / "figures"
     draws = {
-        title: runs.load_model(output / name)
-        .generate(first.controls, first.observations[:, :1], num_samples=num_draws, seed=1)
-        .observation_mean[:, 0]
-        .numpy()
+        title: evaluation.generated_means(runs.load_model(output / name), first, num_draws)[:, 0]
         for title, name in names.items()
     }
-    truth = first.observations[0]
+    truth = first.observations_or_nan[0]
     panels = {title: (truth, values) for title, values in draws.items()}
     plots.observations(figures / "observations.png", panels, test.spec)
     histories = {

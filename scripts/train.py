@@ -5,7 +5,7 @@ import json
 import pathlib
 import time
 
-from tfp_dvbf import arguments, choices, distribution, runs, shards
+from tfp_dvbf import arguments, choices, data, distribution, runs, shards
 from tfp_dvbf.arguments import option
 
 # Options that do not change what a run ends with.
@@ -58,7 +58,7 @@ def main(args):
     args = with_hyperparameters(args)
     _check(args)
     splits = runs.read_splits(args.data)
-    _check_training_set(args, splits[0])
+    _check_splits(args, *splits)
     config = run_config(args, splits)
     folder, is_chief = pathlib.Path(args.output), distribution.is_chief(args.strategy)
     if is_chief:
@@ -70,7 +70,7 @@ def main(args):
     from tfp_dvbf import runtime
 
     strategy = runtime.start(args.seed, args.strategy).strategy
-    from tfp_dvbf import callbacks, data
+    from tfp_dvbf import callbacks
 
     arguments_alone = {name: config[name] for name in config if name not in ("data", "data_sha256")}
     distribution.check_same(strategy, data=config["data_sha256"], arguments=arguments_alone)
@@ -139,7 +139,10 @@ def _check(args):
             raise ValueError(message) from error
 
 
-def _check_training_set(args, train):
+def _check_splits(args, train, validation, test):
+    for split in [train, validation, test]:
+        if isinstance(split, data.Sequences):
+            choices.check_mask(args.posterior, split.mask)
     if args.initial_frames > train.num_steps:
         raise ValueError(
             f"`initial_frames` must not exceed the {train.num_steps} steps of a sequence; "
@@ -222,25 +225,23 @@ def finish(model, folder, test, args, seconds):
     from tfp_dvbf import evaluation
 
     metrics = evaluation.report(model, test, seconds, num_samples=args.num_samples)
-    draw_figures(model, folder, test, metrics, args.initial_frames)
+    draw_figures(model, folder, test, metrics)
     runs.write_json(folder / "metrics.json", metrics)
     print(evaluation.format_table([metrics]))
     print(f"model, metrics and figures: {folder}")
 
 
-def draw_figures(model, folder, test, metrics, initial_frames, num_sequences=3, num_draws=50):
+def draw_figures(model, folder, test, metrics, num_sequences=3, num_draws=50):
     """Draws generated trajectories, curves and errors into `folder`/figures."""
-    from tfp_dvbf import plots
+    from tfp_dvbf import evaluation, plots
 
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
     some = test[:num_sequences]
-    draws = model.generate(
-        some.controls, some.observations[:, :initial_frames], num_samples=num_draws, seed=1
-    ).observation_mean.numpy()
+    draws = evaluation.generated_means(model, some, num_draws)
     panels = {
         f"test sequence {index}": (truth, draws[:, index])
-        for index, truth in enumerate(some.observations)
+        for index, truth in enumerate(some.observations_or_nan)
     }
     plots.observations(figures / "observations.png", panels, test.spec)
     if plots.is_pendulum(test.spec):

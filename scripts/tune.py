@@ -78,12 +78,9 @@ def train_trial(args, splits, values, folder, num_epochs):
     model = train.make_model(train_args, splits[0])
     train.fit(model, train_args, folder, *splits[:2], num_epochs)
     validation = splits[1]
-    generated = model.generate(
-        validation.controls, validation.observations[:, :1], num_samples=10, seed=args.seed
-    )
-    mad = evaluation.mean_absolute_difference(
-        generated.observation_mean, validation.observations
-    ).mean()
+    generated = evaluation.generated_means(model, validation, num_samples=10, seed=args.seed)
+    differences = evaluation.absolute_differences(generated, validation.observations)
+    mad = differences[validation.present].mean()
     neg_elbo = runs.read_history(folder / "history.csv")["val_neg_elbo"][-1]
     return {"val_neg_elbo": float(neg_elbo), "val_mad_sampled": float(mad)}
 

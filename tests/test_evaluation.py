@@ -8,9 +8,9 @@ def test_mad_on_a_hand_made_case():
     truth = np.array([[[0.0, 0.0], [1.0, 1.0]]])
     draws = np.array([[[[1.0, 0.0], [1.0, 3.0]]], [[[-1.0, 0.0], [1.0, -1.0]]]])
     # Step 0: errors 1, 0, 1, 0; step 1: errors 0, 2, 0, 2. The mean of the draws would be exact.
-    np.testing.assert_allclose(evaluation.mean_absolute_difference(draws, truth), [0.5, 1.0])
-    np.testing.assert_allclose(evaluation.mean_absolute_difference(draws.mean(0), truth), 0.0)
-    np.testing.assert_allclose(evaluation.mean_absolute_difference(draws[0], truth), [0.5, 1.0])
+    np.testing.assert_allclose(evaluation.absolute_differences(draws, truth), [[0.5, 1.0]])
+    np.testing.assert_allclose(evaluation.absolute_differences(draws.mean(0), truth), 0.0)
+    np.testing.assert_allclose(evaluation.absolute_differences(draws[0], truth), [[0.5, 1.0]])
 
 
 @pytest.fixture
@@ -45,6 +45,39 @@ def test_batches_are_weighted_by_their_size(model, sequences):
     batched = evaluation.evaluate(model, sequences, batch_size=5)
     for name in ["mad_mean", "reconstruction_mad"]:
         assert batched[name] == pytest.approx(whole[name], rel=1e-4)
+
+
+def test_missing_frames_do_not_count(model, sequences):
+    """Some sequences are shorter; one lacks its first frame and starts from p(z[0])."""
+    mask = np.ones([12, 8], bool)
+    mask[:5, 6:] = False
+    mask[9, 0] = False
+    masked = data.Sequences(sequences.observations, sequences.controls, mask=mask)
+    metrics = evaluation.evaluate(model, masked, num_samples=3, seed=1, batch_size=12)
+    x, u = sequences.observations, sequences.controls
+    options = {"num_samples": 3, "seed": 1}
+    draws = model.generate(u, x[:, :1], **options).observation_mean.numpy()
+    draws[:, 9] = model.generate(u, **options).observation_mean[:, 9]
+    errors = np.abs(draws - x).mean(axis=(0, 3))
+    assert metrics["mad_sampled"] == pytest.approx(errors[mask].mean(), rel=1e-5)
+    assert metrics["mad_by_horizon"][0] == pytest.approx(np.delete(errors[:, 0], 9).mean())
+    assert metrics["mad_by_horizon"][7] == pytest.approx(errors[5:, 7].mean(), rel=1e-5)
+    terms = model.bound_terms(x, u, seed=1, mask=mask)
+    assert metrics["elbo"] == pytest.approx(-np.sum(terms.nll + terms.kl) / 12, rel=1e-5)
+    assert metrics["kl_per_step"] == pytest.approx(np.sum(terms.kl) / mask.sum(), rel=1e-5)
+    rows = {row["model"]: row.get("mad_sampled") for row in evaluation.baselines(masked)}
+    assert rows["zeros"] == pytest.approx(np.abs(x[mask]).mean(), rel=1e-6)
+    held = np.repeat(x[:, :1], 8, axis=1)
+    held[9] = x[9, 1]
+    assert rows["hold first observation"] == pytest.approx(np.abs(x - held)[mask].mean(), rel=1e-6)
+
+
+def test_a_step_without_frames_has_no_error(model, sequences):
+    mask = np.ones([12, 8], bool)
+    mask[:, 7] = False
+    masked = data.Sequences(sequences.observations, sequences.controls, mask=mask)
+    metrics = evaluation.evaluate(model, masked)
+    assert metrics["mad_by_horizon"][7] is None and metrics["mad_sampled"] > 0
 
 
 @pytest.mark.parametrize("name", ["num_samples", "batch_size"])

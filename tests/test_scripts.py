@@ -1,5 +1,6 @@
 """The scripts, through `main(args)`, on a data set of 12 sequences of 8 steps."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -122,6 +123,22 @@ def test_train_on_one_file_with_shifted_controls(dataset, folder):
     train.main(args)
     metrics = json.loads((folder / "one" / "metrics.json").read_text())
     assert metrics["num_sequences"] == 2
+
+
+def test_train_and_evaluate_on_missing_frames(dataset, tmp_path):
+    """One file; some sequences are shorter, one has a gap, one lacks its first frame."""
+    sequences = data.load(dataset / "train.npz")
+    mask = np.ones([12, 8], bool)
+    mask[::2, 6:] = mask[9, 3] = mask[11, 0] = False
+    masked = data.Sequences(sequences.observations, sequences.controls, mask=mask)
+    file = str(tmp_path / "masked.npz")
+    data.save(file, masked)
+    args = train.Args(data=file, output=str(tmp_path / "run"), posterior="iaf", verbose=0, **SHORT)
+    with pytest.raises(ValueError, match="`mask` may only shorten sequences for chain_iaf"):
+        train.main(dataclasses.replace(args, posterior="chain_iaf"))
+    train.main(args)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert all(np.isfinite(metrics[name]) for name in ["mad_sampled", "iwae_64", "fivo_64"])
 
 
 @pytest.mark.parametrize(

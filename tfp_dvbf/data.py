@@ -87,6 +87,17 @@ class Sequences:
         """Size du of a control."""
         return self.controls.shape[2]
 
+    @property
+    def present(self):
+        """Whether each frame is there, bool [sequences, time]: `mask`, or True everywhere."""
+        shape = self.observations.shape[:2]
+        return np.ones(shape, bool) if self.mask is None else self.mask
+
+    @property
+    def observations_or_nan(self):
+        """The observations, NaN in missing frames, [sequences, time, dx]."""
+        return np.where(self.present[..., np.newaxis], self.observations, np.float32(np.nan))
+
     def __getitem__(self, index):
         """Selects sequences by a slice or an index array; the spec stays."""
         arrays = {name: getattr(self, name) for name in ARRAYS}

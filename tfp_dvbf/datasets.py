@@ -2,8 +2,6 @@
 
 import os
 
-import numpy as np
-
 from tfp_dvbf import data, shards
 
 
@@ -136,7 +134,5 @@ def _arrays(sequences, has_mask):
     """Returns the arrays of a batch by name, with a mask of ones where one is due and none is."""
     arrays = {"observations": sequences.observations, "controls": sequences.controls}
     if has_mask:
-        mask = sequences.mask
-        shape = sequences.observations.shape[:2]
-        arrays["mask"] = np.ones(shape, bool) if mask is None else mask
+        arrays["mask"] = sequences.present
     return arrays

@@ -42,16 +42,41 @@ FORMATS = {
 }
 
 
-def mean_absolute_difference(generated, observations):
-    """Returns |generated - observations| averaged over all but time, [time].
+def absolute_differences(generated, observations):
+    """Returns |generated - observations| of each frame, [batch, time].
+
+    Averaged over dimensions and samples; these are differenced one by one, so that the error is
+    that of single draws and not of an average trajectory.
 
     Args:
-      generated: [..., batch, time, dx]; several samples are differenced one by one, so that the
-        error is that of single draws and not of an average trajectory.
+      generated: [batch, time, dx] or [sample, batch, time, dx].
       observations: [batch, time, dx].
     """
     difference = np.abs(np.asarray(generated, np.float64) - observations)
-    return np.moveaxis(difference, -2, 0).reshape(difference.shape[-2], -1).mean(axis=1)
+    return difference.mean(axis=(-1, *range(difference.ndim - 3)))
+
+
+def generated_means(model, sequences, num_samples=1, seed=1, deterministic=False):
+    """Generates from the first frames, or from p(z[0]) where one of those is missing.
+
+    Args:
+      model: A `DVBF`.
+      sequences: `Sequences`.
+      num_samples: Draws for each sequence.
+      seed: Seed of the draws.
+      deterministic: Whether z[0] and every transition are at their means.
+
+    Returns:
+      The decoder's means, [sample, batch, time, dx].
+    """
+    options = {"num_samples": num_samples, "seed": seed, "deterministic": deterministic}
+    num_frames = model.config["initial_frames"]
+    frames = sequences.observations[:, :num_frames]
+    seen = sequences.present[:, :num_frames].all(axis=1)[:, np.newaxis, np.newaxis]
+    means = model.generate(sequences.controls, frames, **options).observation_mean.numpy()
+    if seen.all():
+        return means
+    return np.where(seen, means, model.generate(sequences.controls, **options).observation_mean)
 
 
 def evaluate(model, sequences, num_samples=10, seed=1, batch_size=128):
@@ -59,7 +84,8 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=128):
 
     Generation starts from q(z[0] | x[0]) and goes on by the transition alone; its error is that of
     the decoder's mean. "Sampled" draws z[0] and every transition (the poster's protocol); "mean"
-    takes z[0] and every transition at their means.
+    takes z[0] and every transition at their means. Missing frames do not count; where x[0] is
+    missing generation starts from p(z[0]).
 
     Args:
       model: A `DVBF`.
@@ -71,8 +97,9 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=128):
     Returns:
       A dictionary: `mad_sampled`, `mad_mean`, `reconstruction_mad` (in the unit of the data),
       `elbo` and, where the posterior has them, `iwae_64` and `fivo_64` (nats a sequence, 64 draws
-      or particles), `kl_per_step` (nats), `mad_by_horizon` and `mad_mean_by_horizon`
-      (a number a step), `num_sequences, num_steps, num_samples, seed`.
+      or particles), `kl_per_step` (nats a frame), `mad_by_horizon` and `mad_mean_by_horizon`
+      (a number a step, None where no sequence has a frame), `num_sequences, num_steps,
+      num_samples, seed`.
 
     Raises:
       ValueError: If `num_samples` or `batch_size` is not positive.
@@ -80,25 +107,23 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=128):
     for name, value in {"num_samples": num_samples, "batch_size": batch_size}.items():
         if value < 1:
             raise ValueError(f"`{name}` must be at least 1; got {value}.")
-    batches, weights = [], []
-    for start in range(0, len(sequences), batch_size):
-        batch = sequences[start : start + batch_size]
-        batches.append(_evaluate_batch(model, batch, num_samples, seed + start))
-        weights.append(len(batch))
-    sampled, mean, reconstruction, nll, kl = (
-        np.average(values, axis=0, weights=weights) for values in zip(*batches)
-    )
+    batches = [
+        _evaluate_batch(model, sequences[start : start + batch_size], num_samples, seed + start)
+        for start in range(0, len(sequences), batch_size)
+    ]
+    sampled, mean, reconstruction, nll, kl = map(np.concatenate, zip(*batches))
+    present = sequences.present
     return {
-        "mad_sampled": float(sampled.mean()),
-        "mad_mean": float(mean.mean()),
-        "reconstruction_mad": float(reconstruction.mean()),
-        "elbo": float(-(nll + kl).sum()),
+        "mad_sampled": float(sampled[present].mean()),
+        "mad_mean": float(mean[present].mean()),
+        "reconstruction_mad": float(reconstruction[present].mean()),
+        "elbo": float(-(nll + kl).sum() / len(sequences)),
         **_importance_bounds(model, sequences, seed, batch_size * num_samples),
-        "kl_per_step": float(kl.mean()),
-        "mad_by_horizon": sampled.tolist(),
-        "mad_mean_by_horizon": mean.tolist(),
+        "kl_per_step": float(kl.sum() / present.sum()),
+        "mad_by_horizon": _by_step(sampled, present),
+        "mad_mean_by_horizon": _by_step(mean, present),
         "num_sequences": len(sequences),
-        "num_steps": sequences.observations.shape[1],
+        "num_steps": sequences.num_steps,
         "num_samples": num_samples,
         "seed": seed,
     }
@@ -125,15 +150,19 @@ def report(model, sequences, seconds=None, **options):
 
 
 def _evaluate_batch(model, batch, num_samples, seed):
-    """Returns the three MADs, nll and kl of one batch, each by time step."""
-    x, u = batch.observations, batch.controls
-    frames = x[:, : model.config["initial_frames"]]
-    sampled = model.generate(u, frames, num_samples=num_samples, seed=seed).observation_mean
-    mean = model.generate(u, frames, seed=seed, deterministic=True).observation_mean
-    reconstructed = model.reconstruct(x, u).observation_mean
-    mads = [mean_absolute_difference(values, x) for values in (sampled, mean, reconstructed)]
-    terms = model.bound_terms(x, u, seed=seed)
-    return *mads, np.mean(terms.nll, axis=(0, 1)), np.mean(terms.kl, axis=(0, 1))
+    """Returns the three absolute differences, nll and kl of each frame, each [batch, time]."""
+    x, u, mask = batch.observations, batch.controls, batch.mask
+    sampled = generated_means(model, batch, num_samples, seed)
+    mean = generated_means(model, batch, seed=seed, deterministic=True)
+    reconstructed = model.reconstruct(x, u, mask).observation_mean
+    differences = [absolute_differences(values, x) for values in (sampled, mean, reconstructed)]
+    terms = model.bound_terms(x, u, seed=seed, mask=mask)
+    return *differences, *(np.asarray(term[0], np.float64) for term in terms)
+
+
+def _by_step(values, present):
+    """Returns the mean of values [batch, time] over the frames that are there, a list by step."""
+    return np.ma.masked_array(values, ~present).mean(axis=0).tolist()
 
 
 def _importance_bounds(model, sequences, seed, num_rows):
@@ -151,6 +180,7 @@ def _importance_bounds(model, sequences, seed, num_rows):
                             NUM_BOUND_SAMPLES,
                             seed + index,
                             bound,
+                            part.mask,
                         )
                         for index, part in enumerate(parts)
                     ]
@@ -168,20 +198,21 @@ def baselines(sequences):
     The true simulator runs from the first state under the recorded controls; its row is left out
     where the data do not say which environment made them. The poster's figures are on its data.
     """
-    x = sequences.observations
+    x, present = sequences.observations, sequences.present
+    first_seen = x[np.arange(len(x)), present.argmax(axis=1)]
     late = (sequences.spec or {}).get("controls")
     simulator = f"true simulator, controls {late}" if late else "true simulator"
     guesses = {
         "zeros": np.zeros_like(x),
-        "constant mean": np.broadcast_to(x.mean(axis=(0, 1)), x.shape),
-        "hold first observation": np.broadcast_to(x[:, :1], x.shape),
+        "constant mean": np.broadcast_to(x[present].mean(axis=0), x.shape),
+        "hold first observation": np.broadcast_to(first_seen[:, np.newaxis], x.shape),
         simulator: environments.simulate(sequences),
     }
     rows = [
         {"model": name, "mad_sampled": float(mad), "mad_mean": float(mad)}
         for name, guess in guesses.items()
         if guess is not None
-        for mad in [mean_absolute_difference(guess, x).mean()]
+        for mad in [absolute_differences(guess, x)[present].mean()]
     ]
     poster = [{"model": f"poster, {name}", "mad_sampled": mad} for name, mad in POSTER_MAD.items()]
     return rows + poster

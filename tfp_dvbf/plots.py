@@ -166,7 +166,7 @@ def mad_by_horizon(path, curves, spec=None):
     """
     figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for name, curve in curves.items():
-        axis.plot(_times(len(curve), spec), curve, label=name)
+        axis.plot(_times(len(curve), spec), np.array(curve, float), label=name)
     axis.set(xlabel=_time_label(spec), ylabel="MAD of generated observations", ylim=(0, None))
     axis.legend(frameon=False)
     _save(figure, path)
