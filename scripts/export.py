@@ -34,9 +34,11 @@ def main(args):
 
 
 def metadata(run):
-    """Returns the training arguments and metrics of a run folder, as far as there are any."""
+    """Returns training arguments, metrics and data of a run folder, as far as there are any."""
     paths = {"training": run / "args.json", "metrics": run / "metrics.json"}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+    about = {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+    data = about["metrics"].pop("data", None) if "metrics" in about else None
+    return about if data is None else {**about, "data": data}
 
 
 if __name__ == "__main__":

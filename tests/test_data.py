@@ -98,6 +98,10 @@ def write_with(**arrays):
         (lambda path: path.write_bytes(pickle.dumps({})), "must be an .npz file of numeric arrays"),
         (write_flipped, "must be an .npz file of numeric arrays"),
         (write_with(observations=GOOD[0], controls=GOOD[1], spec="[1]"), "must be a JSON object"),
+        (
+            write_with(observations=GOOD[0], controls=GOOD[1], spec='{"control_names": "torque"}'),
+            "`control_names` in `spec` must be a list of 1; got torque",
+        ),
         (write_changed, "is corrupt: its content does not match its sha256"),
         (write_with(observations=GOOD[0]), "it lacks {'controls'}"),
         (

@@ -45,6 +45,7 @@ def test_collected_arrays(sequences):
     assert sequences.spec["observation_scale"] == [1.0, 1.0, 8.0]
     assert sequences.spec["seed"] == 1
     assert sequences.spec["time_step"] == 0.05
+    assert sequences.spec["control_names"] == ["torque  (N m)"]
 
 
 def test_ornstein_uhlenbeck_clips_its_output_only():

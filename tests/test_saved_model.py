@@ -134,6 +134,7 @@ def test_metadata_travels_inside(exported):
     _, path, _ = exported["iaf"]
     about = json.loads((path / "assets" / saved_model.METADATA).read_text())
     assert about["model"]["posterior"] == "iaf" and about["metrics"] == {"elbo": 1.5}
+    assert about["units"]["log_score"] == "nats a frame"
     assert about["version"] and set(about["signatures"]) == set(saved_model.SIGNATURES)
 
 

@@ -113,6 +113,7 @@ def test_export_of_a_run_folder(report, tmp_path, capsys):
     assert "generate\n" in printed and "filter_step     left out: chain_iaf has no" in printed
     about = json.loads((output / "assets" / "metadata.json").read_text())
     assert about["training"]["posterior"] == "chain_iaf" and about["metrics"]["mad_sampled"] > 0
+    assert about["data"]["control_names"] == ["torque  (N m)"]
     with pytest.raises(ValueError, match="`--output` must not exist yet"):
         export.main(args)
 

@@ -48,7 +48,8 @@ class Sequences:
         sequences are padded at their end. What stands in missing frames, and in controls after
         the last frame of a sequence, has no effect; it may be NaN and is stored as 0.
       states: The environment's own states, [sequences, time, ds], or None.
-      spec: Where the data come from (environment, observation_scale, seed, ...), or None.
+      spec: Where the data come from (environment, observation_scale, seed, ...), or None. Its
+        `observation_names` and `control_names`, a name and unit a dimension, label plots.
 
     Raises:
       ValueError: If an array is not numeric, has the wrong shape or a NaN or infinite value.
@@ -68,6 +69,11 @@ class Sequences:
         if self.states is not None:
             check_numeric("states", self.states)
             check_shape("states", self.states.shape, *((size,) for size in observations.shape[:2]))
+        sizes = {"observation_names": self.observation_dim, "control_names": self.control_dim}
+        for name, size in sizes.items():
+            names = (self.spec or {}).get(name)
+            if names is not None and not (isinstance(names, list) and len(names) == size):
+                raise ValueError(f"`{name}` in `spec` must be a list of {size}; got {names}.")
 
     def __len__(self):
         return len(self.observations)

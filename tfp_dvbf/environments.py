@@ -6,6 +6,13 @@ import numpy as np
 from tfp_dvbf import data
 
 OBSERVATION_SCALES = {"Pendulum-v1": (1.0, 1.0, 8.0)}
+# Of observations divided by the scale above, with their units.
+NAMES = {
+    "Pendulum-v1": {
+        "observation_names": ["cos θ", "sin θ", "θ̇ / 8  (rad/s)"],
+        "control_names": ["torque  (N m)"],
+    }
+}
 
 
 class OrnsteinUhlenbeck:
@@ -76,6 +83,8 @@ def collect(
     }
     if time_step is not None:
         spec["time_step"] = time_step
+    if observation_scale is None:
+        spec.update(NAMES.get(env_id, {}))
     return data.Sequences(observations / scale, controls, states, spec)
 
 

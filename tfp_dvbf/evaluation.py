@@ -130,7 +130,7 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=128):
 
 
 def report(model, sequences, seconds=None, **options):
-    """Returns what `metrics.json` holds: `evaluate`, the model's size and training, the baselines.
+    """Returns what `metrics.json` holds: `evaluate`, the model, its training, the data, baselines.
 
     Args:
       model: A compiled `DVBF`.
@@ -145,6 +145,7 @@ def report(model, sequences, seconds=None, **options):
         "parameters": model.count_params(),
         "updates": int(model.optimizer.iterations.numpy()) if model.optimizer else None,
         "seconds": seconds,
+        "data": sequences.spec,
         "baselines": baselines(sequences),
     }
 

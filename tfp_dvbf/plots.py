@@ -8,7 +8,6 @@ import matplotlib.animation  # noqa: E402
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
-PENDULUM_LABELS = ["cos θ", "sin θ", "θ̇ / 8  (rad/s)"]
 TRUTH = {"color": "black", "linewidth": 1.2, "label": "ground truth"}
 NUM_DRAWS = 5
 
@@ -19,10 +18,11 @@ def observations(path, panels, spec=None):
     Args:
       path: File to write.
       panels: Titles mapped to (truth [time, dx], generated [sample, time, dx]).
-      spec: Spec of the data set, for axis labels and the time step.
+      spec: Spec of the data set, for its `observation_names` and the time step.
     """
     truth = next(iter(panels.values()))[0]
-    labels = PENDULUM_LABELS if is_pendulum(spec) else [f"x[{d}]" for d in range(truth.shape[1])]
+    dims = range(truth.shape[1])
+    labels = (spec or {}).get("observation_names") or [f"x[{d}]" for d in dims]
     rows = {label: _dimension(d) for d, label in enumerate(labels)}
     _trajectories(path, panels, rows, spec)
 

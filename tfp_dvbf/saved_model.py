@@ -14,6 +14,15 @@ from tfp_dvbf import data, objectives, rollout
 
 FLOAT, INT = tf.float32, tf.int32
 METADATA = "metadata.json"
+UNITS = {
+    "observations, controls": "those of the training data",
+    "present, mask": "1 where a frame is there, 0 where it is missing",
+    "states, particles, past, previous": "none, standardised",
+    "log_weights": "logarithms of weights that sum to 1",
+    "step": "frames since init",
+    "log_score": "nats a frame",
+    "log_prob_bound": "nats a sequence",
+}
 
 
 def export(model, path, metadata=None):
@@ -22,12 +31,14 @@ def export(model, path, metadata=None):
     The signatures take batches and sequences of any size; `seed`, `num_samples` and
     `num_particles` are scalar int32, and the same seed gives the same output. Left out are
     `filter_step` where the posterior cannot be stepped and `log_prob_bound` where it has no
-    density. `assets/metadata.json` holds the model's arguments, the version and `metadata`.
+    density. `assets/metadata.json` holds the version, the model's arguments, the signatures, what
+    units their tensors have, and `metadata`.
 
     Args:
       model: A `DVBF`.
       path: Folder to make; it is written whole or not at all.
-      metadata: Dictionary for `metadata.json`, such as training arguments and metrics, or None.
+      metadata: Dictionary for `metadata.json`, such as training arguments, metrics and the spec
+        of the data, which names their dimensions; or None.
 
     Returns:
       Names of the signatures mapped to None, or to why they were left out.
@@ -41,8 +52,9 @@ def export(model, path, metadata=None):
     reasons = {name: why_not(model, name) for name in SIGNATURES}
     with tempfile.TemporaryDirectory() as folder:
         asset = pathlib.Path(folder) / METADATA
-        about = {"version": tfp_dvbf.__version__, "model": model.get_config(), **(metadata or {})}
-        asset.write_text(json.dumps({**about, "signatures": reasons}, indent=1, default=str))
+        about = {"version": tfp_dvbf.__version__, "model": model.get_config(), "units": UNITS}
+        about = {**about, "signatures": reasons, **(metadata or {})}
+        asset.write_text(json.dumps(about, indent=1, default=str))
         servable = Servable(model, str(asset))
         signatures = {
             name: getattr(servable, name).get_concrete_function(**servable.specs(name))
