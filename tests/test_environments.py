@@ -89,13 +89,16 @@ class Short(gymnasium.Wrapper):
         return observation, reward, self.steps == 3, truncated, info
 
 
-def test_an_episode_that_ends_early_is_an_error():
+def test_an_episode_that_ends_early_is_a_shorter_sequence():
     name = "ShortPendulum-v0"
     if name not in gymnasium.registry:
         gymnasium.register(name, lambda: Short(gymnasium.make("Pendulum-v1")))
-    assert environments.collect(name, 2, 4, seed=1).observations.shape == (2, 4, 3)
-    with pytest.raises(ValueError, match="`num_steps` = 6 observations; episode 0 ended after 4"):
-        environments.collect(name, 2, 6, seed=1)
+    whole = environments.collect(name, 2, 4, seed=1)
+    assert whole.mask is None
+    longer = environments.collect(name, 2, 9, seed=1)
+    np.testing.assert_array_equal(longer.mask, 2 * [4 * [True] + 5 * [False]])
+    np.testing.assert_array_equal(longer.observations[:, :4], whole.observations)
+    assert not longer.observations[:, 4:].any() and not longer.controls[:, 3:].any()
 
 
 @pytest.mark.parametrize(

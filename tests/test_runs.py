@@ -1,4 +1,5 @@
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -120,8 +121,33 @@ def test_load_model_refuses(tmp_path):
         runs.load_model(tmp_path / "a.keras")
     code = tf_keras.layers.Lambda(lambda x: x + 1, input_shape=(2,))
     tf_keras.Sequential([code]).save(tmp_path / "b.keras")
-    with pytest.raises(ValueError, match="must be a model saved by this package; .*[Ll]ambda"):
+    with pytest.raises(ValueError, match="it is a Keras Sequential"):
         runs.load_model(tmp_path / "b.keras")
+
+
+def test_load_model_runs_nothing(make_model, tmp_path, monkeypatch):
+    """Keras unmarshals functions of HDF5 files, under any name, and imports what configs name."""
+    monkeypatch.setattr(tf_keras.models, "load_model", lambda path: pytest.fail("loaded"))
+    code = tf_keras.layers.Lambda(lambda x: x + 1, input_shape=(2,))
+    tf_keras.Sequential([code]).save(tmp_path / "model.h5")
+    with pytest.raises(ValueError, match="its name does not end in .keras"):
+        runs.load_model(tmp_path / "model.h5")
+    (tmp_path / "model.h5").rename(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="not a zip file"):
+        runs.load_model(tmp_path)
+    model = make_model()
+    model.compile(tf_keras.optimizers.Adam())
+    runs.save_model(tmp_path / "model.keras", model)
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    config = files["config.json"].replace(
+        b'"module": "keras.optimizers"', b'"module": "antigravity"'
+    )
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        for name, content in {**files, "config.json": config}.items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match="it names modules of others: antigravity"):
+        runs.load_model(tmp_path)
 
 
 def test_load_model_refuses_a_truncated_file(make_model, tmp_path):

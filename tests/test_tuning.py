@@ -60,6 +60,16 @@ def test_a_failed_trial_does_not_end_the_search(tmp_path):
     assert table == tuning.table(search(tmp_path / "a", max_trials=5, log=again)) and not again
 
 
+def test_a_metric_that_is_not_finite_fails_its_trial_alone(tmp_path):
+    oracle = tuning.make_oracle("random", "val_neg_elbo", 3, 9, seed=1)
+    searcher = tuning.Tuner(oracle, tmp_path)
+    scores = {"0": np.nan, "1": 2.0, "2": 1.0}
+    searcher.search(train=lambda values, folder, epochs: {"val_neg_elbo": scores[folder.name]})
+    table = tuning.table(searcher)
+    assert [row["trial"] for row in table] == ["2", "1", "0"]
+    assert table[2]["status"] == "failed" and table[2]["error"] == "`val_neg_elbo` became nan."
+
+
 def test_hyperband_trains_in_brackets(tmp_path):
     log = []
     searcher = search(tmp_path, tuner="hyperband", max_trials=None, epochs=9, log=log)

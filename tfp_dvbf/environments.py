@@ -53,9 +53,10 @@ def collect(
 
     Returns:
       `Sequences` with the spec that made them and, where the environment shows it, its `state`.
+      An episode that ends early is a shorter sequence: its `mask` is False after its last frame.
 
     Raises:
-      ValueError: If a space is not a Box or an episode ends before `num_steps`.
+      ValueError: If a space is not a Box.
     """
     for name, value, least in [("num_sequences", num_sequences, 1), ("num_steps", num_steps, 2)]:
         if value < least:
@@ -68,7 +69,7 @@ def collect(
         if policy is None:
             policy = OrnsteinUhlenbeck(envs.action_space.shape)
             policy_name = f"OrnsteinUhlenbeck(theta={policy.theta}, sigma={policy.sigma})"
-        observations, controls, states = _record(envs, num_steps, seeds, policy)
+        observations, controls, states, mask = _record(envs, num_steps, seeds, policy)
         time_step = getattr(envs.envs[0].unwrapped, "dt", None)
     finally:
         envs.close()
@@ -85,7 +86,7 @@ def collect(
         spec["time_step"] = time_step
     if observation_scale is None:
         spec.update(NAMES.get(env_id, {}))
-    return data.Sequences(observations / scale, controls, states, spec)
+    return data.Sequences(observations / scale, controls, states, spec, mask)
 
 
 def simulate(sequences):
@@ -140,30 +141,28 @@ def _observation_scale(env_id, observation_scale, shape):
 
 
 def _record(envs, num_steps, seeds, policy):
-    """Returns observations, clipped controls and states (or None) of one episode an environment."""
+    """Returns observations, clipped controls, states (or None) and mask, an episode a row."""
     env_seeds, policy_seeds = seeds.spawn(2)
     rng = np.random.default_rng(policy_seeds)
     seed_list = [int(seed) for seed in env_seeds.generate_state(envs.num_envs)]
     observations, _ = envs.reset(seed=seed_list)
     frames, controls, states = [observations.copy()], [], [_states(envs)]
-    for step in range(1, num_steps):
+    present = [np.ones(envs.num_envs, bool)]
+    over = np.zeros(envs.num_envs, bool)
+    for _ in range(1, num_steps):
         actions = np.asarray(policy(observations, rng), np.float32)
         if actions.shape != envs.action_space.shape:
             expected = envs.action_space.shape
             raise ValueError(f"`policy` must return shape {expected}; got {actions.shape}.")
         actions = np.clip(actions, envs.action_space.low, envs.action_space.high)
         observations, _, terminated, truncated, _ = envs.step(actions)
-        ended = np.flatnonzero(terminated | truncated)
-        if len(ended) and step < num_steps - 1:
-            raise ValueError(
-                f"Every episode must last `num_steps` = {num_steps} observations; "
-                f"episode {ended[0]} ended after {step + 1}."
-            )
+        present.append(~over)
+        over |= terminated | truncated  # From the next step on it is another episode.
         frames.append(observations.copy())
         controls.append(actions)
         states.append(_states(envs))
     states = None if states[0] is None else np.stack(states, axis=1)
-    return np.stack(frames, axis=1), np.stack(controls, axis=1), states
+    return *(np.stack(rows, axis=1) for rows in (frames, controls)), states, np.stack(present, 1)
 
 
 def _states(envs):

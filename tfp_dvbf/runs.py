@@ -3,12 +3,14 @@
 import json
 import os
 import pathlib
+import zipfile
 
 import numpy as np
 
 from tfp_dvbf import data, evaluation, shards
 
 HELD_OUT = 0.2
+TRUSTED = ("keras", "tf_keras", "tfp_dvbf")  # Modules that a saved model may name.
 
 
 def read_splits(path):
@@ -124,21 +126,44 @@ def load_model(run):
     """
     import tf_keras
 
-    from tfp_dvbf import model
+    from tfp_dvbf import model  # noqa: F401  Registers the class.
 
     path = pathlib.Path(run)
     path = path / "model.keras" if path.is_dir() else path
     if not path.is_file():
         raise ValueError(f"`model` must be a run folder with model.keras; {path} does not exist.")
     try:
-        loaded = tf_keras.models.load_model(path)  # Refuses what would run code, as Lambda layers.
+        _check_archive(path)
+        return tf_keras.models.load_model(path)
     except Exception as error:  # zipfile, h5py, Keras and JSON raise a dozen kinds.
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} must be a model saved by this package; {reason}") from error
-    if not isinstance(loaded, model.DVBF):
-        kind = type(loaded).__name__
-        raise ValueError(f"{path} must be a model saved by this package; it is a Keras {kind}.")
-    return loaded
+
+
+def _check_archive(path):
+    """Raises ValueError unless `path` is a `.keras` file of a `DVBF` and names Keras' modules only.
+
+    Keras would unmarshal the functions in an HDF5 file and import whatever a config names.
+    """
+    if path.suffix != ".keras":
+        raise ValueError("its name does not end in .keras.")
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    if config["registered_name"] != "tfp_dvbf>DVBF":
+        raise ValueError(f"it is a Keras {config['class_name']}.")
+    foreign = {name for name in _modules(config) if name.split(".")[0] not in TRUSTED}
+    if foreign:
+        raise ValueError(f"it names modules of others: {', '.join(sorted(foreign))}.")
+
+
+def _modules(config):
+    """Yields the names of the modules in a Keras config."""
+    if isinstance(config, dict):
+        if isinstance(config.get("module"), str):
+            yield config["module"]
+        config = list(config.values())
+    for value in config if isinstance(config, list) else ():
+        yield from _modules(value)
 
 
 def training_seconds(run):

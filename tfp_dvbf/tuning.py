@@ -1,6 +1,7 @@
 """Keras Tuner's search, resumed by replay, alone or with a chief and workers."""
 
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -96,7 +97,7 @@ class Tuner(base_tuner.BaseTuner):
           train: Function of the hyperparameters, the trial's folder and the number of epochs (None
             but for Hyperband) that returns a dictionary of metrics. What a trial goes on from, the
             `checkpoint` and `history.csv` of an earlier one, lies in the folder already. A
-            ValueError marks the trial as failed.
+            ValueError, or a metric that is not finite, marks the trial as failed.
         """
         values = dict(trial.hyperparameters.values)
         folder = self.trials_folder / trial.trial_id
@@ -141,6 +142,9 @@ def _outcome(train, values, folder):
     own = {name: value for name, value in values.items() if not name.startswith("tuner/")}
     try:
         metrics = train(own, folder, values.get("tuner/epochs"))
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise ValueError(f"`{name}` became {value}.")
     except ValueError as error:
         return {"metrics": None, "error": " ".join(str(error).split())}
     return {"metrics": metrics, "error": None}
@@ -173,7 +177,12 @@ def table(tuner):
         error = result.get("error") or (trial.message or "").strip().split("\n")[-1]
         rows.append({**status, **(result.get("metrics") or {}), **searched(trial), "error": error})
     objective = tuner.oracle.objective.name
-    return sorted(rows, key=lambda row: (row.get(objective, float("inf")), row["trial"]))
+
+    def rank(row):
+        completed = row["status"] == "completed"
+        return not completed, row[objective] if completed else 0.0, row["trial"]
+
+    return sorted(rows, key=rank)
 
 
 def serve(tuner, time_limit):
