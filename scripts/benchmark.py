@@ -22,7 +22,7 @@ class Args:
     batch_size: int = option(16, "sequences a batch")
     rounds: int = option(15, "timings of each way, 32 steps each")
     streaming_steps: int = option(300, "timings of a streaming step")
-    json: str | None = option(None, "file to write the timings to")
+    json: str | None = option(None, "new file for the timings")
 
 
 def main(args):
@@ -30,6 +30,7 @@ def main(args):
 
     if min(args.rounds, args.batch_size, args.streaming_steps) < 1:
         raise ValueError("`rounds`, `batch_size` and `streaming_steps` must be positive.")
+    arguments.check_new_file("json", args.json)
     train = runs.read_splits(args.data)[0]
     device = runtime.start(seed=1).device
     results = [time_posterior(name, train, args) for name in args.posteriors]

@@ -8,7 +8,7 @@ import benchmark
 import reproduce
 import train
 
-from tfp_dvbf import arguments, runs
+from tfp_dvbf import arguments, runs, tables
 from tfp_dvbf.arguments import option
 
 # A name that ends in -0 is that posterior without its flows: the ablation.
@@ -73,15 +73,12 @@ def train_one(args, name, seed, folder):
 
 def write_report(args, output):
     """Writes the table of means and intervals, the lowest KL of any epoch, and the cost."""
-    from tfp_dvbf import evaluation
-
     rows = []
     for name in args.posteriors:
         folders = [output / f"{name}-seed{seed}" for seed in args.seeds]
         group = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
-        histories = [runs.read_history(folder / "history.csv") for folder in folders]
-        lowest = min(float(h[key].min()) for h in histories for key in ["kl", "val_kl"])
-        rows.append({**evaluation.summary(name, group), "lowest_kl": lowest})
+        lowest = min(runs.lowest_kl(folder) for folder in folders)
+        rows.append({**tables.summary(name, group), "lowest_kl": lowest})
     if args.rounds:
         models = {name: {"posterior": name, **VARIANTS[name]} for name in args.posteriors}
         costs = benchmark.time_cost(models, args.data, args.rounds)

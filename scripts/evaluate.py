@@ -4,16 +4,16 @@ import dataclasses
 import os
 import pathlib
 
-from tfp_dvbf import arguments, runs
+from tfp_dvbf import arguments, runs, tables
 from tfp_dvbf.arguments import option
 
 
 @dataclasses.dataclass
 class Args:
-    """Evaluates the model of a run folder on an .npz file."""
+    """Evaluates the model of a run folder on a data set."""
 
     model: str = option("runs/gaussian", "run folder of train.py, or a .keras file")
-    data: str = option("data/pendulum/test.npz", ".npz file")
+    data: str = option("data/pendulum/test.npz", ".npz file, or a folder of them, of any size")
     json: str | None = option(None, "new file for the metrics; the table goes beside it as .md")
     num_samples: int = option(10, "generated trajectories a sequence")
     seed: int = option(1, "seed of the draws")
@@ -21,13 +21,15 @@ class Args:
 
 
 def main(args):
-    from tfp_dvbf import data, evaluation, runtime
+    from tfp_dvbf import data, evaluation, runtime, shards
 
     if not os.path.exists(args.data):
-        raise ValueError(f"`--data` must be an .npz file; {args.data} does not exist.")
-    if args.json and os.path.exists(args.json):
-        raise ValueError(f"`--json` must not exist yet; got {args.json}.")
-    sequences = data.load(args.data)
+        raise ValueError(f"`--data` must be an .npz file or a folder; {args.data} does not exist.")
+    arguments.check_new_file("json", args.json)
+    if args.json and pathlib.Path(args.json).suffix == ".md":
+        raise ValueError(f"`--json` must not end in .md, as the table does; got {args.json}.")
+    folder = os.path.isdir(args.data)
+    sequences = shards.Shards(args.data) if folder else data.load(args.data)
     runtime.start(args.seed)
     model = runs.load_model(args.model)
     metrics = evaluation.report(
@@ -38,7 +40,7 @@ def main(args):
         seed=args.seed,
         batch_size=args.batch_size,
     )
-    table = evaluation.format_table([metrics, *metrics["baselines"]])
+    table = tables.format_table([metrics, *metrics["baselines"]])
     print(table)
     if args.json:
         runs.write_json(args.json, metrics)

@@ -28,10 +28,12 @@ def main(args):
     output = pathlib.Path(args.output)
     if output.exists():
         raise ValueError(f"`--output` must not exist yet; got {output}.")
-    for name in ["seed", "shard_size"]:
-        if getattr(args, name) < 0:
-            option_name = name.replace("_", "-")
-            raise ValueError(f"`--{option_name}` must not be negative; got {getattr(args, name)}.")
+    least = {"seed": 0, "shard_size": 0, "num_steps": 2}
+    least |= dict.fromkeys(["num_train", "num_validation", "num_test"], 1)
+    for name, value in least.items():
+        given = getattr(args, name)
+        if given < value:
+            raise ValueError(f"`--{name.replace('_', '-')}` must be at least {value}; got {given}.")
     partial = output.with_name(f"{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # What an earlier, interrupted call has left.
     for name, sequences in collect_files(args):

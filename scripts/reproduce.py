@@ -79,7 +79,7 @@ def train_one(args, posterior, seed, folder):
 
 def write_report(args, output, paths):
     """Draws the poster's panels and writes the table of all finished run folders in `output`."""
-    from tfp_dvbf import data, evaluation
+    from tfp_dvbf import data, evaluation, tables
 
     runs_found = {path.parent.name: json.loads(path.read_text()) for path in paths}
     order = list(PROTOCOLS[args.protocol])
@@ -90,7 +90,7 @@ def write_report(args, output, paths):
     (output / "figures").mkdir(exist_ok=True)
     draw_figures(output, metrics, test)
     rows = list(metrics.values())
-    rows = [*rows, *evaluation.medians(rows), *evaluation.baselines(test)]
+    rows = [*rows, *tables.medians(rows), *evaluation.baselines(test)]
     runs.write_report(output, rows, protocol=args.protocol, shift_controls=args.shift_controls)
 
 

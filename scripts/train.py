@@ -61,8 +61,7 @@ def main(args):
     _check_splits(args, *splits)
     config = run_config(args, splits)
     folder, is_chief = pathlib.Path(args.output), distribution.is_chief(args.strategy)
-    if is_chief:
-        runs.check_run(folder, config, args.resume)
+    runs.check_run(folder, config, args.resume)
     if (folder / "metrics.json").exists():
         print(f"{folder} is finished")
         return
@@ -121,10 +120,11 @@ def run_config(args, splits):
 def _check(args):
     arguments.check_choices(args)
     distribution.check_strategy(args.strategy)
-    choices.check_model(_model_arguments(args))
-    for name in ["epochs", "batch_size", "learning_rate", "clipnorm", "num_samples"]:
+    positive = ["epochs", "batch_size", "learning_rate", "clipnorm", "num_samples"]
+    for name in [*positive, "num_train_samples"]:
         if not getattr(args, name) > 0:
             raise ValueError(f"`{name}` must be positive; got {getattr(args, name)}.")
+    choices.check_model(_model_arguments(args))
     if args.kl_annealing_epochs < 0:
         raise ValueError(
             f"`kl_annealing_epochs` must not be negative; got {args.kl_annealing_epochs}."
@@ -143,9 +143,10 @@ def _check_splits(args, train, validation, test):
     for split in [train, validation, test]:
         if isinstance(split, data.Sequences):
             choices.check_mask(args.posterior, split.mask)
-    if args.initial_frames > train.num_steps:
+    steps = min(split.num_steps for split in [train, validation, test])
+    if args.initial_frames > steps:
         raise ValueError(
-            f"`initial_frames` must not exceed the {train.num_steps} steps of a sequence; "
+            f"`initial_frames` must not exceed the {steps} steps of a sequence; "
             f"got {args.initial_frames}."
         )
     if args.shift_controls and isinstance(train, shards.Shards):
@@ -222,12 +223,13 @@ def fit(model, args, folder, train, validation, num_epochs=None):
 
 def finish(model, folder, test, args, seconds):
     """Writes metrics.json and the figures of a trained model."""
-    from tfp_dvbf import evaluation
+    from tfp_dvbf import evaluation, tables
 
     metrics = evaluation.report(model, test, seconds, num_samples=args.num_samples)
+    metrics["lowest_kl"] = runs.lowest_kl(folder)
     draw_figures(model, folder, test, metrics)
     runs.write_json(folder / "metrics.json", metrics)
-    print(evaluation.format_table([metrics]))
+    print(tables.format_table([metrics]))
     print(f"model, metrics and figures: {folder}")
 
 

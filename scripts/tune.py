@@ -63,7 +63,7 @@ def train_trial(args, splits, values, folder, num_epochs):
 
     Args:
       args: `Args`.
-      splits: Training, validation and test `Sequences`.
+      splits: Training, validation and test set, as `runs.read_splits` returns them.
       values: Options of `train.py` by name.
       folder: The trial's folder; a checkpoint in it is gone on from.
       num_epochs: Epochs after which the trial ends, None for all of them.
@@ -91,10 +91,10 @@ def write_results(args, output, rows):
     Raises:
       ValueError: If no trial completed.
     """
-    from tfp_dvbf import evaluation
+    from tfp_dvbf import tables
 
     runs.write_json(output / "trials.json", rows)
-    table = evaluation.markdown(rows)
+    table = tables.markdown(rows)
     (output / "trials.md").write_text(table + "\n")
     print(f"\n{table}")
     if not rows or rows[0]["status"] != "completed":

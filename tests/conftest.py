@@ -42,6 +42,7 @@ def exported(tmp_path_factory, sequences):
     """Exports one model of each posterior; returns names mapped to (model, path, reasons)."""
     folder = tmp_path_factory.mktemp("export")
     models = {name: small_model(name) for name in choices.POSTERIORS}
+    models["two_frames"] = small_model("iaf", initial_frames=2)
     models["smoother"] = small_model("gaussian", encoder="smoother", initial_frames=2)
     results = {}
     for name, model in models.items():

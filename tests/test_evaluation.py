@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfp_dvbf import data, datasets, evaluation
+from tfp_dvbf import data, datasets, evaluation, shards
 
 
 def test_mad_on_a_hand_made_case():
@@ -45,6 +45,21 @@ def test_batches_are_weighted_by_their_size(model, sequences):
     batched = evaluation.evaluate(model, sequences, batch_size=5)
     for name in ["mad_mean", "reconstruction_mad"]:
         assert batched[name] == pytest.approx(whole[name], rel=1e-4)
+
+
+def test_a_folder_of_files_is_evaluated_like_their_sequences(model, sequences, tmp_path):
+    for start in range(0, 12, 5):
+        data.save(tmp_path / f"{start:02}.npz", sequences[start : start + 5])
+    folder = shards.Shards(tmp_path)
+    whole = evaluation.report(model, sequences, batch_size=5, num_samples=64)
+    parts = evaluation.report(model, folder, batch_size=5, num_samples=64)
+    assert whole.keys() == parts.keys() and parts["num_sequences"] == 12
+    assert parts["data"].pop("sha256") and parts["data"] == whole["data"]
+    for name in ["mad_sampled", "elbo", "iwae_64", "fivo_64", "kl_per_step", "mad_by_horizon"]:
+        assert parts[name] == pytest.approx(whole[name], rel=1e-5)
+    for row, other in zip(parts["baselines"], whole["baselines"]):
+        assert row["model"] == other["model"]
+        assert row["mad_sampled"] == pytest.approx(other["mad_sampled"], abs=1e-6)
 
 
 def test_missing_frames_do_not_count(model, sequences):
@@ -100,26 +115,3 @@ def test_no_simulator_row_without_an_environment(sequences):
     anonymous = data.Sequences(sequences.observations, sequences.controls)
     names = [row["model"] for row in evaluation.baselines(anonymous)]
     assert "true simulator" not in names and "zeros" in names
-
-
-def test_medians_over_seeds():
-    rows = [
-        {"model": "a", "training_seed": seed, "mad_sampled": value}
-        for seed, value in enumerate([0.3, 0.1, 0.2])
-    ]
-    assert evaluation.medians([*rows, {"model": "b", "mad_sampled": 1.0}]) == [
-        {"model": "a, median", "mad_sampled": 0.2}
-    ]
-
-
-def test_table():
-    rows = [
-        {"model": "gaussian", "mad_sampled": 0.01234567, "elbo": 512.345, "updates": 32000},
-        {"model": "zeros", "mad_sampled": 0.5},
-    ]
-    assert evaluation.format_table(rows).splitlines() == [
-        "| model    | sampled MAD |  elbo | updates |",
-        "|----------|------------:|------:|--------:|",
-        "| gaussian |      0.0123 | 512.3 |  32,000 |",
-        "| zeros    |      0.5000 |       |         |",
-    ]

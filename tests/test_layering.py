@@ -10,7 +10,7 @@ import tfp_dvbf
 PACKAGE = pathlib.Path(tfp_dvbf.__file__).parent
 LAYERS = [
     ["__init__", "arguments", "choices", "distribution"],
-    ["runtime", "networks", "data", "callbacks", "plots", "objectives"],
+    ["runtime", "networks", "data", "callbacks", "plots", "tables", "objectives"],
     ["environments", "shards", "flows", "encoders", "emissions", "transitions", "initial"],
     ["rollout", "datasets", "evaluation", "posteriors", "linear_gaussian"],
     ["inference", "bounds", "particle_filter"],

@@ -87,7 +87,8 @@ def test_a_missing_frame_is_drawn_from_p(make_model, sequences, mask, posterior,
 @ENCODERS
 def test_padding_changes_nothing(make_model, sequences, posterior, encoder):
     model = make_model(posterior, encoder=encoder)
-    x, u = sequences.observations, sequences.controls
+    x, u = sequences.observations, sequences.controls + 5.0
+    model.adapt(datasets.as_dataset(data.Sequences(x, u)))
     mask = np.broadcast_to(np.arange(8) < 5, (12, 8))
     noise = tf.random.stateless_normal([12, 8, 2], [0, 1])
     whole = data.check_sequences(x, u, mask)
@@ -97,6 +98,9 @@ def test_padding_changes_nothing(make_model, sequences, posterior, encoder):
     np.testing.assert_allclose(padded.log_prob[:, :5], short.log_prob, rtol=1e-4, atol=1e-5)
     kl = model.bound_terms(x, u, seed=1, mask=mask).kl
     np.testing.assert_array_equal(kl[..., 5:], 0.0)
+    followed = model._encode(data.Batch(x, u, mask))[1].features  # As `forecast` encodes its past.
+    expected = model._encode(data.Batch(x[:, :5], u[:, :4]))[1].features
+    np.testing.assert_allclose(followed[:, :4], expected, rtol=1e-5, atol=1e-6)
 
 
 @POSTERIORS
@@ -129,6 +133,12 @@ def test_standardisation_leaves_out_missing_frames(make_model, sequences, mask):
     mean, scale = model.observation_standardization.moments()
     np.testing.assert_allclose(mean, sequences.observations[mask].mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(scale, sequences.observations[mask].std(axis=0), rtol=1e-4)
+    mean, scale = model.control_standardization.moments()
+    applied = np.concatenate(
+        [u[row, : 5 if row == 3 else 6 if row == 4 else 7] for row in range(12)]
+    )
+    np.testing.assert_allclose(mean, applied.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(scale, applied.std(axis=0), rtol=1e-4)
 
 
 def test_bounds_with_missing_frames_against_the_kalman_filter(make_model, sequences, mask):

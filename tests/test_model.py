@@ -203,14 +203,31 @@ def test_every_weight_gets_a_gradient(make_model, sequences):
         assert all(gradient is not None for gradient in gradients)
 
 
-def test_bernoulli_emission(make_model, sequences):
+@pytest.mark.parametrize("posterior", choices.POSTERIORS)
+def test_bernoulli_emission(make_model, sequences, posterior):
     pixels = (sequences.observations > 0).astype(np.float32)
     binary = data.Sequences(pixels, sequences.controls)
-    model = adapted(make_model(emission="bernoulli"), binary)
+    model = adapted(make_model(posterior, emission="bernoulli"), binary)
+    np.testing.assert_array_equal(model.observation_standardization.moments()[0], 0.0)
     terms = model.bound_terms(pixels, binary.controls, seed=1)
     assert np.all(terms.nll > 0)
     generated = model.generate(binary.controls, pixels[:, :1], num_samples=3, seed=1)
     assert set(np.unique(generated.observations)) <= {0.0, 1.0}
+    with pytest.raises(ValueError, match="`observations` must be 0 or 1 for the bernoulli"):
+        model.filter(0.5 * pixels, binary.controls)
+    with pytest.raises(ValueError, match="`observations` must be 0 or 1 for the bernoulli"):
+        model.adapt(datasets.as_dataset(sequences))
+
+
+def test_adapt_refuses_what_fit_would(make_model, sequences):
+    model = make_model()
+    arrays = {"observations": sequences.observations, "controls": sequences.controls}
+    pairs = tf.data.Dataset.from_tensors(tuple(arrays.values()))
+    with pytest.raises(ValueError, match="Data must be dictionaries .* `as_dataset` makes them"):
+        model.adapt(pairs)
+    masked = tf.data.Dataset.from_tensors({**arrays, "mask": np.ones([12, 8, 1])})
+    with pytest.raises(ValueError, match=r"`mask` must have shape \(12, 8\); got \(12, 8, 1\)"):
+        model.adapt(masked)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +254,10 @@ def test_bernoulli_emission(make_model, sequences):
         ),
         ({"decoder_units": (0,)}, r"`decoder_units` must be positive integers; got \(0,\)"),
         ({"encoder_units": ()}, r"`encoder_units` must have at least one layer; got \(\)"),
+        (
+            {"posterior": "trajectory_iaf", "posterior_units": ()},
+            r"`posterior_units` must have at least one layer; got \(\)",
+        ),
     ],
 )
 def test_constructor_refuses(make_model, arguments, message):

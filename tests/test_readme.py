@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from tfp_dvbf import evaluation
+from tfp_dvbf import tables
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -43,11 +43,11 @@ def test_script_lines(tmp_path):
 
 def test_tables_are_those_of_the_committed_results():
     pattern = re.compile(r"<!-- (docs/results/\S+) -->\n(.*?)\n<!-- end -->", re.DOTALL)
-    tables = [match for page in PAGES for match in pattern.findall(page.read_text())]
-    assert len(tables) == 3
-    for path, table in tables:
+    found = [match for page in PAGES for match in pattern.findall(page.read_text())]
+    assert len(found) == 3
+    for path, table in found:
         rows = json.loads((ROOT / path).read_text())["rows"]
-        assert table == evaluation.format_table(rows)
+        assert table == tables.format_table(rows)
 
 
 def test_links_lead_somewhere():

@@ -122,7 +122,7 @@ def test_what_is_left_out_and_why(exported):
         for name, (_, _, reasons) in exported.items()
     }
     streams = {"init", "filter_step"}
-    assert not any(left_out[name] for name in ["gaussian", "iaf", "trajectory_iaf"])
+    assert not any(left_out[name] for name in ["gaussian", "iaf", "trajectory_iaf", "two_frames"])
     assert left_out["smoother"] == streams
     assert left_out["chain_iaf"] == {*streams, "log_prob_bound"}
     for _, path, reasons in exported.values():
@@ -166,6 +166,48 @@ def test_bad_input_at_a_signature(exported, sequences):
         signatures["forecast"](observations=x[..., :2], controls=u, **scalars)
     with pytest.raises(Exception, match="float"):
         signatures["forecast"](observations=tf.cast(x, tf.float64), controls=u, **scalars)
+    bound = signatures["log_prob_bound"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must have 2 frames or more"):
+        bound(observations=x[:, :1], controls=u[:, :0], **scalars)
+    longer = tf.pad(u, [[0, 0], [0, 1], [0, 0]], constant_values=9.0)  # The last one is ignored.
+    expected = bound(observations=x, controls=u, **scalars)["log_prob_bound"]
+    actual = bound(observations=x, controls=longer, **scalars)["log_prob_bound"]
+    np.testing.assert_array_equal(actual, expected)
+
+
+def test_values_that_are_not_finite_are_refused(exported, sequences):
+    signatures = tf.saved_model.load(str(exported["iaf"][1])).signatures
+    x, u = sequences.observations.copy(), tf.constant(sequences.controls)
+    x[2, 3] = np.nan
+    mask = np.ones([12, 8], np.float32)
+    seed = tf.constant(1)
+    arguments = {"observations": tf.constant(x), "controls": u, "seed": seed}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`observations` must be finite"):
+        signatures["filter"](mask=tf.constant(mask), **arguments)
+    mask[2, 3] = 0
+    assert np.all(np.isfinite(signatures["filter"](mask=tf.constant(mask), **arguments)["states"]))
+    out = signatures["init"](
+        initial_observations=tf.constant(x[:, :1]), num_particles=tf.constant(4), seed=seed
+    )
+    belief = {name: out[name] for name in ["particles", "log_weights", "step"]}
+    frame = {"observations": tf.constant(x[:, 3]), "controls": u[:, 2], "seed": seed}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`observations` must be finite"):
+        signatures["filter_step"](**belief, **frame, present=tf.ones([12]))
+    out = signatures["filter_step"](**belief, **frame, present=tf.constant(mask[:, 3]))
+    assert np.all(np.isfinite(out["log_weights"]))
+
+
+def test_chain_iaf_refuses_gaps(exported, sequences):
+    signature = tf.saved_model.load(str(exported["chain_iaf"][1])).signatures["filter"]
+    mask = np.ones([12, 8], np.float32)
+    mask[0, 3] = 0
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`mask` may only shorten sequences"):
+        signature(
+            observations=tf.constant(sequences.observations),
+            controls=tf.constant(sequences.controls),
+            mask=tf.constant(mask),
+            seed=tf.constant(1),
+        )
 
 
 def test_an_existing_path_is_kept(exported, tmp_path):
@@ -205,7 +247,8 @@ def test_saved_model_cli(exported, sequences, tmp_path):
 
 def damaged_copies(path, folder):
     """Yields copies of an exported model, each with one thing wrong."""
-    for name in ["saved_model.pb", "variables/variables.index", "assets/metadata.json"]:
+    weights = "variables/variables.data-00000-of-00001"
+    for name in ["saved_model.pb", weights, "variables/variables.index", "assets/metadata.json"]:
         copy = folder / name.replace("/", "-")
         shutil.copytree(path, copy)
         content = (copy / name).read_bytes()

@@ -16,13 +16,13 @@ def belief(out):
     return {name: out[name] for name in names if name in out}
 
 
-def stream(path, sequences, num_particles, seed, mask=None):
+def stream(path, sequences, num_particles, seed, mask=None, initial_frames=1):
     """Steps an exported model through sequences; returns beliefs, predictions and scores by t."""
     signatures = tf.saved_model.load(str(path)).signatures
     x, u = sequences.observations, sequences.controls
     scalars = {"seed": tf.constant(seed)}
     out = signatures["init"](
-        initial_observations=tf.constant(x[:, :1]),
+        initial_observations=tf.constant(x[:, :initial_frames]),
         num_particles=tf.constant(num_particles),
         **scalars,
     )
@@ -40,23 +40,25 @@ def stream(path, sequences, num_particles, seed, mask=None):
     return outputs
 
 
-@pytest.mark.parametrize("posterior", STEPPED)
-def test_streaming_is_the_running_evidence_of_fivo(exported, sequences, posterior):
-    model, path, _ = exported[posterior]
-    outputs = stream(path, sequences, num_particles=16, seed=5)
-    scores = np.sum([out["log_score"] for out in outputs], axis=0)
-    fivo = model.log_prob_bound(
-        sequences.observations, sequences.controls, 16, seed=5, objective="fivo"
-    )
-    np.testing.assert_allclose(scores, fivo, rtol=1e-4)
+@pytest.mark.parametrize("name", [*STEPPED, "two_frames"])
+def test_streaming_is_the_running_evidence_of_fivo(exported, sequences, name):
+    """After every frame; where q(z[0]) sees two frames, the second is filtered all the same."""
+    model, path, _ = exported[name]
+    frames = model.config["initial_frames"]
+    outputs = stream(path, sequences, num_particles=16, seed=5, initial_frames=frames)
+    scores = np.cumsum([out["log_score"] for out in outputs], axis=0)
+    for steps in [2, 5, 8]:
+        x, u = sequences.observations[:, :steps], sequences.controls[:, : steps - 1]
+        fivo = model.log_prob_bound(x, u, 16, seed=5, objective="fivo")
+        np.testing.assert_allclose(scores[steps - 1], fivo, rtol=1e-4)
 
 
-@pytest.mark.parametrize("posterior", ["iaf", "trajectory_iaf"])
+@pytest.mark.parametrize("posterior", ["gaussian", "iaf", "iaf, flow", "trajectory_iaf"])
 def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
     """Predicted mean and scale, filtered mean and scale, and the log score of every frame."""
-    model = conftest.small_model(
-        posterior, num_flows=0, transition="locally_linear", num_bases=1, decoder_units=()
-    )
+    posterior, *flow = posterior.split(", ")
+    linear = {"transition": "locally_linear", "num_bases": 1, "decoder_units": ()}
+    model = conftest.small_model(posterior, num_flows=len(flow), **linear)
     part = sequences[:3]
     model.adapt(datasets.as_dataset(sequences))
     model.emission.raw_scale.assign([0.3] * 3)
@@ -65,8 +67,12 @@ def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
     for weight in model.initial_posterior.network.weights:
         weight.assign(tf.zeros_like(weight))
     model.initial_posterior.network.layers[-1].bias.assign([0.0, 0.0, 2.6, 2.6])
-    if posterior == "trajectory_iaf":  # Wide enough to propose what p draws.
-        kernel, bias = model.posterior.dense_part.layers[-1].weights
+    wide = {
+        "gaussian": lambda: model.posterior.cell.layers[-1],
+        "trajectory_iaf": lambda: model.posterior.dense_part.layers[-1],
+    }
+    if posterior in wide:  # Wide enough to propose what p draws.
+        kernel, bias = wide[posterior]().weights
         kernel.assign(tf.zeros_like(kernel))
         bias.assign([0.0, 0.0, 3.7, 3.7])
     saved_model.export(model, tmp_path / "linear")

@@ -36,6 +36,21 @@ def check_choices(args):
                 raise ValueError(f"`{field.name}` must be one of {names}; got {item!r}.")
 
 
+def first_line(error):
+    """Returns the first line of an error's message, its name where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def check_new_file(name, path):
+    """Raises ValueError unless a file can be made at `path`, the option called `name`, or None."""
+    if path is None:
+        return
+    if os.path.exists(path):
+        raise ValueError(f"`--{name}` must not exist yet; got {path}.")
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise ValueError(f"`--{name}` must lie in a folder that exists; got {path}.")
+
+
 def _keywords(field, hint):
     keywords = {"help": field.metadata["help"]}
     if hint is bool:

@@ -28,7 +28,7 @@ class Bounds:
 
     @property
     def bounds(self):
-        """Names of the bounds that `log_prob_bound` can estimate for this posterior."""
+        """Names of the objectives that `log_prob_bound` takes for this posterior."""
         return choices.bounds(self.config["posterior"])
 
     def bound_terms(self, observations, controls, num_samples=1, seed=None, mask=None):
@@ -47,8 +47,9 @@ class Bounds:
           controls: u[0:T-1], [batch, time - 1, du]; a last control is ignored.
           num_samples: Number K of draws for each sequence, or of particles.
           seed: Seed of the draws; None draws a new one.
-          objective: "elbo"; "iwae", K importance samples; or "fivo", the evidence estimate of a
-            particle filter with the posterior as its proposal (Maddison et al. 2017).
+          objective: "elbo", for chain_iaf the poster's objective, which bounds nothing; "iwae", K
+            importance samples; or "fivo", the evidence estimate of a particle filter with the
+            posterior as its proposal (Maddison et al. 2017).
           mask: Whether each frame is there, [batch, time], or None.
 
         Returns:
@@ -110,4 +111,5 @@ class Bounds:
         sizes = [self.config[name] for name in names]
         batch = data.check_sequences(observations, controls, mask, *sizes)
         choices.check_mask(self.config["posterior"], batch.mask)
+        choices.check_pixels(self.config["emission"], batch.observations)
         return batch

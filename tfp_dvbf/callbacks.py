@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tfp_dvbf import arguments
+
 
 class KLAnnealing(tf_keras.callbacks.Callback):
     """Raises the model's KL weight linearly from `initial_weight` to 1 over `num_epochs`.
@@ -143,7 +145,7 @@ def restore_checkpoint(model, directory):
     try:
         _checkpoint(model).restore(path).assert_existing_objects_matched()
     except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
-        reason = str(error).splitlines()[0]
+        reason = arguments.first_line(error)
         raise ValueError(f"{path} must be a checkpoint of this model; {reason}") from error
     return int(model.optimizer.iterations.numpy())
 

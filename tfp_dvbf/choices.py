@@ -53,6 +53,12 @@ def check_mask(posterior, mask):
         )
 
 
+def check_pixels(emission, observations):
+    """Raises ValueError unless the emission can make `observations`, an array."""
+    if emission == "bernoulli" and ((observations != 0) & (observations != 1)).any():
+        raise ValueError("`observations` must be 0 or 1 for the bernoulli emission.")
+
+
 def check_model(config):
     """Raises ValueError if the arguments of a `DVBF`, or some of them, are out of their range."""
     for name in [name for name in _POSITIVE if name in config]:
@@ -62,7 +68,10 @@ def check_model(config):
         units = config[name] if config[name] is not None else ()
         if not all(isinstance(size, int) and size > 0 for size in units):
             raise ValueError(f"`{name}` must be positive integers; got {units}.")
-        if name in ("encoder_units", "flow_units") and not units:
+        needed = ["encoder_units", "flow_units"]
+        if config.get("posterior") == "trajectory_iaf" and config[name] is not None:
+            needed.append("posterior_units")
+        if name in needed and not units:
             raise ValueError(f"`{name}` must have at least one layer; got ().")
     for name in [name for name in _CHOICES if name in config]:
         _check_choice(name, config[name], _CHOICES[name])

@@ -52,7 +52,8 @@ class Sequences:
         `observation_names` and `control_names`, a name and unit a dimension, label plots.
 
     Raises:
-      ValueError: If an array is not numeric, has the wrong shape or a NaN or infinite value.
+      ValueError: If an array is not numeric or has the wrong shape, or if observations or controls
+        hold a NaN or infinite value.
     """
 
     observations: np.ndarray
@@ -65,10 +66,10 @@ class Sequences:
         batch = check_sequences(self.observations, self.controls, self.mask)
         for name, array in batch._asdict().items():
             object.__setattr__(self, name, array)
-        observations = self.observations
         if self.states is not None:
             check_numeric("states", self.states)
-            check_shape("states", self.states.shape, *((size,) for size in observations.shape[:2]))
+            object.__setattr__(self, "states", np.asarray(self.states))
+            check_shape("states", self.states.shape, (len(self),), (self.num_steps,))
         sizes = {"observation_names": self.observation_dim, "control_names": self.control_dim}
         for name, size in sizes.items():
             names = (self.spec or {}).get(name)

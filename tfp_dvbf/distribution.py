@@ -89,7 +89,7 @@ def check_same(strategy, **values):
     differing = []
     for name, value in values.items():
         digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
-        number = tf.constant([int.from_bytes(digest[:7])], tf.int64)
+        number = tf.constant([int.from_bytes(digest[:7], "big")], tf.int64)
         gathered = strategy.gather(strategy.run(lambda number=number: number), axis=0)
         if len(set(gathered.numpy().tolist())) > 1:
             differing.append(name)

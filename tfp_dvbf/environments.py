@@ -56,7 +56,8 @@ def collect(
       An episode that ends early is a shorter sequence: its `mask` is False after its last frame.
 
     Raises:
-      ValueError: If a space is not a Box.
+      ValueError: If there is no such environment, a space is not a Box, an argument is out of its
+        range, or the policy returns another shape.
     """
     for name, value, least in [("num_sequences", num_sequences, 1), ("num_steps", num_steps, 2)]:
         if value < least:
@@ -94,7 +95,7 @@ def simulate(sequences):
 
     Returns:
       Observations [sequences, time, dx] in the units of the data set, or None where the data do
-      not say which environment made them or its state cannot be set.
+      not say which environment made them or it is not installed.
     """
     spec = sequences.spec or {}
     if not {"env_id", "observation_scale"} <= set(spec) or sequences.states is None:

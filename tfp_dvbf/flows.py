@@ -17,7 +17,7 @@ warnings.filterwarnings("ignore", message=r"The `keras\.(initializers|constraint
 class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
     """z' = (1 - s) * m + s * z, with (m, raw) = MADE(z; h) and s = sigmoid(raw + gate_bias).
 
-    m_d and s_d depend on z_{<d} and the context h only, so that
+    m_d and s_d depend on h and the dimensions before d in `input_order` only, so that
     ln |det dz'/dz| = sum_d ln s_d (Kingma et al. 2016, equations 10 and 14; MADE:
     Germain et al. 2015). The gate keeps s in (0, 1): an ungated flow applied at every time step
     of a sequence explodes.

@@ -57,10 +57,9 @@ class Inference:
           A `Trajectory` whose `observations` are the given ones where `mask` is True.
         """
         batch = self._check_batch(observations, controls, mask)
-        drawn = self.filter(*batch[:2], num_samples, seed, batch.mask)
-        if batch.mask is None:
-            return drawn._replace(observations=drawn.observations * 0 + batch.observations)
-        present = batch.mask[..., np.newaxis]
+        data.check_num_samples(num_samples)
+        drawn = self._filter(batch, tf.constant(num_samples), rollout.stateless_seed(seed))
+        present = True if batch.mask is None else batch.mask[..., np.newaxis]
         return drawn._replace(
             observations=tf.where(present, batch.observations, drawn.observations)
         )

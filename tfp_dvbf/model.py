@@ -161,18 +161,26 @@ class DVBF(
     def adapt(self, dataset):
         """Sets the standardisation to the mean and scale of a data set.
 
-        Missing frames do not count.
+        Missing frames do not count, nor do controls that no frame follows. Binary pixels are not
+        standardised.
 
         Args:
           dataset: `tf.data.Dataset` of dictionaries, as `as_dataset` makes them.
 
         Raises:
-          ValueError: If the posterior cannot do with the masks of the data.
+          ValueError: If the data do not fit the model, the posterior cannot do with their masks,
+            or the emission cannot do with their values.
         """
-        for batch in dataset if "mask" in dataset.element_spec else ():
-            choices.check_mask(self.config["posterior"], batch["mask"].numpy())
-        self.observation_standardization.adapt(dataset.map(_present_observations))
-        self.control_standardization.adapt(dataset.map(lambda batch: batch["controls"]))
+        self._check_inputs(dataset.element_spec)
+        pixels = self.config["emission"] == "bernoulli"
+        if pixels or (self.config["posterior"] == "chain_iaf" and "mask" in dataset.element_spec):
+            for inputs in dataset.as_numpy_iterator():
+                choices.check_mask(self.config["posterior"], inputs.get("mask"))
+                choices.check_pixels(self.config["emission"], inputs["observations"])
+        if not pixels:
+            self.observation_standardization.adapt(dataset.map(_present_observations))
+        applied = dataset.map(_applied_controls).filter(lambda controls: tf.size(controls) > 0)
+        self.control_standardization.adapt(applied)
 
     def call(self, inputs):
         """Returns the posterior's trajectory for zero noise, [batch, time, ...], no draws."""
@@ -181,8 +189,8 @@ class DVBF(
         mean = self._emit(states).mean()
         return inference.Trajectory(states, mean, mean)
 
-    def _unpack(self, inputs):
-        """Checks one batch as `fit` sees it; returns a `data.Batch`, what is missing set to 0."""
+    def _check_inputs(self, inputs):
+        """Raises ValueError unless `inputs` are what `fit` takes, tensors or their specs."""
         if not isinstance(inputs, dict) or not {"observations", "controls"} <= set(inputs):
             raise ValueError(
                 "Data must be dictionaries {'observations': ..., 'controls': ...}; "
@@ -196,6 +204,13 @@ class DVBF(
             self.config["control_dim"],
             min_steps=self.config["initial_frames"],
         )
+        frames = tf.TensorShape(shapes["observations"])[:2]
+        if "mask" in inputs and not frames.is_compatible_with(inputs["mask"].shape):
+            raise ValueError(f"`mask` must have shape {frames}; got {inputs['mask'].shape}.")
+
+    def _unpack(self, inputs):
+        """Checks one batch as `fit` sees it; returns a `data.Batch`, what is missing set to 0."""
+        self._check_inputs(inputs)
         observations = tf.cast(inputs["observations"], tf.float32)
         controls = tf.cast(inputs["controls"], tf.float32)[:, : tf.shape(observations)[1] - 1]
         if "mask" not in inputs:
@@ -208,13 +223,16 @@ class DVBF(
         observations = self.observation_standardization(batch.observations)
         controls = self.control_standardization(batch.controls)
         first, mask, present = self.initial_posterior(observations), None, None
+        later_controls = controls[:, 1:]
         if batch.mask is not None:
+            follow = data.until_last_frame(batch.mask)[:, 2:, tf.newaxis]
+            later_controls = tf.where(follow, later_controls, 0.0)
             seen = tf.reduce_all(batch.mask[:, : self.config["initial_frames"]], 1, keepdims=True)
             first = networks.diagonal_normal(
                 tf.where(seen, first.loc, 0.0), tf.where(seen, first.stddev(), 1.0)
             )
             mask, present = batch.mask[:, 1:], batch.mask[:, 1:, tf.newaxis]
-        features = self.encoder(observations[:, 1:], controls[:, 1:], mask)
+        features = self.encoder(observations[:, 1:], later_controls, mask)
         return first, posteriors.PosteriorInputs(features, controls, observations[:, 1:], present)
 
     def _sample_posterior(self, batch, noise):
@@ -237,4 +255,13 @@ def _present_observations(batch):
     """Returns the observations that are there, [1, frames, dx] of a batch with a mask."""
     if "mask" not in batch:
         return batch["observations"]
-    return tf.boolean_mask(batch["observations"], batch["mask"])[tf.newaxis]
+    return tf.boolean_mask(batch["observations"], tf.cast(batch["mask"], tf.bool))[tf.newaxis]
+
+
+def _applied_controls(batch):
+    """Returns the controls that a frame follows, [1, controls, du] of a batch with a mask."""
+    controls = batch["controls"][:, : tf.shape(batch["observations"])[1] - 1]
+    if "mask" not in batch:
+        return controls
+    follow = data.until_last_frame(tf.cast(batch["mask"], tf.bool))[:, 1:]
+    return tf.boolean_mask(controls, follow)[tf.newaxis]

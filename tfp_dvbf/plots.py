@@ -226,8 +226,8 @@ def _angle(x):
 
 
 def is_pendulum(spec):
-    """Returns whether a data set's spec says that Pendulum-v1 made it."""
-    return (spec or {}).get("env_id") == "Pendulum-v1"
+    """Returns whether a data set's spec says that Pendulum-v1 made it, and at what time step."""
+    return (spec or {}).get("env_id") == "Pendulum-v1" and "time_step" in spec
 
 
 def _times(steps, spec):

@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 
-from tfp_dvbf import data, evaluation, shards
+from tfp_dvbf import arguments, data, shards, tables
 
 HELD_OUT = 0.2
 TRUSTED = ("keras", "tf_keras", "tfp_dvbf")  # Modules that a saved model may name.
@@ -136,7 +136,7 @@ def load_model(run):
         _check_archive(path)
         return tf_keras.models.load_model(path)
     except Exception as error:  # zipfile, h5py, Keras and JSON raise a dozen kinds.
-        reason = str(error).splitlines()[0]
+        reason = arguments.first_line(error)
         raise ValueError(f"{path} must be a model saved by this package; {reason}") from error
 
 
@@ -178,6 +178,12 @@ def read_history(path):
     return {name: table[name] for name in table.dtype.names}
 
 
+def lowest_kl(run):
+    """Returns the lowest KL of any epoch of a run folder, training or validation, nats."""
+    history = read_history(pathlib.Path(run) / "history.csv")
+    return min(float(history[name].min()) for name in ["kl", "val_kl"])
+
+
 def write_json(path, value):
     """Writes `value` as readable JSON, whole or not at all."""
     partial = pathlib.Path(f"{path}.partial")
@@ -187,7 +193,7 @@ def write_json(path, value):
 
 def write_report(folder, rows, **about):
     """Writes the rows of a report and what it is about as `report.json` and, last, `report.md`."""
-    keys = list(evaluation.COLUMNS)
+    keys = list(tables.COLUMNS)
     rows = [{key: row[key] for key in keys if key in row} for row in rows]
     write_json(folder / "report.json", {**about, "rows": rows})
-    (folder / "report.md").write_text(evaluation.format_table(rows) + "\n")
+    (folder / "report.md").write_text(tables.format_table(rows) + "\n")

@@ -46,12 +46,17 @@ def start(seed=None, strategy="none"):
         made = distribution.make_strategy(strategy)
         tf.config.list_logical_devices()  # Starts the devices while stderr is held back.
     details = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
-    device = ", ".join(details) or f"CPU, {os.cpu_count()} cores"
+    device = ", ".join(details) or f"CPU, {num_cores()} core{'s' * (num_cores() > 1)}"
     if first:
         print("device:", device, flush=True)
     if seed is not None:
         tf_keras.utils.set_random_seed(seed)
     return Runtime(device, made)
+
+
+def num_cores():
+    """Returns the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 @contextlib.contextmanager

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 import tfp_dvbf
-from tfp_dvbf import data, objectives, rollout
+from tfp_dvbf import arguments, data, objectives, rollout
 
 FLOAT, INT = tf.float32, tf.int32
 METADATA = "metadata.json"
 UNITS = {
-    "observations, controls": "those of the training data",
+    "controls, observations and what is named after them": "those of the training data",
     "present, mask": "1 where a frame is there, 0 where it is missing",
-    "states, particles, past, previous": "none, standardised",
+    "states, particles, past, previous": "none",
     "log_weights": "logarithms of weights that sum to 1",
     "step": "frames since init",
     "log_score": "nats a frame",
@@ -53,7 +53,7 @@ def export(model, path, metadata=None):
     with tempfile.TemporaryDirectory() as folder:
         asset = pathlib.Path(folder) / METADATA
         about = {"version": tfp_dvbf.__version__, "model": model.get_config(), "units": UNITS}
-        about = {**about, "signatures": reasons, **(metadata or {})}
+        about = {**(metadata or {}), **about, "signatures": reasons}
         asset.write_text(json.dumps(about, indent=1, default=str))
         servable = Servable(model, str(asset))
         signatures = {
@@ -97,7 +97,7 @@ def load_exported(path):
         expected = {name for name, reason in metadata["signatures"].items() if reason is None}
         signatures = tf.saved_model.load(str(path)).signatures
     except Exception as error:  # TensorFlow and protobuf raise a dozen kinds for damaged files.
-        reason = str(error).splitlines()[0]
+        reason = arguments.first_line(error)
         raise ValueError(f"{path} must be a whole SavedModel of this package; {reason}") from error
     if set(signatures) != expected:
         raise ValueError(f"{path} must have the signatures {expected}; it has {set(signatures)}.")
@@ -120,7 +120,9 @@ def why_not(model, signature):
 class Servable(tf.Module):
     """The signatures of an exported model; all tensors float32 unless said otherwise.
 
-    `controls` of T frames have T or T - 1 steps. Observations are in the user's units.
+    `controls` of T frames have T or T - 1 steps; T is 2 or more, and `initial_frames` or more.
+    Observations are in the user's units. A NaN or infinite value where a frame is there ends a
+    call with an InvalidArgumentError.
     """
 
     def __init__(self, model, metadata):
@@ -157,8 +159,9 @@ class Servable(tf.Module):
     @tf.function
     def init(self, initial_observations, num_particles, seed):
         """Starts streams from their first frames; returns the belief and ln p(x[0])."""
+        frames = _finite("initial_observations", initial_observations)
         particles, log_score = self.model._first_belief(
-            initial_observations, num_particles, rollout.stateless_seed(seed)
+            frames, num_particles, rollout.stateless_seed(seed)
         )
         return {**_belief(particles, step=tf.zeros_like(log_score, INT)), "log_score": log_score}
 
@@ -172,12 +175,14 @@ class Servable(tf.Module):
         """
         carry = {name: _swap(tensor) for name, tensor in carry.items()}
         carry["states"] = carry.pop("particles")
+        present = present > 0
+        observations = tf.where(present[:, tf.newaxis], observations, 0.0)
         belief, prediction = self.model._next_belief(
             objectives.Particles(carry, _swap(log_weights)),
             tf.reduce_max(step) + 1,
-            observations,
-            controls,
-            present > 0,
+            _finite("observations", observations),
+            _finite("controls", controls),
+            present,
             rollout.stateless_seed(seed),
         )
         return {
@@ -190,7 +195,7 @@ class Servable(tf.Module):
     @tf.function
     def filter(self, observations, controls, mask, seed):
         """Draws one trajectory of the posterior for each sequence."""
-        batch = _batch(observations, controls, mask)
+        batch = self._batch(observations, controls, mask)
         drawn = self.model._filter(batch, 1, rollout.stateless_seed(seed))
         return {name: tensor[0] for name, tensor in drawn._asdict().items()}
 
@@ -198,6 +203,8 @@ class Servable(tf.Module):
     def forecast(self, observations, controls, num_samples, seed):
         """Filters the frames given and goes on open loop to one frame more than controls."""
         frames = self.model.config["initial_frames"]
+        observations = _finite("observations", observations)
+        controls = _finite("controls", controls)
         context, steps = tf.shape(observations)[1], tf.shape(controls)[1]
         checks = [
             tf.debugging.assert_greater_equal(
@@ -215,17 +222,35 @@ class Servable(tf.Module):
     @tf.function
     def generate(self, initial_observations, controls, num_samples, seed):
         """Draws from the generative model alone, z[0] from q(z[0] | x[0:k])."""
-        drawn = self.model._generate_from(
-            initial_observations, controls, num_samples, rollout.stateless_seed(seed)
-        )
+        frames = _finite("initial_observations", initial_observations)
+        controls = _finite("controls", controls)
+        seed = rollout.stateless_seed(seed)
+        drawn = self.model._generate_from(frames, controls, num_samples, seed)
         return drawn._asdict()
 
     @tf.function
     def log_prob_bound(self, observations, controls, num_samples, seed):
         """Returns the importance-weighted bound on ln p(x), nats a sequence."""
-        batch = _batch(observations, controls, None)
+        batch = self._batch(observations, controls)
         seed = rollout.stateless_seed(seed)
         return {"log_prob_bound": self.model._log_prob_bound(batch, num_samples, seed, "iwae")}
+
+    def _batch(self, observations, controls, mask=None):
+        """Returns the checked `data.Batch` of a signature's arguments, what is missing set to 0."""
+        steps, least = tf.shape(observations)[1], max(2, self.model.config["initial_frames"])
+        message = f"`observations` must have {least} frames or more."
+        checks = [tf.debugging.assert_greater_equal(steps, least, message)]
+        controls, present = controls[:, : steps - 1], None
+        if mask is not None:
+            present = mask > 0
+            observations, controls = data.fill_missing(observations, controls, present)
+            if self.model.config["posterior"] == "chain_iaf":
+                gaps = tf.reduce_any(~present[:, :-1] & present[:, 1:])
+                message = "`mask` may only shorten sequences for chain_iaf."
+                checks.append(tf.debugging.assert_equal(gaps, False, message))
+        with tf.control_dependencies(checks):
+            observations = _finite("observations", observations)
+        return data.Batch(observations, _finite("controls", controls), present)
 
 
 OBSERVATIONS = ([None, None, "observation_dim"], FLOAT)
@@ -280,10 +305,6 @@ def _swap(tensor):
     return tf.transpose(tensor, [1, 0, *range(2, len(tensor.shape))])
 
 
-def _batch(observations, controls, mask):
-    """Returns the `data.Batch` of a signature's arguments; what is missing becomes 0."""
-    controls = controls[:, : tf.shape(observations)[1] - 1]
-    if mask is None:
-        return data.Batch(observations, controls)
-    present = mask > 0
-    return data.Batch(*data.fill_missing(observations, controls, present), present)
+def _finite(name, tensor):
+    """Returns `tensor`, or fails when the graph runs if it holds a NaN or infinite value."""
+    return tf.debugging.assert_all_finite(tensor, f"`{name}` must be finite.")

@@ -63,6 +63,11 @@ class Shards:
         """Returns the number of sequences in all files."""
         return sum(header.num_sequences for header in self._headers)
 
+    @property
+    def spec(self):
+        """Where the first file comes from, or None."""
+        return self.load(0).spec
+
     def load(self, index):
         """Reads one file.
 

@@ -13,18 +13,20 @@ class Training:
     one of the whole batch: the parts are divided by the frames of all of them and summed.
     """
 
-    def compile(self, optimizer="adam", jit_compile=None, **kwargs):
+    def compile(self, optimizer="adam", loss=None, metrics=None, *, jit_compile=None, **kwargs):
         """Configures training.
 
         Args:
           optimizer: Name of an optimizer or a `tf_keras.optimizers.Optimizer`.
+          loss: None; here for the order of Keras' arguments, as is `metrics`.
+          metrics: None.
           jit_compile: Whether XLA compiles the training step; None chooses the faster way, XLA.
           **kwargs: `steps_per_execution` and other arguments of `tf_keras.Model.compile`.
 
         Raises:
           ValueError: If a loss or metrics are given.
         """
-        if kwargs.get("loss") is not None or kwargs.get("metrics") is not None:
+        if loss is not None or metrics is not None:
             raise ValueError("`loss` and `metrics` must be left out; a DVBF trains its own bound.")
         if jit_compile is None:
             jit_compile = True  # The faster way: docs/results/benchmark.json, 2 CPU cores.

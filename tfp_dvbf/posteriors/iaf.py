@@ -90,7 +90,8 @@ class IAFCell(tf_keras.layers.AbstractRNNCell):
         Linear near 0; the logarithmic tails keep a wrong prediction from exploding the recursion.
         """
         density = self.emission(state)
-        return tf.math.asinh((observations - density.mean()) / density.stddev())
+        scale = tf.maximum(density.stddev(), networks.SCALE_FLOOR)  # A sure pixel's is 0.
+        return tf.math.asinh((observations - density.mean()) / scale)
 
 
 class IAFPosterior(tf_keras.layers.Layer):

@@ -1,0 +1,118 @@
+"""Tables of results: columns, medians and intervals over seeds, Markdown."""
+
+import statistics
+
+import numpy as np
+import scipy.stats
+
+COLUMNS = {
+    "model": "model",
+    "training_seed": "seed",
+    "seeds": "seeds",
+    "mad_sampled": "sampled MAD",
+    "mad_mean": "mean MAD",
+    "reconstruction_mad": "reconstr. MAD",
+    "elbo": "elbo",
+    "iwae_64": "iwae 64",
+    "fivo_64": "fivo 64",
+    "kl_per_step": "KL / step",
+    "lowest_kl": "lowest KL",
+    "parameters": "parameters",
+    "updates": "updates",
+    "seconds": "seconds",
+    "training_ms": "ms / update",
+    "sampling_ms": "ms / 128 draws",
+}
+FORMATS = {
+    "elbo": "{:.1f}",
+    "iwae_64": "{:.1f}",
+    "fivo_64": "{:.1f}",
+    "kl_per_step": "{:.2f}",
+    "lowest_kl": "{:.1f}",
+    "parameters": "{:,.0f}",
+    "updates": "{:,.0f}",
+    "seconds": "{:.0f}",
+    "training_ms": "{:.1f}",
+    "sampling_ms": "{:.1f}",
+}
+
+
+def medians(rows):
+    """Returns a row with the median over seeds for each model that has several."""
+    names = dict.fromkeys(row["model"] for row in rows)
+    groups = {name: [row for row in rows if row["model"] == name] for name in names}
+    return [
+        {
+            "model": f"{name}, median",
+            **{
+                key: statistics.median(row[key] for row in group)
+                for key in COLUMNS
+                if key not in ("model", "training_seed")
+                and all(row.get(key) is not None for row in group)
+            },
+        }
+        for name, group in groups.items()
+        if len(group) > 1
+    ]
+
+
+def summary(name, rows, confidence=0.95):
+    """Returns one row for the runs of one model with several seeds.
+
+    What varies between them becomes a pair: the mean and half the width of Student's interval
+    for it.
+    """
+    measured = ["mad_sampled", "mad_mean", "elbo", "iwae_64", "kl_per_step"]
+    common = {key: rows[0][key] for key in ["parameters", "updates"]}
+    seconds = [row["seconds"] for row in rows if row["seconds"] is not None]
+    quantile = scipy.stats.t.ppf(0.5 + confidence / 2, len(rows) - 1)
+    intervals = {}
+    for key in [key for key in measured if key in rows[0]]:
+        values = [row[key] for row in rows]
+        half = quantile * np.std(values, ddof=1) / np.sqrt(len(values)) if len(rows) > 1 else None
+        intervals[key] = [float(np.mean(values)), half if half is None else float(half)]
+    seconds = float(np.median(seconds)) if seconds else None
+    return {"model": name, "seeds": len(rows), **intervals, **common, "seconds": seconds}
+
+
+def format_table(rows):
+    """Returns rows as an aligned Markdown table of the `COLUMNS` that any of them has."""
+    keys = [key for key in COLUMNS if any(key in row for row in rows)]
+    cells = [[COLUMNS[key] for key in keys]]
+    return _align([*cells, *([_format(key, row.get(key)) for key in keys] for row in rows)])
+
+
+def markdown(rows):
+    """Returns rows of any keys as an aligned Markdown table, less the columns that are empty."""
+    keys = dict.fromkeys(
+        key for row in rows for key, value in row.items() if value not in ("", None)
+    )
+    cells = [[_plain(row.get(key)) for key in keys] for row in rows]
+    return _align([list(keys), *cells])
+
+
+def _plain(value):
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def _align(cells):
+    """Returns rows of strings, the header first, as an aligned Markdown table."""
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = [
+        "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |"
+        for line in cells
+    ]
+    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _format(key, value):
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple)):
+        return " ± ".join(_format(key, part) for part in value if part is not None)
+    if isinstance(value, float):
+        return FORMATS.get(key, "{:.4f}").format(value)
+    return FORMATS.get(key, "{}").format(value)
