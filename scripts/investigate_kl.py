@@ -50,8 +50,10 @@ def main(args):
     chains = {name: linear[name]["kl"] for name in ["chain_iaf", AS_STATED]}
     plots.kl_curves(output / "independent_draws.png", chains)
     plots.kl_curves(output / "pendulum.png", {name: h["kl"] for name, h in histories.items()})
-    report(linear, histories)
-    print(f"figures and figures' numbers: {output}")
+    results = summary(linear, histories)
+    runs.write_json(output / "summary.json", results)
+    report(results)
+    print(f"figures and their numbers: {output}")
 
 
 def pendulum_histories(args):
@@ -196,19 +198,48 @@ def independent_draws_model():
     return IndependentDraws
 
 
-def report(linear, histories):
-    """Prints what the figures show as numbers."""
-    print(f"\n{'':30}{'objective':>12}{'exact ln p(x)':>16}{'KL, lowest':>12}{'KL, last':>12}")
+def summary(linear, histories):
+    """Returns what the figures show as numbers, nats a sequence; epochs count from 1.
+
+    For the linear models the `smallest_gap` of any epoch between evidence and objective, negative
+    where the objective is no bound, and the first epochs at which the objective is above the
+    evidence of the model's own parameters and of the data-generating ones.
+    """
+    import numpy as np
+
+    def first(condition):
+        return int(np.argmax(condition)) + 1 if np.any(condition) else None
+
+    def kl(values):
+        values = np.asarray(values)
+        return {
+            "lowest_kl": float(values.min()),
+            "last_kl": float(values[-1]),
+            "first_negative_kl": first(values < 0),
+        }
+
+    rows = {}
     for name, curves in linear.items():
-        values = [curves["objective"][-1], curves["evidence"][-1]]
-        print(
-            f"{name:<30}{values[0]:>12.1f}{values[1]:>16.1f}"
-            f"{min(curves['kl']):>12.1f}{curves['kl'][-1]:>12.1f}"
-        )
-    print(f"{'data-generating model':<30}{'':>12}{linear['gaussian']['generating']:>16.1f}")
-    print("\nPendulum, KL in nats a sequence, training")
-    for name, history in histories.items():
-        print(f"{name:<30}{'':>28}{history['kl'].min():>12.1f}{history['kl'][-1]:>12.1f}")
+        objective, evidence = (np.array(curves[key]) for key in ["objective", "evidence"])
+        rows[name] = {
+            "objective": objective[-1],
+            "evidence": evidence[-1],
+            "generating": curves["generating"],
+            "smallest_gap": float((evidence - objective).min()),
+            "first_above_own": first(objective > evidence),
+            "first_above_generating": first(objective > curves["generating"]),
+            **kl(curves["kl"]),
+        }
+    return {"linear": rows, "pendulum": {name: kl(h["kl"]) for name, h in histories.items()}}
+
+
+def report(results):
+    """Prints the numbers of `summary` as tables."""
+    from tfp_dvbf import tables
+
+    for title, rows in results.items():
+        print(f"\n{title}")
+        print(tables.markdown([{"model": name, **row} for name, row in rows.items()]))
 
 
 def mean(values):

@@ -11,6 +11,8 @@ import tf_keras
 import tfp_dvbf
 from tfp_dvbf import choices, datasets, environments, saved_model
 
+SHORT = {"epochs": 2, "kl_annealing_epochs": 1, "learning_rate": 1e-3}
+
 
 @pytest.fixture(scope="session")
 def sequences():

@@ -1,5 +1,6 @@
 """The examples of the README and the docs run as written; the tables are the committed results."""
 
+import importlib
 import json
 import os
 import pathlib
@@ -11,7 +12,7 @@ import sys
 
 import pytest
 
-from tfp_dvbf import tables
+from tfp_dvbf import arguments, tables
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -39,6 +40,12 @@ def test_script_lines(tmp_path):
         done = subprocess.run(command, **run)
         assert done.stderr == ""  # None of TensorFlow's noise.
     assert (tmp_path / "runs" / "mine.json").exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_options_of_documented_commands_exist(page):
+    for script, words in re.findall(r"python scripts/(\w+)\.py([^\n\"`$]*)", page.read_text()):
+        arguments.parse(importlib.import_module(script).Args, shlex.split(words))
 
 
 def test_tables_are_those_of_the_committed_results():

@@ -17,14 +17,13 @@ import pytest
 import reproduce
 import train
 import tune
+from conftest import SHORT
 
 from tfp_dvbf import data
-from tfp_dvbf import runs as run_folders
 
 SCRIPTS = [
     *[benchmark, compare, evaluate, export, generate_data, investigate_kl, reproduce, train, tune]
 ]
-SHORT = {"epochs": 2, "kl_annealing_epochs": 1, "learning_rate": 1e-3}
 SHORT_PROTOCOLS = {"quick": dict.fromkeys(["gaussian", "chain_iaf"], SHORT)}
 KEYS = {
     *["mad_sampled", "mad_mean", "reconstruction_mad", "elbo", "kl_per_step", "mad_by_horizon"],
@@ -177,63 +176,6 @@ def test_train_refuses_before_anything_is_written(dataset, tmp_path, change, mes
     with pytest.raises(ValueError, match=message):
         train.main(args)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture(scope="module")
-def comparison(folder, dataset):
-    """Runs `compare.py` with its protocol cut to two epochs."""
-    output = folder / "compare"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compare, "PROTOCOL", SHORT)
-        args = {"data": str(dataset), "output": str(output), "seeds": (1, 2), "verbose": 0}
-        compare.main(compare.Args(posteriors=("gaussian", "chain_iaf"), rounds=1, **args))
-        more = ("gaussian", "iaf", "iaf-0", "trajectory_iaf", "chain_iaf")
-        compare.main(compare.Args(posteriors=more, rounds=0, resume=True, **args))
-    return output
-
-
-@pytest.mark.slow
-def test_compare_tabulates_means_and_intervals(comparison):
-    report = json.loads((comparison / "report.json").read_text())
-    rows = {row["model"]: row for row in report["rows"]}
-    assert list(rows) == ["gaussian", "iaf", "iaf-0", "trajectory_iaf", "chain_iaf"]
-    runs = [comparison / f"gaussian-seed{seed}" / "metrics.json" for seed in (1, 2)]
-    values = [json.loads(run.read_text())["mad_sampled"] for run in runs]
-    mean, half = rows["gaussian"]["mad_sampled"]
-    assert mean == pytest.approx(np.mean(values))
-    # Student's t with one degree of freedom: 12.706 standard errors.
-    assert half == pytest.approx(12.706 * abs(values[0] - values[1]) / 2, rel=1e-3)
-    histories = [run_folders.read_history(run.parent / "history.csv") for run in runs]
-    lowest = min(history[name].min() for history in histories for name in ["kl", "val_kl"])
-    assert rows["gaussian"]["lowest_kl"] == pytest.approx(lowest)
-    values = [json.loads(run.read_text())["lowest_kl"] for run in runs]
-    assert min(values) == pytest.approx(lowest)
-    assert "iwae_64" in rows["iaf"] and "iwae_64" not in rows["chain_iaf"]
-    metrics = json.loads((comparison / "iaf-seed1" / "metrics.json").read_text())
-    assert metrics["iwae_64"] > metrics["elbo"] and "fivo_64" in metrics
-    table = (comparison / "report.md").read_text()
-    assert "±" in table and "iwae 64" in table
-    no_flow = json.loads((comparison / "iaf-0-seed1" / "args.json").read_text())
-    assert no_flow["num_flows"] == 0
-
-
-def test_compare_needs_its_folder_to_be_new(dataset, tmp_path):
-    args = compare.Args(data=str(dataset), output=str(tmp_path))
-    with pytest.raises(ValueError, match="`--output` must not exist yet without `--resume`"):
-        compare.main(args)
-
-
-@pytest.mark.slow
-def test_investigate_kl(comparison, dataset, tmp_path, capsys):
-    output = tmp_path / "kl"
-    args = {"pendulum": str(comparison), "data": str(dataset), "epochs": 1}
-    investigate_kl.main(investigate_kl.Args(output=str(output), **args))
-    figures = ["closed_form", "evidence", "independent_draws", "pendulum"]
-    assert sorted(path.stem for path in output.glob("*.png")) == figures
-    linear = json.loads((output / "linear.json").read_text())
-    for name in ["gaussian", "iaf", "trajectory_iaf"]:
-        assert linear[name]["objective"][0] < linear[name]["evidence"][0]
-    assert "data-generating model" in capsys.readouterr().out
 
 
 @pytest.mark.slow
