@@ -33,6 +33,7 @@ class Args:
         list(VARIANTS),
     )
     seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "a run for each seed")
+    epochs: int = option(PROTOCOL["epochs"], "epochs of each run")
     data: str = option("data/pendulum", "folder of generate_data.py, or one .npz file")
     output: str = option(
         "runs/compare", "folder to make: a run folder a model and seed, the report"
@@ -44,8 +45,8 @@ class Args:
 
 def main(args):
     arguments.check_choices(args)
-    if not args.seeds or args.rounds < 0:
-        raise ValueError("`seeds` must not be empty and `rounds` not negative.")
+    if not args.seeds or args.rounds < 0 or args.epochs < 1:
+        raise ValueError("`seeds` must not be empty, `rounds` not negative, `epochs` positive.")
     output = pathlib.Path(args.output)
     if output.exists() and not args.resume:
         raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
@@ -61,7 +62,7 @@ def train_one(args, name, seed, folder):
     """Trains one posterior into its run folder with `train.py`."""
     train.main(
         train.Args(
-            **{"posterior": name, **PROTOCOL, **VARIANTS[name]},
+            **{"posterior": name, **PROTOCOL, "epochs": args.epochs, **VARIANTS[name]},
             seed=seed,
             data=args.data,
             output=str(folder),
@@ -83,7 +84,8 @@ def write_report(args, output):
         models = {name: {"posterior": name, **VARIANTS[name]} for name in args.posteriors}
         costs = benchmark.time_cost(models, args.data, args.rounds)
         rows = [{**row, **costs[row["model"]]} for row in rows]
-    runs.write_report(output, rows, seeds=args.seeds, protocol=PROTOCOL)
+    protocol = {**PROTOCOL, "epochs": args.epochs}
+    runs.write_report(output, rows, seeds=args.seeds, protocol=protocol)
 
 
 if __name__ == "__main__":

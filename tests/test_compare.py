@@ -21,6 +21,7 @@ def comparison(tmp_path_factory, dataset):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compare, "PROTOCOL", SHORT)
         args = {"data": str(dataset), "output": str(output), "seeds": (1, 2), "verbose": 0}
+        args["epochs"] = SHORT["epochs"]
         compare.main(compare.Args(posteriors=("gaussian", "chain_iaf"), rounds=1, **args))
         more = ("gaussian", "iaf", "iaf-0", "trajectory_iaf", "chain_iaf")
         compare.main(compare.Args(posteriors=more, rounds=0, resume=True, **args))
