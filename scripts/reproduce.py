@@ -20,10 +20,10 @@ PROTOCOLS = {
         "trajectory_iaf": {"epochs": 1000, "kl_annealing_epochs": 600, "learning_rate": 1e-3},
     },
     "quick": {
-        "gaussian": {"epochs": 80, "kl_annealing_epochs": 10, "learning_rate": 4e-3},
+        "gaussian": {"epochs": 200, "kl_annealing_epochs": 10, "learning_rate": 4e-3},
         "chain_iaf": {"epochs": 40, "kl_annealing_epochs": 20, "learning_rate": 1e-3},
-        "iaf": {"epochs": 80, "kl_annealing_epochs": 10, "learning_rate": 4e-3},
-        "trajectory_iaf": {"epochs": 80, "kl_annealing_epochs": 10, "learning_rate": 4e-3},
+        "iaf": {"epochs": 200, "kl_annealing_epochs": 10, "learning_rate": 4e-3},
+        "trajectory_iaf": {"epochs": 200, "kl_annealing_epochs": 10, "learning_rate": 4e-3},
     },
 }
 

@@ -39,6 +39,18 @@ def small_model(posterior="gaussian", **kwargs):
     return tfp_dvbf.DVBF(3, 1, 2, posterior=posterior, **arguments)
 
 
+def adapted(model, sequences):
+    """Returns the model, standardised by `sequences`."""
+    model.adapt(datasets.as_dataset(sequences))
+    return model
+
+
+@pytest.fixture
+def model(sequences):
+    """Returns a small gaussian model, standardised."""
+    return adapted(small_model(), sequences)
+
+
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory, sequences):
     """Exports one model of each posterior; returns names mapped to (model, path, reasons)."""
@@ -48,7 +60,7 @@ def exported(tmp_path_factory, sequences):
     models["smoother"] = small_model("gaussian", encoder="smoother", initial_frames=2)
     results = {}
     for name, model in models.items():
-        model.adapt(datasets.as_dataset(sequences))
+        adapted(model, sequences)
         reasons = saved_model.export(model, folder / name, {"metrics": {"elbo": 1.5}})
         results[name] = model, folder / name, reasons
     return results

@@ -6,6 +6,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
 
 import conftest
 import numpy as np
@@ -97,14 +98,18 @@ def test_losses_are_those_of_a_single_process():
             np.testing.assert_allclose(values, alone["history"][name], rtol=1e-4, err_msg=name)
 
 
-def train_two_workers(folders, output, **more):
-    """Runs two workers of `train.py`; returns the outcome of each."""
+def start_two_workers(folders, output, epochs=2, *flags):
+    """Starts two workers of `train.py`."""
     addresses = free_addresses()
-    options = {"--epochs": 2, "--kl-annealing-epochs": 1, "--batch-size": 4, "--output": output}
-    options = {"--strategy": "multiworker", **options, **more}
-    command = [train.__file__, *(str(word) for pair in options.items() for word in pair)]
-    workers = [start([*command, "--data", str(folders[i])], i, addresses) for i in range(2)]
-    return [outcome(worker) for worker in workers]
+    options = {"--epochs": epochs, "--kl-annealing-epochs": 1, "--batch-size": 4}
+    options |= {"--strategy": "multiworker", "--output": output, "--checkpoint-seconds": 0}
+    command = [train.__file__, *(str(word) for pair in options.items() for word in pair), *flags]
+    return [start([*command, "--data", str(folders[i])], i, addresses) for i in range(2)]
+
+
+def train_two_workers(*args):
+    """Runs two workers of `train.py`; returns the outcome of each."""
+    return [outcome(worker) for worker in start_two_workers(*args)]
 
 
 @pytest.mark.slow
@@ -114,6 +119,39 @@ def test_two_workers_of_the_script_leave_one_run_folder(dataset, tmp_path):
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["updates"] == 6 and np.isfinite(metrics["elbo"])
     assert len(runs.read_history(tmp_path / "run" / "history.csv")["loss"]) == 2
+
+
+@pytest.mark.slow
+def test_killed_workers_resume_to_the_same_weights(dataset, tmp_path):
+    folders, history = [dataset, dataset], tmp_path / "killed" / "history.csv"
+    for status, _, stderr in train_two_workers(folders, tmp_path / "straight", 40):
+        assert status == 0, stderr
+    workers = start_two_workers(folders, tmp_path / "killed", 40)
+    while not history.exists() or history.read_text().count("\n") < 10:
+        assert all(worker.poll() is None for worker in workers)
+        time.sleep(0.05)
+    for worker in workers:
+        worker.kill()
+        worker.wait()
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    for status, _, stderr in train_two_workers(folders, tmp_path / "killed", 40, "--resume"):
+        assert status == 0, stderr
+    models = [runs.load_model(tmp_path / name) for name in ["straight", "killed"]]
+    for expected, actual in zip(*(model.get_weights() for model in models)):
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_mirrored_strategy_of_the_script(dataset, tmp_path):
+    """On one device the weights are those without a strategy."""
+    for name in ["none", "mirrored"]:
+        options = ["--strategy", name, "--epochs", "2", "--kl-annealing-epochs", "1"]
+        paths = ["--data", str(dataset), "--output", str(tmp_path / name)]
+        status, _, stderr = outcome(start([train.__file__, *options, *paths]))
+        assert status == 0, stderr
+    models = [runs.load_model(tmp_path / name) for name in ["none", "mirrored"]]
+    for expected, actual in zip(*(model.get_weights() for model in models)):
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 @pytest.mark.slow

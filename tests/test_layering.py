@@ -10,13 +10,15 @@ import tfp_dvbf
 PACKAGE = pathlib.Path(tfp_dvbf.__file__).parent
 LAYERS = [
     ["__init__", "arguments", "choices", "distribution"],
-    ["runtime", "networks", "data", "callbacks", "plots", "tables", "objectives"],
+    ["runtime", "networks", "checks", "callbacks", "plots", "tables", "objectives"],
+    ["data"],
     ["environments", "shards", "flows", "encoders", "emissions", "transitions", "initial"],
     ["rollout", "datasets", "evaluation", "posteriors", "linear_gaussian"],
-    ["inference", "bounds", "particle_filter"],
+    ["inputs", "inference", "generation", "bounds", "particle_filter"],
     ["training"],
     ["model"],
-    ["runs", "saved_model"],
+    ["runs", "servable"],
+    ["saved_model"],
     ["tuning"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -1,95 +1,13 @@
 import numpy as np
 import oracles
 import pytest
-import scipy.stats
 import tensorflow as tf
 import tf_keras
+from conftest import adapted
 
-from tfp_dvbf import choices, data, datasets, initial, networks, posteriors, rollout
+from tfp_dvbf import choices, data, datasets, networks
 
 POSTERIORS = pytest.mark.parametrize("posterior", choices.POSTERIORS)
-
-
-def adapted(model, sequences):
-    model.adapt(datasets.as_dataset(sequences))
-    return model
-
-
-def perturb(model):
-    """Moves all weights, so that no term of the bound is near the start's special values."""
-    rng = np.random.default_rng(0)
-    for weight in model.trainable_variables:
-        weight.assign_add(0.1 * rng.standard_normal(weight.shape).astype(np.float32))
-    return model
-
-
-def test_analytic_kl_against_monte_carlo(make_model, sequences):
-    model = adapted(perturb(make_model()), sequences)
-    x, u = sequences.observations[:2], sequences.controls[:2]
-    noise = tf.random.stateless_normal([2, 8, 2], [0, 1])
-    sample = model._sample_posterior(data.Batch(x, u), noise)
-    analytic = model._kl(sample, u)
-    q0, q = sample.densities
-    prior = model.transition(sample.states[:, :-1], model.control_standardization(u))
-    z0, z = q0.sample(20000, seed=[0, 1]), q.sample(20000, seed=[0, 2])
-    first = q0.log_prob(z0) - initial.initial_prior(2).log_prob(z0)
-    oracles.within_standard_error(first, analytic[:, 0])
-    oracles.within_standard_error(q.log_prob(z) - prior.log_prob(z), analytic[:, 1:])
-    assert np.all(analytic > 0)
-
-
-def test_kl_of_the_prior_from_itself_is_zero(make_model, sequences):
-    model = perturb(make_model())
-    u = sequences.controls
-    states = tf.random.stateless_normal([12, 8, 2], [0, 1])
-    first = networks.diagonal_normal(tf.zeros([12, 2]), tf.ones([12, 2]))
-    prior = model.transition(states[:, :-1], u)
-    log_prob = tf.concat(
-        [first.log_prob(states[:, 0])[:, tf.newaxis], prior.log_prob(states[:, 1:])], axis=1
-    )
-    closed = posteriors.PosteriorSample(states, log_prob, (first, prior))
-    np.testing.assert_allclose(model._kl(closed, u), 0.0, atol=1e-6)
-    estimate = posteriors.PosteriorSample(states, log_prob, None)
-    np.testing.assert_allclose(model._kl(estimate, u), 0.0, atol=1e-6)
-
-
-@POSTERIORS
-def test_bound_terms_against_their_definition(make_model, sequences, posterior):
-    model = adapted(make_model(posterior, num_flows=2), sequences)
-    x, u = sequences.observations, sequences.controls
-    terms = model.bound_terms(x, u, seed=3)
-    assert terms.nll.shape == terms.kl.shape == (1, 12, 8)
-    noise = tf.random.stateless_normal([12, 8, 2], rollout.stateless_seed(3))
-    sample = model._sample_posterior(data.Batch(x, u), noise)
-    mean, scale = model.observation_standardization.moments()
-    layer = model.emission
-    loc = mean + scale * layer.network(sample.states)
-    noise_scale = layer(sample.states, mean, scale).stddev()
-    expected = -scipy.stats.norm.logpdf(x, loc, noise_scale).sum(axis=-1)
-    np.testing.assert_allclose(terms.nll[0], expected, rtol=1e-3)
-    if posterior != "gaussian":
-        z = sample.states
-        p = model.transition(z[:, :-1], model.control_standardization(u))
-        log_prior = scipy.stats.norm.logpdf(z[:, 1:], p.mean(), p.stddev()).sum(axis=-1)
-        first = scipy.stats.norm.logpdf(z[:, 0]).sum(axis=-1)
-        log_prior = np.concatenate([first[:, np.newaxis], log_prior], axis=1)
-        np.testing.assert_allclose(terms.kl[0], sample.log_prob - log_prior, rtol=1e-3, atol=1e-3)
-
-
-def test_bound_is_equivariant_to_the_unit_of_the_data(make_model, sequences):
-    unit, offset = np.array([100.0, 1e-3, 7.0]), np.array([5.0, 0.0, -20.0])
-    other = data.Sequences(sequences.observations * unit + offset, 50 * sequences.controls)
-    a = adapted(make_model(), sequences)
-    b = adapted(make_model(), other)
-    terms_a = a.bound_terms(sequences.observations, sequences.controls, seed=1)
-    terms_b = b.bound_terms(other.observations, other.controls, seed=1)
-    np.testing.assert_allclose(terms_b.kl, terms_a.kl, rtol=2e-2, atol=2e-3)
-    np.testing.assert_allclose(terms_b.nll, terms_a.nll + np.log(unit).sum(), rtol=2e-2, atol=2e-2)
-    generated = [
-        m.generate(s.controls, s.observations[:, :1], seed=1).observations
-        for m, s in [(a, sequences), (b, other)]
-    ]
-    np.testing.assert_allclose((generated[1] - offset) / unit, generated[0], atol=2e-2)
 
 
 def test_a_constant_dimension_trains(make_model, sequences):
@@ -219,17 +137,6 @@ def test_bernoulli_emission(make_model, sequences, posterior):
         model.adapt(datasets.as_dataset(sequences))
 
 
-def test_adapt_refuses_what_fit_would(make_model, sequences):
-    model = make_model()
-    arrays = {"observations": sequences.observations, "controls": sequences.controls}
-    pairs = tf.data.Dataset.from_tensors(tuple(arrays.values()))
-    with pytest.raises(ValueError, match="Data must be dictionaries .* `as_dataset` makes them"):
-        model.adapt(pairs)
-    masked = tf.data.Dataset.from_tensors({**arrays, "mask": np.ones([12, 8, 1])})
-    with pytest.raises(ValueError, match=r"`mask` must have shape \(12, 8\); got \(12, 8, 1\)"):
-        model.adapt(masked)
-
-
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -268,23 +175,3 @@ def test_constructor_refuses(make_model, arguments, message):
 def test_compile_refuses_a_loss(make_model):
     with pytest.raises(ValueError, match="`loss` and `metrics` must be left out"):
         make_model().compile("adam", loss="mse")
-
-
-def test_fit_refuses_tuples_and_wrong_shapes(make_model, sequences):
-    model = make_model()
-    model.compile(jit_compile=False)
-    x, u = sequences.observations, sequences.controls
-    pairs = tf.data.Dataset.from_tensor_slices((x, u)).batch(4)
-    with pytest.raises(ValueError, match="Data must be dictionaries .* got tuple"):
-        model.fit(pairs, verbose=0)
-    for wrong, message in [
-        (
-            {"observations": x[..., :2], "controls": u},
-            r"shape \[batch, time, 3\]; got \(None, 8, 2",
-        ),
-        ({"observations": x, "controls": u[:, :3]}, r"7 or 8, 1\]; got \(None, 3, 1\)"),
-        ({"observations": x}, "Data must be dictionaries"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            model.fit(tf.data.Dataset.from_tensor_slices(wrong).batch(4), verbose=0)
-    assert int(model.optimizer.iterations) == 0

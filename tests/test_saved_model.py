@@ -11,23 +11,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import data, saved_model
+from tfp_dvbf import data, saved_model, servable
 
 SIZES = [(1, 2), (5, 8), (12, 5)]  # Sequences and steps.
 
 
 def stepped(model, path, sequences):
     """Returns arguments and answers of `init` and `filter_step`, without the export."""
-    servable = saved_model.Servable(model, str(path / "assets" / saved_model.METADATA))
+    module = servable.Servable(model, str(path / "assets" / saved_model.METADATA))
     x, u = sequences.observations, sequences.controls
     seed, size = np.int32(3), np.int32(4)
     first = {"initial_observations": x[:, :1], "num_particles": size, "seed": seed}
-    out = servable.init(**{name: tf.constant(value) for name, value in first.items()})
+    out = module.init(**{name: tf.constant(value) for name, value in first.items()})
     belief = {name: value.numpy() for name, value in out.items() if name != "log_score"}
     present = np.arange(len(x), dtype=np.float32) % 2
     frame = {"observations": x[:, 1], "controls": u[:, 0], "present": present, "seed": seed}
     step = {**belief, **frame}
-    moved = servable.filter_step(**{name: tf.constant(value) for name, value in step.items()})
+    moved = module.filter_step(**{name: tf.constant(value) for name, value in step.items()})
     return {"init": (first, out), "filter_step": (step, moved)}
 
 
@@ -112,7 +112,7 @@ def test_parity_in_a_process_without_the_libraries(exported, sequences, tmp_path
         assert set(actual) == set(answer)
         for key, value in answer.items():
             np.testing.assert_allclose(actual[key], value, rtol=1e-5, atol=1e-5, err_msg=case)
-    assert {case.split("--")[1] for case in expected} == set(saved_model.SIGNATURES)
+    assert {case.split("--")[1] for case in expected} == set(servable.SIGNATURES)
     assert len(expected) > 60
 
 
@@ -135,79 +135,7 @@ def test_metadata_travels_inside(exported):
     about = json.loads((path / "assets" / saved_model.METADATA).read_text())
     assert about["model"]["posterior"] == "iaf" and about["metrics"] == {"elbo": 1.5}
     assert about["units"]["log_score"] == "nats a frame"
-    assert about["version"] and set(about["signatures"]) == set(saved_model.SIGNATURES)
-
-
-def test_the_same_seed_gives_the_same_output(exported, sequences):
-    _, path, _ = exported["iaf"]
-    generate = tf.saved_model.load(str(path)).signatures["generate"]
-    frames = tf.constant(sequences.observations[:, :1])
-    draws = [
-        generate(
-            initial_observations=frames,
-            controls=tf.constant(sequences.controls),
-            num_samples=tf.constant(2),
-            seed=tf.constant(seed),
-        )["states"].numpy()
-        for seed in (1, 1, 2)
-    ]
-    np.testing.assert_array_equal(draws[0], draws[1])
-    assert np.all(draws[0][:, :, 1] != draws[2][:, :, 1])
-
-
-def test_bad_input_at_a_signature(exported, sequences):
-    _, path, _ = exported["iaf"]
-    signatures = tf.saved_model.load(str(path)).signatures
-    x, u = tf.constant(sequences.observations), tf.constant(sequences.controls)
-    scalars = {"num_samples": tf.constant(1), "seed": tf.constant(1)}
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must reach past the frames"):
-        signatures["forecast"](observations=x, controls=u[:, :3], **scalars)
-    with pytest.raises(Exception, match="observations"):
-        signatures["forecast"](observations=x[..., :2], controls=u, **scalars)
-    with pytest.raises(Exception, match="float"):
-        signatures["forecast"](observations=tf.cast(x, tf.float64), controls=u, **scalars)
-    bound = signatures["log_prob_bound"]
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must have 2 frames or more"):
-        bound(observations=x[:, :1], controls=u[:, :0], **scalars)
-    longer = tf.pad(u, [[0, 0], [0, 1], [0, 0]], constant_values=9.0)  # The last one is ignored.
-    expected = bound(observations=x, controls=u, **scalars)["log_prob_bound"]
-    actual = bound(observations=x, controls=longer, **scalars)["log_prob_bound"]
-    np.testing.assert_array_equal(actual, expected)
-
-
-def test_values_that_are_not_finite_are_refused(exported, sequences):
-    signatures = tf.saved_model.load(str(exported["iaf"][1])).signatures
-    x, u = sequences.observations.copy(), tf.constant(sequences.controls)
-    x[2, 3] = np.nan
-    mask = np.ones([12, 8], np.float32)
-    seed = tf.constant(1)
-    arguments = {"observations": tf.constant(x), "controls": u, "seed": seed}
-    with pytest.raises(tf.errors.InvalidArgumentError, match="`observations` must be finite"):
-        signatures["filter"](mask=tf.constant(mask), **arguments)
-    mask[2, 3] = 0
-    assert np.all(np.isfinite(signatures["filter"](mask=tf.constant(mask), **arguments)["states"]))
-    out = signatures["init"](
-        initial_observations=tf.constant(x[:, :1]), num_particles=tf.constant(4), seed=seed
-    )
-    belief = {name: out[name] for name in ["particles", "log_weights", "step"]}
-    frame = {"observations": tf.constant(x[:, 3]), "controls": u[:, 2], "seed": seed}
-    with pytest.raises(tf.errors.InvalidArgumentError, match="`observations` must be finite"):
-        signatures["filter_step"](**belief, **frame, present=tf.ones([12]))
-    out = signatures["filter_step"](**belief, **frame, present=tf.constant(mask[:, 3]))
-    assert np.all(np.isfinite(out["log_weights"]))
-
-
-def test_chain_iaf_refuses_gaps(exported, sequences):
-    signature = tf.saved_model.load(str(exported["chain_iaf"][1])).signatures["filter"]
-    mask = np.ones([12, 8], np.float32)
-    mask[0, 3] = 0
-    with pytest.raises(tf.errors.InvalidArgumentError, match="`mask` may only shorten sequences"):
-        signature(
-            observations=tf.constant(sequences.observations),
-            controls=tf.constant(sequences.controls),
-            mask=tf.constant(mask),
-            seed=tf.constant(1),
-        )
+    assert about["version"] and set(about["signatures"]) == set(servable.SIGNATURES)
 
 
 def test_an_existing_path_is_kept(exported, tmp_path):

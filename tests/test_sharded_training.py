@@ -32,7 +32,7 @@ def test_generate_data_in_files(sharded, tmp_path):
     first = np.concatenate([part.states[:, 0] for part in [*parts, *others]])
     assert len(np.unique(first, axis=0)) == 20
     args = generate_data.Args(output=str(tmp_path / "none"), shard_size=-1)
-    with pytest.raises(ValueError, match="`--shard-size` must not be negative; got -1"):
+    with pytest.raises(ValueError, match="`--shard-size` must be at least 0; got -1"):
         generate_data.main(args)
 
 

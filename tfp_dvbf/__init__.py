@@ -9,7 +9,7 @@ _MODULES = {
     "KLAnnealing": "callbacks",
     "Sequences": "data",
     "Shards": "shards",
-    "Trajectory": "inference",
+    "Trajectory": "rollout",
     "as_dataset": "datasets",
     "collect": "environments",
     "evaluate": "evaluation",

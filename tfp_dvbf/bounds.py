@@ -5,7 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_dvbf import choices, data, initial, objectives, rollout
+from tfp_dvbf import checks, choices, data, initial, objectives, rollout
 
 tfd = tfp.distributions
 
@@ -34,7 +34,7 @@ class Bounds:
     def bound_terms(self, observations, controls, num_samples=1, seed=None, mask=None):
         """Returns the `Terms` of the elbo for posterior draws; arguments as for `filter`."""
         batch = self._check_batch(observations, controls, mask)
-        data.check_num_samples(num_samples)
+        checks.check_num_samples(num_samples)
         return self._bound_terms(batch, tf.constant(num_samples), rollout.stateless_seed(seed))
 
     def log_prob_bound(
@@ -60,7 +60,7 @@ class Bounds:
             posterior cannot serve the objective.
         """
         batch = self._check_batch(observations, controls, mask)
-        data.check_num_samples(num_samples)
+        checks.check_num_samples(num_samples)
         choices.check_bound(self.config["posterior"], objective)
         seed = rollout.stateless_seed(seed)
         if objective == "fivo":
@@ -105,11 +105,3 @@ class Bounds:
         first = first.log_prob(sample.states[:, :1])
         rest = prior.log_prob(sample.states[:, 1:])
         return sample.log_prob - tf.concat([first, rest], axis=1)
-
-    def _check_batch(self, observations, controls, mask=None):
-        names = ["observation_dim", "control_dim", "initial_frames"]
-        sizes = [self.config[name] for name in names]
-        batch = data.check_sequences(observations, controls, mask, *sizes)
-        choices.check_mask(self.config["posterior"], batch.mask)
-        choices.check_pixels(self.config["emission"], batch.observations)
-        return batch

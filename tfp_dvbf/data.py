@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfp_dvbf import checks
+
 
 class Batch(NamedTuple):
     """Sequences as the model takes them, missing values set to 0.
@@ -67,9 +69,9 @@ class Sequences:
         for name, array in batch._asdict().items():
             object.__setattr__(self, name, array)
         if self.states is not None:
-            check_numeric("states", self.states)
+            checks.check_numeric("states", self.states)
             object.__setattr__(self, "states", np.asarray(self.states))
-            check_shape("states", self.states.shape, (len(self),), (self.num_steps,))
+            checks.check_shape("states", self.states.shape, (len(self),), (self.num_steps,))
         sizes = {"observation_names": self.observation_dim, "control_names": self.control_dim}
         for name, size in sizes.items():
             names = (self.spec or {}).get(name)
@@ -112,43 +114,6 @@ class Sequences:
         return Sequences(**chosen, spec=self.spec)
 
 
-def check_shape(name, shape, batch=None, time=None, dim=None):
-    """Raises ValueError unless `shape` is [batch, time, dim].
-
-    Each size is None (any but 0) or a tuple of the allowed ones; a size of `shape` that is None
-    is not known yet and passes.
-    """
-    shape = tuple(shape)
-    expected = {"batch": batch, "time": time, "dim": dim}
-    fits = len(shape) == 3 and all(
-        size is None or (size > 0 if allowed is None else size in allowed)
-        for size, allowed in zip(shape, expected.values())
-    )
-    if not fits:
-        sizes = [
-            " or ".join(map(str, allowed)) if allowed else axis
-            for axis, allowed in expected.items()
-        ]
-        raise ValueError(f"`{name}` must have shape [{', '.join(sizes)}]; got {shape}.")
-
-
-def check_shapes(observations, controls, observation_dim=None, control_dim=None, min_steps=2):
-    """Raises ValueError unless the two shapes fit each other and the sizes given."""
-    dims = [None if dim is None else (dim,) for dim in [observation_dim, control_dim]]
-    check_shape("observations", observations, dim=dims[0])
-    batch, steps, _ = observations
-    min_steps = max(min_steps, 2)
-    if steps is not None and steps < min_steps:
-        raise ValueError(f"`observations` must have at least {min_steps} steps; got {steps}.")
-    check_shape(
-        "controls",
-        controls,
-        batch=None if batch is None else (batch,),
-        time=None if steps is None else (steps - 1, steps),
-        dim=dims[1],
-    )
-
-
 def check_sequences(
     observations, controls, mask=None, observation_dim=None, control_dim=None, min_steps=2
 ):
@@ -158,16 +123,16 @@ def check_sequences(
       ValueError: If they are not numeric, do not fit each other or the dimensions, or hold a NaN
         that the mask does not cover.
     """
-    observations = check_numeric("observations", observations)
-    controls = check_numeric("controls", controls)
-    check_shapes(observations.shape, controls.shape, observation_dim, control_dim, min_steps)
+    observations = checks.check_numeric("observations", observations)
+    controls = checks.check_numeric("controls", controls)
+    checks.check_shapes(observations.shape, controls.shape, observation_dim, control_dim, min_steps)
     controls = controls[:, : observations.shape[1] - 1]
     if mask is not None:
-        mask = check_mask(mask, observations.shape[:2])
+        mask = checks.check_mask(mask, observations.shape[:2])
         observations = np.where(mask[..., np.newaxis], observations, np.float32(0))
         controls = np.where(_frames_follow(mask)[..., np.newaxis], controls, np.float32(0))
         mask = None if mask.all() else mask
-    check_finite(observations=observations, controls=controls)
+    checks.check_finite(observations=observations, controls=controls)
     return Batch(observations, controls, mask)
 
 
@@ -187,47 +152,9 @@ def until_last_frame(mask):
     return tf.math.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True) > 0
 
 
-def check_mask(mask, shape):
-    """Returns `mask` as bool, or raises ValueError unless it has `shape` and holds 0 and 1 only."""
-    mask = np.asarray(mask)
-    if mask.shape != tuple(shape):
-        raise ValueError(f"`mask` must have shape {tuple(shape)}; got {mask.shape}.")
-    if not np.isin(mask, [0, 1]).all():
-        raise ValueError("`mask` must hold 0 (missing) and 1 only.")
-    mask = mask.astype(bool)
-    empty = np.flatnonzero(~mask.any(axis=1))
-    if len(empty):
-        raise ValueError(f"`mask` must leave a frame in every sequence; {empty[0]} has none.")
-    return mask
-
-
 def _frames_follow(mask):
     """Returns for each control u[t] whether a frame after t is there, [batch, time - 1]."""
     return np.maximum.accumulate(mask[:, ::-1], axis=1)[:, ::-1][:, 1:]
-
-
-def check_finite(**arrays):
-    """Raises ValueError naming the first sequence and step with a NaN or infinite value."""
-    for name, array in arrays.items():
-        bad = np.argwhere(~np.isfinite(array))
-        if len(bad):
-            axes = ["sequence", "step", "dimension"] if array.ndim == 3 else ["row", "column"]
-            place = ", ".join(f"{axis} {index}" for axis, index in zip(axes, bad[0]))
-            raise ValueError(f"`{name}` must be finite; got {array[tuple(bad[0])]} in {place}.")
-
-
-def check_num_samples(num_samples):
-    """Raises ValueError unless `num_samples` is positive."""
-    if num_samples < 1:
-        raise ValueError(f"`num_samples` must be at least 1; got {num_samples}.")
-
-
-def check_numeric(name, array):
-    """Returns `array` as float32, or raises ValueError if it holds anything but numbers."""
-    array = np.asarray(array)
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"`{name}` must be numeric; got dtype {array.dtype}.")
-    return array.astype(np.float32)
 
 
 def shift_controls(sequences):

@@ -1,10 +1,26 @@
 """The generative recursion."""
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 SEED_SALT = 0x5EED
+
+
+class Trajectory(NamedTuple):
+    """Latent and observed trajectories, the observed ones in the user's units.
+
+    Attributes:
+      states: z[0:T], [sample, batch, time, dz].
+      observation_mean: E[x[t] | z[t]], [sample, batch, time, dx].
+      observations: x[t] ~ p(x[t] | z[t]), [sample, batch, time, dx].
+    """
+
+    states: tf.Tensor
+    observation_mean: tf.Tensor
+    observations: tf.Tensor
 
 
 def rollout(transition, initial_states, controls, seed, deterministic=False):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfp_dvbf import data
+from tfp_dvbf import checks, data
 
 HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -107,9 +107,9 @@ def _read_header(path):
     data.check_names(path, arrays)
     with data.naming(path):
         for name, (_, dtype) in arrays.items():
-            data.check_numeric(name, np.empty(0, dtype))
+            checks.check_numeric(name, np.empty(0, dtype))
         observations, controls = arrays["observations"][0], arrays["controls"][0]
-        data.check_shapes(observations, controls)
+        checks.check_shapes(observations, controls)
     return Header(*observations, controls[2], "mask" in arrays)
 
 

@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+
+def test_adapt_refuses_what_fit_would(make_model, sequences):
+    model = make_model()
+    arrays = {"observations": sequences.observations, "controls": sequences.controls}
+    pairs = tf.data.Dataset.from_tensors(tuple(arrays.values()))
+    with pytest.raises(ValueError, match="Data must be dictionaries .* `as_dataset` makes them"):
+        model.adapt(pairs)
+    masked = tf.data.Dataset.from_tensors({**arrays, "mask": np.ones([12, 8, 1])})
+    with pytest.raises(ValueError, match=r"`mask` must have shape \(12, 8\); got \(12, 8, 1\)"):
+        model.adapt(masked)
+
+
+def test_fit_refuses_tuples_and_wrong_shapes(make_model, sequences):
+    model = make_model()
+    model.compile(jit_compile=False)
+    x, u = sequences.observations, sequences.controls
+    pairs = tf.data.Dataset.from_tensor_slices((x, u)).batch(4)
+    with pytest.raises(ValueError, match="Data must be dictionaries .* got tuple"):
+        model.fit(pairs, verbose=0)
+    for wrong, message in [
+        (
+            {"observations": x[..., :2], "controls": u},
+            r"shape \[batch, time, 3\]; got \(None, 8, 2",
+        ),
+        ({"observations": x, "controls": u[:, :3]}, r"7 or 8, 1\]; got \(None, 3, 1\)"),
+        ({"observations": x}, "Data must be dictionaries"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            model.fit(tf.data.Dataset.from_tensor_slices(wrong).batch(4), verbose=0)
+    assert int(model.optimizer.iterations) == 0
