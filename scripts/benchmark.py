@@ -152,17 +152,17 @@ def time_posterior(name, train, args):
         for way, step in ways.items():
             samples[way].append(1e3 * step())
     medians = {way: statistics.median(values) for way, values in samples.items()}
-    default = medians[default_way(name, train)]
+    default = default_way(name, train)
     labels = {way: f"{'XLA' if way[0] else 'graph'}, {way[1]} a call" for way in ways}
     print(f"\n{name}: milliseconds a training step, batch {args.batch_size}, median")
     for way, value in medians.items():
-        chosen = "  (default)" if way == default_way(name, train) else ""
+        chosen = "  (default)" if way == default else ""
         print(f"  {labels[way]:<18}{value:7.1f}{chosen}", flush=True)
     return {
         "posterior": name,
         "batch_size": args.batch_size,
         "milliseconds": {labels[way]: value for way, value in medians.items()},
-        "default_over_best": default / min(medians.values()),
+        "default_over_best": medians[default] / min(medians.values()),
     }
 
 

@@ -150,7 +150,7 @@ def test_the_mirrored_strategy_of_the_script(dataset, tmp_path):
         status, _, stderr = outcome(start([train.__file__, *options, *paths]))
         assert status == 0, stderr
     models = [runs.load_model(tmp_path / name) for name in ["none", "mirrored"]]
-    for expected, actual in zip(*(model.get_weights() for model in models)):
+    for expected, actual in zip(*(model.trainable_weights for model in models)):
         np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 

@@ -29,7 +29,7 @@ class Training:
         if loss is not None or metrics is not None:
             raise ValueError("`loss` and `metrics` must be left out; a DVBF trains its own bound.")
         if jit_compile is None:
-            jit_compile = True  # The faster way: docs/results/benchmark.json, 2 CPU cores.
+            jit_compile = True  # The faster way: docs/results/benchmark.json, one CPU core.
         shared = self.distribute_strategy.num_replicas_in_sync > 1
         super().compile(optimizer=optimizer, jit_compile=jit_compile and not shared, **kwargs)
         self._differentiate = self._training_gradients
