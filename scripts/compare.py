@@ -25,7 +25,7 @@ PROTOCOL = reproduce.PROTOCOLS["quick"]["gaussian"]
 
 @dataclasses.dataclass
 class Args:
-    """Trains each posterior with each seed by the quick protocol; a table with 95 % intervals."""
+    """Trains each posterior with each seed by the quick protocol of gaussian; 95 % intervals."""
 
     posteriors: tuple[str, ...] = option(
         ("gaussian", "iaf", "trajectory_iaf", "chain_iaf"),

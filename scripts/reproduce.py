@@ -32,7 +32,7 @@ PROTOCOLS = {
 class Args:
     """Trains the poster's two models, evaluates them and draws its panels."""
 
-    protocol: str = option("quick", "quick takes minutes, poster hours", ["quick", "poster"])
+    protocol: str = option("quick", "quick takes 3 minutes a model, poster 12", ["quick", "poster"])
     posteriors: tuple[str, ...] = option(
         ("gaussian", "chain_iaf"), "models to train", choices.POSTERIORS
     )
@@ -49,6 +49,7 @@ def main(args):
     output = pathlib.Path(args.output)
     if output.exists() and not args.resume:
         raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
+    check_finished(args, output)
     for name in args.posteriors:
         for seed in args.seeds:
             train_one(args, name, seed, output / f"{name}-seed{seed}")
@@ -59,6 +60,17 @@ def main(args):
         write_report(args, output, metrics)
     print(f"\n{report.read_text()}")
     print(f"report, run folders and pictures: {output}, {output / 'figures'}")
+
+
+def check_finished(args, output):
+    """Raises ValueError if `output` holds runs that one report must not set beside these."""
+    for path in sorted(output.glob("*-seed*/args.json")):
+        config = json.loads(path.read_text())
+        expected = PROTOCOLS[args.protocol][config["posterior"]]
+        expected = {**expected, "shift_controls": args.shift_controls}
+        changed = [name for name in expected if config[name] != expected[name]]
+        if changed:
+            raise ValueError(f"{path.parent} was started with other arguments: {changed}.")
 
 
 def train_one(args, posterior, seed, folder):

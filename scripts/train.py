@@ -28,7 +28,7 @@ class Args:
     encoder: str = option("filter", "what the posterior of z[t] sees", choices.ENCODERS)
     initial_frames: int = option(1, "frames that the posterior of z[0] sees")
     state_dim: int = option(4, "size of the latent state")
-    hidden_units: int | None = option(None, "width of all hidden layers, in place of their own")
+    hidden_units: int | None = option(None, "width of the hidden layers except the flows'")
     objective: str = option("elbo", "bound to train", choices.OBJECTIVES)
     num_train_samples: int = option(1, "posterior draws a sequence in training")
     epochs: int = option(1000, "epochs")

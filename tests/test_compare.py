@@ -62,7 +62,7 @@ def test_compare_needs_its_folder_to_be_new(dataset, tmp_path):
 @pytest.mark.slow
 def test_investigate_kl(comparison, dataset, tmp_path, capsys):
     output = tmp_path / "kl"
-    args = {"pendulum": str(comparison), "data": str(dataset), "epochs": 10}
+    args = {"pendulum": str(comparison), "data": str(dataset), "epochs": 16}
     investigate_kl.main(investigate_kl.Args(output=str(output), **args))
     figures = ["closed_form", "evidence", "independent_draws", "pendulum"]
     assert sorted(path.stem for path in output.glob("*.png")) == figures

@@ -83,6 +83,11 @@ NAN = np.full((4, 1, 3), np.nan)
             r"`controls` must have shape \[4, 4 or 5, 1\]; got \(4, 2",
         ),
         (lambda m: m.filter(X, U, num_samples=0), "`num_samples` must be at least 1; got 0"),
+        (lambda m: m.filter(X, U, num_samples=2.5), "`num_samples` must be an integer; got 2.5"),
+        (
+            lambda m: m.generate(U, None, np.full((2, 4, 2), np.nan), 2),
+            "got nan in sample 0, sequence 0, dimension 0",
+        ),
         (lambda m: m.filter(X + np.inf, U), "`observations` must be finite; got inf in sequence 0"),
         (lambda m: m.reconstruct(X[:, :1], U), "`observations` must have at least 2 steps; got 1"),
         (lambda m: m.generate(np.zeros((8, 6, 3))), r"`controls` must have .* got \(8, 6, 3\)"),
@@ -104,7 +109,7 @@ NAN = np.full((4, 1, 3), np.nan)
         ),
         (
             lambda m: m.generate(U, None, np.full((4, 2), np.nan)),
-            "`initial_state` must be finite; got nan in row 0, column 0",
+            "`initial_state` must be finite; got nan in sequence 0, dimension 0",
         ),
         (lambda m: m.forecast(X, U), "reach past the context of 5 observations; got 4 steps"),
         (lambda m: m.forecast(X[:3, :2], U), r"`controls` must have shape \[3, time, 1\]; got \(4"),

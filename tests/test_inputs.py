@@ -14,6 +14,15 @@ def test_adapt_refuses_what_fit_would(make_model, sequences):
         model.adapt(masked)
 
 
+def test_adapt_takes_float_masks_over_missing_values(make_model, sequences):
+    mask = np.ones([12, 8], np.float32)
+    mask[:, 6:] = 0
+    pixels = (sequences.observations > 0).astype(np.float32)
+    pixels[:, 6:] = np.nan
+    arrays = {"observations": pixels, "controls": sequences.controls, "mask": mask}
+    make_model("chain_iaf", emission="bernoulli").adapt(tf.data.Dataset.from_tensors(arrays))
+
+
 def test_fit_refuses_tuples_and_wrong_shapes(make_model, sequences):
     model = make_model()
     model.compile(jit_compile=False)

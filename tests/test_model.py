@@ -134,6 +134,10 @@ def test_bernoulli_emission(make_model, sequences, posterior):
     with pytest.raises(ValueError, match="`observations` must be 0 or 1 for the bernoulli"):
         model.filter(0.5 * pixels, binary.controls)
     with pytest.raises(ValueError, match="`observations` must be 0 or 1 for the bernoulli"):
+        model.generate(binary.controls, 0.5 * pixels[:, :1])
+    with pytest.raises(ValueError, match="`observations` must be 0 or 1 for the bernoulli"):
+        model.forecast(0.5 * pixels[:, :2], binary.controls)
+    with pytest.raises(ValueError, match="`observations` must be 0 or 1 for the bernoulli"):
         model.adapt(datasets.as_dataset(sequences))
 
 
@@ -170,6 +174,25 @@ def test_bernoulli_emission(make_model, sequences, posterior):
 def test_constructor_refuses(make_model, arguments, message):
     with pytest.raises(ValueError, match=message):
         make_model(**arguments)
+
+
+@pytest.mark.parametrize("posterior", choices.POSTERIORS)
+@pytest.mark.parametrize("encoder", ["filter", "smoother"])
+def test_grappler_takes_every_function(make_model, sequences, posterior, encoder, capfd):
+    model = make_model(posterior, encoder=encoder)
+    x, u = sequences.observations, sequences.controls
+    model.filter(x, u, 2, seed=1)
+    model.forecast(x[:, :3], u, 2, seed=1)
+    for bound in model.bounds:
+        model.log_prob_bound(x, u, 4, seed=1, objective=bound)
+    assert "failed" not in capfd.readouterr().err
+
+
+def test_eager_steps_are_not_compiled(make_model, sequences):
+    model = make_model()
+    model.compile(run_eagerly=True)
+    assert not model.jit_compile
+    model.fit(datasets.as_dataset(sequences, 4), verbose=0)
 
 
 def test_compile_refuses_a_loss(make_model):

@@ -21,7 +21,8 @@ def stepped(model, path, sequences):
     module = servable.Servable(model, str(path / "assets" / saved_model.METADATA))
     x, u = sequences.observations, sequences.controls
     seed, size = np.int32(3), np.int32(4)
-    first = {"initial_observations": x[:, :1], "num_particles": size, "seed": seed}
+    frames = x[:, : model.config["initial_frames"]]
+    first = {"initial_observations": frames, "num_particles": size, "seed": seed}
     out = module.init(**{name: tf.constant(value) for name, value in first.items()})
     belief = {name: value.numpy() for name, value in out.items() if name != "log_score"}
     present = np.arange(len(x), dtype=np.float32) % 2

@@ -85,6 +85,8 @@ def test_reproduce_shows_a_finished_report_again(report, dataset, capsys, monkey
     with pytest.raises(ValueError, match="`--output` must not exist yet without `--resume`"):
         reproduce.main(args)
     args.resume = True
+    with pytest.raises(ValueError, match=r"started with other arguments: \['shift_controls'\]"):
+        reproduce.main(dataclasses.replace(args, shift_controls=True))
     reproduce.main(args)
     assert (report / "report.md").read_text() in capsys.readouterr().out
 

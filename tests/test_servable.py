@@ -31,7 +31,13 @@ def test_bad_input_at_a_signature(exported, sequences):
         signatures["forecast"](observations=x[..., :2], controls=u, **scalars)
     with pytest.raises(Exception, match="float"):
         signatures["forecast"](observations=tf.cast(x, tf.float64), controls=u, **scalars)
+    none = {"num_samples": tf.constant(0), "seed": tf.constant(1)}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`num_samples` must be at least 1"):
+        signatures["generate"](initial_observations=x[:, :1], controls=u, **none)
     bound = signatures["log_prob_bound"]
+    for wrong in [u[:, :3], tf.concat([u, u], axis=1)]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="as many steps as `observations`"):
+            bound(observations=x, controls=wrong, **scalars)
     with pytest.raises(tf.errors.InvalidArgumentError, match="must have 2 frames or more"):
         bound(observations=x[:, :1], controls=u[:, :0], **scalars)
     longer = tf.pad(u, [[0, 0], [0, 1], [0, 0]], constant_values=9.0)  # The last one is ignored.

@@ -1,4 +1,4 @@
-"""The evidence and its bounds: terms, importance weights and the particle filter of a model."""
+"""Bounds on the evidence of a model: their terms and their estimates."""
 
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ class Bounds:
     def bound_terms(self, observations, controls, num_samples=1, seed=None, mask=None):
         """Returns the `Terms` of the elbo for posterior draws; arguments as for `filter`."""
         batch = self._check_batch(observations, controls, mask)
-        checks.check_num_samples(num_samples)
+        num_samples = checks.check_num_samples(num_samples)
         return self._bound_terms(batch, tf.constant(num_samples), rollout.stateless_seed(seed))
 
     def log_prob_bound(
@@ -60,7 +60,7 @@ class Bounds:
             posterior cannot serve the objective.
         """
         batch = self._check_batch(observations, controls, mask)
-        checks.check_num_samples(num_samples)
+        num_samples = checks.check_num_samples(num_samples)
         choices.check_bound(self.config["posterior"], objective)
         seed = rollout.stateless_seed(seed)
         if objective == "fivo":

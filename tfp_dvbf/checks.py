@@ -1,5 +1,7 @@
 """What arrays from outside must be: clear errors before work starts."""
 
+import operator
+
 import numpy as np
 
 
@@ -41,7 +43,9 @@ def check_shapes(observations, controls, observation_dim=None, control_dim=None,
 
 
 def check_mask(mask, shape):
-    """Returns `mask` as bool, or raises ValueError unless it has `shape` and holds 0 and 1 only."""
+    """Returns `mask` as bool, or raises ValueError unless it has `shape`, 0 and 1
+    only, and a frame in every sequence.
+    """
     mask = np.asarray(mask)
     if mask.shape != tuple(shape):
         raise ValueError(f"`mask` must have shape {tuple(shape)}; got {mask.shape}.")
@@ -55,19 +59,25 @@ def check_mask(mask, shape):
 
 
 def check_finite(**arrays):
-    """Raises ValueError naming the first sequence and step with a NaN or infinite value."""
+    """Raises ValueError naming the first place with a NaN or infinite value."""
     for name, array in arrays.items():
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
-            axes = ["sequence", "step", "dimension"] if array.ndim == 3 else ["row", "column"]
+            first = ["sample", "sequence"] if name == "initial_state" else ["sequence", "step"]
+            axes = [*first, "dimension"][-array.ndim :]
             place = ", ".join(f"{axis} {index}" for axis, index in zip(axes, bad[0]))
             raise ValueError(f"`{name}` must be finite; got {array[tuple(bad[0])]} in {place}.")
 
 
 def check_num_samples(num_samples):
-    """Raises ValueError unless `num_samples` is positive."""
-    if num_samples < 1:
-        raise ValueError(f"`num_samples` must be at least 1; got {num_samples}.")
+    """Returns `num_samples` as an int, or raises ValueError unless it is a positive integer."""
+    try:
+        number = operator.index(num_samples)
+    except TypeError as error:
+        raise ValueError(f"`num_samples` must be an integer; got {num_samples!r}.") from error
+    if number < 1:
+        raise ValueError(f"`num_samples` must be at least 1; got {number}.")
+    return number
 
 
 def check_numeric(name, array):

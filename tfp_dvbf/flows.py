@@ -7,6 +7,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
+from tfp_dvbf import networks
+
 tfb = tfp.bijectors
 
 # Saving a model, Keras asks every layer for its config, and AutoregressiveNetwork masks its kernels
@@ -48,6 +50,11 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
         self.activation = activation
         self.input_order = input_order
         self.gate_bias = gate_bias
+        function = tf_keras.activations.get(activation)
+
+        def hidden_activation(total):
+            return function(networks.unfused(total))
+
         self.made = tfb.AutoregressiveNetwork(
             params=2,
             event_shape=[event_dim],
@@ -56,7 +63,7 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
             conditional_input_layers="first_layer",
             input_order=input_order,
             hidden_units=list(self.hidden_units),
-            activation=activation,
+            activation=hidden_activation,
         )
         # The masks hold only if every kernel is built with the layer.
         self.made.build([None, event_dim])

@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_dvbf import checks, data, initial, rollout
+from tfp_dvbf import checks, choices, data, initial, rollout
 
 
 class Generation:
@@ -45,7 +45,8 @@ class Generation:
                 f"got {controls.shape[1]} steps."
             )
         checks.check_finite(observations=observations, controls=controls)
-        checks.check_num_samples(num_samples)
+        choices.check_pixels(self.config["emission"], observations)
+        num_samples = checks.check_num_samples(num_samples)
         seed = rollout.stateless_seed(seed)
         return self._forecast(observations, controls, tf.constant(num_samples), seed)
 
@@ -70,7 +71,7 @@ class Generation:
           num_samples: Draws for each sequence.
           seed: Seed of the draws; None draws a new one.
           deterministic: Whether z[0], every z[t] and the observations are the means of their
-            densities instead of draws; all samples are then equal.
+            densities instead of draws; samples then differ by `initial_state` only.
 
         Returns:
           A `Trajectory` of T steps, one more than `controls`.
@@ -82,7 +83,7 @@ class Generation:
         controls = checks.check_numeric("controls", controls)
         checks.check_shape("controls", controls.shape, dim=(self.config["control_dim"],))
         checks.check_finite(controls=controls)
-        checks.check_num_samples(num_samples)
+        num_samples = checks.check_num_samples(num_samples)
         initial_seed, seed = tfp.random.split_seed(rollout.stateless_seed(seed))
         batch = len(controls)
         if initial_state is not None:
@@ -145,6 +146,7 @@ class Generation:
             dim=(self.config["observation_dim"],),
         )
         checks.check_finite(initial_observations=frames)
+        choices.check_pixels(self.config["emission"], frames)
         return self.initial_posterior(self.observation_standardization(frames))
 
     def _check_initial_state(self, initial_state, num_samples, batch):

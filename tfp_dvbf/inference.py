@@ -28,7 +28,7 @@ class Inference:
           ValueError: If an argument has the wrong shape or a NaN or infinite value.
         """
         batch = self._check_batch(observations, controls, mask)
-        checks.check_num_samples(num_samples)
+        num_samples = checks.check_num_samples(num_samples)
         return self._filter(batch, tf.constant(num_samples), rollout.stateless_seed(seed))
 
     def impute(self, observations, controls, mask, num_samples=1, seed=None):
@@ -41,7 +41,7 @@ class Inference:
           A `Trajectory` whose `observations` are the given ones where `mask` is True.
         """
         batch = self._check_batch(observations, controls, mask)
-        checks.check_num_samples(num_samples)
+        num_samples = checks.check_num_samples(num_samples)
         drawn = self._filter(batch, tf.constant(num_samples), rollout.stateless_seed(seed))
         present = True if batch.mask is None else batch.mask[..., np.newaxis]
         return drawn._replace(
@@ -67,5 +67,4 @@ class Inference:
 
     @tf.function(reduce_retracing=True)
     def _reconstruct(self, batch):
-        states = self._sample_posterior(batch, tf.zeros(self._noise_shape(batch))).states
-        return self._observe(states[tf.newaxis], seed=None)
+        return self._observe(self._noiseless_states(batch)[tf.newaxis], seed=None)

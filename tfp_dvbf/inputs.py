@@ -25,8 +25,12 @@ class Inputs:
         pixels = self.config["emission"] == "bernoulli"
         if pixels or (self.config["posterior"] == "chain_iaf" and "mask" in dataset.element_spec):
             for inputs in dataset.as_numpy_iterator():
-                choices.check_mask(self.config["posterior"], inputs.get("mask"))
-                choices.check_pixels(self.config["emission"], inputs["observations"])
+                mask, observations = inputs.get("mask"), inputs["observations"]
+                if mask is not None:
+                    mask = mask.astype(bool)
+                    observations = observations[mask]
+                choices.check_mask(self.config["posterior"], mask)
+                choices.check_pixels(self.config["emission"], observations)
         if not pixels:
             self.observation_standardization.adapt(dataset.map(_present_observations))
         applied = dataset.map(_applied_controls).filter(lambda controls: tf.size(controls) > 0)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 import tf_keras
 
 from tfp_dvbf import (
@@ -18,12 +17,9 @@ from tfp_dvbf import (
     networks,
     particle_filter,
     posteriors,
-    rollout,
     training,
     transitions,
 )
-
-tfd = tfp.distributions
 
 EMISSIONS = {"gaussian": emissions.GaussianEmission, "bernoulli": emissions.BernoulliEmission}
 
@@ -46,7 +42,8 @@ class DVBF(
     with p(z[0]) = N(0, I) in place of the transition at t = 0 (Karl et al. 2017,
     arXiv:1605.06432, equation 8). Observations and controls are standardised inside, after
     `adapt`; every density, metric and output is in the user's units. `fit` and `evaluate` take
-    dictionaries of observations [batch, time, dx] and controls [batch, time - 1 or time, du].
+    dictionaries of observations [batch, time, dx], controls [batch, time - 1 or time, du] and,
+    where frames are missing, a mask [batch, time].
 
     Args:
       observation_dim: Size dx of an observation.
@@ -166,9 +163,7 @@ class DVBF(
     def call(self, inputs):
         """Returns the posterior's trajectory for zero noise, [batch, time, ...], no draws."""
         batch = self._unpack(inputs)
-        states = self._sample_posterior(batch, tf.zeros(self._noise_shape(batch))).states
-        mean = self._emit(states).mean()
-        return rollout.Trajectory(states, mean, mean)
+        return self._observe(self._noiseless_states(batch), seed=None)
 
     def _encode(self, batch):
         """Returns q(z[0] | x[0:k]) and the `PosteriorInputs` of t = 1 .. T-1."""
@@ -190,6 +185,10 @@ class DVBF(
     def _sample_posterior(self, batch, noise):
         """Returns the `PosteriorSample` for noise eps[0:T] [batch, time, dz]."""
         return self.posterior(*self._encode(batch), noise)
+
+    def _noiseless_states(self, batch):
+        """Returns the posterior's states for zero noise, [batch, time, dz]."""
+        return self._sample_posterior(batch, tf.zeros(self._noise_shape(batch))).states
 
     def _noise_shape(self, batch):
         shape = tf.shape(batch.observations)

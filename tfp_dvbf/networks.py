@@ -28,6 +28,15 @@ def mlp(hidden_units, output_units, activation, name, output_initializer="glorot
     return tf_keras.Sequential([*hidden.layers, output], name=name)
 
 
+def unfused(total):
+    """Returns a sum of dense layers that Grappler leaves apart from the activation that follows.
+
+    Of the two together, where the activation is a Relu or Elu, Grappler of TensorFlow 2.21 makes an
+    op without a name, prints errors and gives up on the whole function.
+    """
+    return tf.ensure_shape(total, total.shape)
+
+
 def positive(raw, initial=INITIAL_SCALE):
     """Maps `raw` to a scale above `SCALE_FLOOR`; a raw value of 0 gives about `initial`."""
     offset = tfp.math.softplus_inverse(initial)

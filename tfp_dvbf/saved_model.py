@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 import tfp_dvbf
-from tfp_dvbf import arguments, servable
+from tfp_dvbf import arguments, choices, servable
 
 METADATA = "metadata.json"
 UNITS = {
@@ -106,11 +106,7 @@ def load_exported(path):
 def why_not(model, signature):
     """Returns why a model has no such signature, None if it has it."""
     posterior, encoder = model.config["posterior"], model.config["encoder"]
-    if signature in ("init", "filter_step"):
-        if posterior == "chain_iaf":
-            return "chain_iaf has no density, so particles have no weights"
-        if encoder == "smoother":
-            return "the smoother needs frames that are yet to come"
-    if signature == "log_prob_bound" and "iwae" not in model.bounds:
-        return "chain_iaf has no density"
-    return None
+    if signature in ("init", "filter_step") and encoder == "smoother":
+        return "the smoother needs frames that are yet to come"
+    bound = {"init": "fivo", "filter_step": "fivo", "log_prob_bound": "iwae"}.get(signature)
+    return choices.REFUSED.get((posterior, bound))

@@ -25,14 +25,8 @@ class Servable(tf.Module):
     def specs(self, name):
         """Returns the specs of the arguments of a signature."""
         config = self.model.config
-        sizes = {
-            "observation_dim": config["observation_dim"],
-            "control_dim": config["control_dim"],
-            "state_dim": config["state_dim"],
-            "initial_frames": config["initial_frames"],
-        }
         specs = {
-            argument: tf.TensorSpec([sizes.get(size, size) for size in shape], dtype, argument)
+            argument: tf.TensorSpec([config.get(size, size) for size in shape], dtype, argument)
             for argument, (shape, dtype) in SIGNATURES[name].items()
         }
         return {**self._belief_specs(), **specs} if name == "filter_step" else specs
@@ -51,7 +45,7 @@ class Servable(tf.Module):
         """Starts streams from their first frames; returns the belief and ln p(x[0])."""
         frames = _finite("initial_observations", initial_observations)
         particles, log_score = self.model._first_belief(
-            frames, num_particles, rollout.stateless_seed(seed)
+            frames, _positive("num_particles", num_particles), rollout.stateless_seed(seed)
         )
         return {**_belief(particles, step=tf.zeros_like(log_score, INT)), "log_score": log_score}
 
@@ -95,6 +89,7 @@ class Servable(tf.Module):
         frames = self.model.config["initial_frames"]
         observations = _finite("observations", observations)
         controls = _finite("controls", controls)
+        num_samples = _positive("num_samples", num_samples)
         context, steps = tf.shape(observations)[1], tf.shape(controls)[1]
         checks = [
             tf.debugging.assert_greater_equal(
@@ -114,6 +109,7 @@ class Servable(tf.Module):
         """Draws from the generative model alone, z[0] from q(z[0] | x[0:k])."""
         frames = _finite("initial_observations", initial_observations)
         controls = _finite("controls", controls)
+        num_samples = _positive("num_samples", num_samples)
         seed = rollout.stateless_seed(seed)
         drawn = self.model._generate_from(frames, controls, num_samples, seed)
         return drawn._asdict()
@@ -122,6 +118,7 @@ class Servable(tf.Module):
     def log_prob_bound(self, observations, controls, num_samples, seed):
         """Returns the importance-weighted bound on ln p(x), nats a sequence."""
         batch = self._batch(observations, controls)
+        num_samples = _positive("num_samples", num_samples)
         seed = rollout.stateless_seed(seed)
         return {"log_prob_bound": self.model._log_prob_bound(batch, num_samples, seed, "iwae")}
 
@@ -130,7 +127,11 @@ class Servable(tf.Module):
         steps, least = tf.shape(observations)[1], max(2, self.model.config["initial_frames"])
         message = f"`observations` must have {least} frames or more."
         checks = [tf.debugging.assert_greater_equal(steps, least, message)]
-        controls, present = controls[:, : steps - 1], None
+        extra = tf.shape(controls)[1] - (steps - 1)
+        message = "`controls` must have as many steps as `observations`, or one fewer."
+        checks.append(tf.debugging.assert_equal((extra == 0) | (extra == 1), True, message))
+        with tf.control_dependencies(checks):
+            controls, present = controls[:, : steps - 1], None
         if mask is not None:
             present = mask > 0
             observations, controls = data.fill_missing(observations, controls, present)
@@ -198,3 +199,10 @@ def _swap(tensor):
 def _finite(name, tensor):
     """Returns `tensor`, or fails when the graph runs if it holds a NaN or infinite value."""
     return tf.debugging.assert_all_finite(tensor, f"`{name}` must be finite.")
+
+
+def _positive(name, number):
+    """Returns the scalar `number`, or fails when the graph runs if it is less than 1."""
+    message = f"`{name}` must be at least 1."
+    with tf.control_dependencies([tf.debugging.assert_positive(number, message)]):
+        return tf.identity(number)

@@ -20,7 +20,8 @@ class Training:
           optimizer: Name of an optimizer or a `tf_keras.optimizers.Optimizer`.
           loss: None; here for the order of Keras' arguments, as is `metrics`.
           metrics: None.
-          jit_compile: Whether XLA compiles the training step; None chooses the faster way, XLA.
+          jit_compile: Whether XLA compiles the training step; None chooses XLA, unless
+            `run_eagerly` is given.
           **kwargs: `steps_per_execution` and other arguments of `tf_keras.Model.compile`.
 
         Raises:
@@ -29,7 +30,8 @@ class Training:
         if loss is not None or metrics is not None:
             raise ValueError("`loss` and `metrics` must be left out; a DVBF trains its own bound.")
         if jit_compile is None:
-            jit_compile = True  # The faster way: docs/results/benchmark.json, one CPU core.
+            # XLA is the faster way: docs/results/benchmark.json, one CPU core.
+            jit_compile = not kwargs.get("run_eagerly")
         shared = self.distribute_strategy.num_replicas_in_sync > 1
         super().compile(optimizer=optimizer, jit_compile=jit_compile and not shared, **kwargs)
         self._differentiate = self._training_gradients

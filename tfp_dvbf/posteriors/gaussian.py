@@ -54,7 +54,7 @@ class GaussianCell(tf_keras.layers.AbstractRNNCell):
         Where frames may be missing, the inputs are (a[t], eps[t], u[t-1], whether x[t] is there).
         """
         state, (projection, noise, *masked) = states[0], inputs
-        raw = projection + self.state_layer(state)
+        raw = networks.unfused(projection + self.state_layer(state))
         for layer in self.layers:
             raw = layer(self.nonlinearity(raw))
         change, scale = networks.gaussian_parameters(raw)
