@@ -109,4 +109,5 @@ def why_not(model, signature):
     if signature in ("init", "filter_step") and encoder == "smoother":
         return "the smoother needs frames that are yet to come"
     bound = {"init": "fivo", "filter_step": "fivo", "log_prob_bound": "iwae"}.get(signature)
-    return choices.REFUSED.get((posterior, bound))
+    reason = choices.REFUSED.get((posterior, bound))
+    return None if reason is None else f"{posterior}: {reason}"
