@@ -180,17 +180,17 @@ def peak_memory(folder):
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux")
 def test_memory_stays_flat_over_ten_times_the_data(tmp_path):
-    """40 files of 8 MiB against 4: loading all would take 288 MiB more."""
+    """80 files of 8 MiB against 8: loading all would take 576 MiB more."""
     rng = np.random.default_rng(1)
     x, u = rng.normal(size=[1024, 256, 6]), rng.normal(size=[1024, 255, 2])
     sequences = data.Sequences(x, u)
     megabytes = (sequences.observations.nbytes + sequences.controls.nbytes) / 2**20
     assert 7.9 < megabytes <= 8.0
-    for name, count in {"small": 4, "large": 40}.items():
+    for name, count in {"small": 8, "large": 80}.items():
         (tmp_path / name).mkdir()
         for index in range(count):
             path = tmp_path / name / f"{index:05}.npz"
             np.savez(path, observations=sequences.observations, controls=sequences.controls)
     small, large = (peak_memory(tmp_path / name) for name in ["small", "large"])
-    print(f"peak memory: {small:.0f} MiB for 4 files, {large:.0f} MiB for 40 files of 8 MiB")
+    print(f"peak memory: {small:.0f} MiB for 8 files, {large:.0f} MiB for 80 files of 8 MiB")
     assert large - small < 3 * megabytes
