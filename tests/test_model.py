@@ -1,3 +1,5 @@
+import inspect
+
 import numpy as np
 import oracles
 import pytest
@@ -5,6 +7,7 @@ import tensorflow as tf
 import tf_keras
 from conftest import adapted
 
+import tfp_dvbf
 from tfp_dvbf import choices, data, datasets, networks
 
 POSTERIORS = pytest.mark.parametrize("posterior", choices.POSTERIORS)
@@ -101,6 +104,22 @@ def test_keras_file_round_trip(make_model, sequences, posterior, tmp_path):
     )
     losses = [m.fit(dataset, epochs=2, verbose=0).history["loss"] for m in [model, loaded]]
     np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_get_config_returns_every_argument_as_a_primitive():
+    units = {f"{name}_units": [6] for name in ["encoder", "flow", "transition", "decoder"]}
+    arguments = {
+        **{"observation_dim": 2, "control_dim": 1, "state_dim": 3, "posterior": "iaf"},
+        **{"num_flows": 2, "transition": "locally_linear", "num_bases": 4},
+        **{"emission": "bernoulli", "encoder": "smoother", "initial_frames": 2},
+        **{"objective": "iwae", "num_samples": 5, "posterior_units": None, **units},
+        **{"receptive_field": 8, "activation": "tanh", "seed": 7},
+    }
+    names = inspect.signature(tfp_dvbf.DVBF.__init__).parameters
+    assert set(arguments) == set(names) - {"self", "kwargs"}
+    model = tfp_dvbf.DVBF(**arguments, name="model")
+    assert model.get_config() == {**arguments, **dict.fromkeys(units, (6,))}
+    assert isinstance(tfp_dvbf.DVBF(2, 1, 3, posterior_units=[4]).get_config()["seed"], int)
 
 
 def test_predict_reconstructs(make_model, sequences):

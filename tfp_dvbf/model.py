@@ -1,5 +1,7 @@
 """The Deep Variational Bayes Filter as a Keras model."""
 
+import inspect
+
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -98,28 +100,7 @@ class DVBF(
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.config = {
-            "observation_dim": observation_dim,
-            "control_dim": control_dim,
-            "state_dim": state_dim,
-            "posterior": posterior,
-            "num_flows": num_flows,
-            "transition": transition,
-            "num_bases": num_bases,
-            "emission": emission,
-            "encoder": encoder,
-            "initial_frames": initial_frames,
-            "objective": objective,
-            "num_samples": num_samples,
-            "encoder_units": tuple(encoder_units),
-            "posterior_units": None if posterior_units is None else tuple(posterior_units),
-            "flow_units": tuple(flow_units),
-            "receptive_field": receptive_field,
-            "transition_units": tuple(transition_units),
-            "decoder_units": tuple(decoder_units),
-            "activation": activation,
-            "seed": np.random.SeedSequence(seed).entropy,
-        }
+        self.config = _primitives(locals())
         choices.check_model(self.config)
         self._make_layers()
         self.trackers = {
@@ -200,3 +181,14 @@ class DVBF(
 
     def get_config(self):
         return dict(self.config)
+
+
+def _primitives(arguments):
+    """Returns the arguments of the constructor of `DVBF` as `get_config` does, the seed drawn."""
+    signature = inspect.getfullargspec(DVBF.__init__)
+    config = {name: arguments[name] for name in [*signature.args[1:], *signature.kwonlyargs]}
+    for name, value in config.items():
+        if name.endswith("_units") and value is not None:
+            config[name] = tuple(value)
+    config["seed"] = np.random.SeedSequence(config["seed"]).entropy
+    return config
