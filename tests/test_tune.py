@@ -203,25 +203,25 @@ def test_a_worker_that_was_killed_gets_its_trial_back(dataset, tmp_path):
 @pytest.mark.slow
 def test_the_chief_says_who_is_missing(dataset, tmp_path):
     port = free_port()
-    limited = {"max_trials": 2, "time_limit": 25}
+    limited = {"max_trials": 2, "time_limit": 40}
     chief = start(dataset, tmp_path / "out", chief_environment("chief", port), **limited)
     worker = start(dataset, tmp_path / "out", chief_environment("worker1", port), **limited)
     wait_for_line(worker, "trial 0")
     worker.send_signal(signal.SIGKILL)
     stdout, _ = chief.communicate(timeout=120)
     assert chief.returncode == 2
-    assert "no trial began or ended for 25 s; missing: worker1 (trial 0)." in stdout
+    assert "no trial began or ended for 40 s; missing: worker1 (trial 0)." in stdout
 
 
 @pytest.mark.slow
 def test_a_worker_with_other_data_is_refused(dataset, tmp_path):
     other = conftest.write_dataset(tmp_path / "other", seed=7)
     port = free_port()
-    chief = start(dataset, tmp_path / "out", chief_environment("chief", port), time_limit=15)
-    worker = start(other, tmp_path / "out", chief_environment("worker1", port), time_limit=15)
-    stdout, _ = worker.communicate(timeout=60)
+    chief = start(dataset, tmp_path / "out", chief_environment("chief", port), time_limit=30)
+    worker = start(other, tmp_path / "out", chief_environment("worker1", port), time_limit=30)
+    stdout, _ = worker.communicate(timeout=120)
     assert worker.returncode == 2 and "started with other arguments" in stdout
-    stdout, _ = chief.communicate(timeout=60)
+    stdout, _ = chief.communicate(timeout=120)
     assert chief.returncode == 2 and "no worker has reported" in stdout
 
 
