@@ -26,8 +26,12 @@ def main(args):
     if not os.path.exists(args.data):
         raise ValueError(f"`--data` must be an .npz file or a folder; {args.data} does not exist.")
     arguments.check_new_file("json", args.json)
-    if args.json and pathlib.Path(args.json).suffix == ".md":
-        raise ValueError(f"`--json` must not end in .md, as the table does; got {args.json}.")
+    if args.json:
+        table_path = pathlib.Path(args.json).with_suffix(".md")
+        if table_path == pathlib.Path(args.json):
+            raise ValueError(f"`--json` must not end in .md, as the table does; got {args.json}.")
+        if table_path.exists():
+            raise ValueError(f"The table beside `--json` must not exist yet; got {table_path}.")
     folder = os.path.isdir(args.data)
     sequences = shards.Shards(args.data) if folder else data.load(args.data)
     runtime.start(args.seed)
@@ -44,7 +48,7 @@ def main(args):
     print(table)
     if args.json:
         runs.write_json(args.json, metrics)
-        pathlib.Path(args.json).with_suffix(".md").write_text(table + "\n")
+        table_path.write_text(table + "\n")
 
 
 if __name__ == "__main__":

@@ -116,6 +116,19 @@ def test_restore_refuses_another_models_checkpoint(make_model, sequences, tmp_pa
         callbacks.restore_checkpoint(other, tmp_path / "checkpoint")
 
 
+@pytest.mark.parametrize("spoil", ["index", "state"])
+def test_restore_refuses_a_checkpoint_in_parts(make_model, sequences, tmp_path, spoil):
+    model = compiled(make_model, sequences)
+    fit(model, sequences, epochs=1, directory=tmp_path)
+    folder = tmp_path / "checkpoint"
+    if spoil == "index":
+        next(folder.glob("*.index")).unlink()
+    else:
+        (folder / "checkpoint").write_bytes((folder / "checkpoint").read_bytes()[:20])
+    with pytest.raises(ValueError, match="must hold a whole checkpoint"):
+        callbacks.restore_checkpoint(model, folder)
+
+
 def test_restore_refuses_a_damaged_checkpoint(make_model, sequences, tmp_path):
     model = compiled(make_model, sequences)
     fit(model, sequences, epochs=1, directory=tmp_path)

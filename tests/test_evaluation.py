@@ -111,6 +111,15 @@ def test_baselines(sequences):
     assert rows["poster, gaussian"] == 0.1536 and rows["poster, chain_iaf"] == 0.1915
 
 
+def test_no_simulator_row_where_files_differ(sequences, tmp_path):
+    """Its mean would leave out the frames that it cannot simulate."""
+    anonymous = data.Sequences(sequences.observations, sequences.controls)
+    for index, part in enumerate([sequences, anonymous]):
+        data.save(tmp_path / f"{index}.npz", part)
+    names = [row["model"] for row in evaluation.baselines(shards.Shards(tmp_path))]
+    assert "true simulator" not in names and "zeros" in names
+
+
 def test_no_simulator_row_without_an_environment(sequences):
     anonymous = data.Sequences(sequences.observations, sequences.controls)
     names = [row["model"] for row in evaluation.baselines(anonymous)]

@@ -14,6 +14,16 @@ def test_adapt_refuses_what_fit_would(make_model, sequences):
         model.adapt(masked)
 
 
+@pytest.mark.parametrize("name", ["observations", "controls"])
+def test_adapt_refuses_nan_where_none_is_missing(make_model, sequences, name):
+    arrays = {"observations": sequences.observations, "controls": sequences.controls}
+    arrays[name] = arrays[name].copy()
+    arrays[name][3, 2] = np.nan
+    for masked in [arrays, {**arrays, "mask": np.ones([12, 8], bool)}]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{name}` must be finite"):
+            make_model().adapt(tf.data.Dataset.from_tensors(masked))
+
+
 def test_adapt_takes_float_masks_over_missing_values(make_model, sequences):
     mask = np.ones([12, 8], np.float32)
     mask[:, 6:] = 0

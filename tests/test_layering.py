@@ -32,15 +32,22 @@ def imported(path):
 
 def imported_by_file(path):
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "tfp_dvbf":
-            yield from (alias.name for alias in node.names)
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for package, *rest in (name.split(".") for name in names):
+            if package == "tfp_dvbf" and rest:
+                yield rest[0]
 
 
 def test_imports_go_down_the_layers():
     modules = {path.stem: path for path in PACKAGE.iterdir() if path.stem != "__pycache__"}
     assert set(modules) == set(LEVEL)
     for name, path in modules.items():
-        for other in imported(path):
+        for other in set(imported(path)) - {name}:
             assert LEVEL[other] < LEVEL[name], f"{name} imports {other}"
 
 

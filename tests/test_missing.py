@@ -107,7 +107,6 @@ def test_padding_changes_nothing(make_model, sequences, posterior, encoder):
 @ENCODERS
 def test_training_on_missing_frames(make_model, sequences, mask, posterior, encoder):
     mask = fitting(posterior, mask)
-    x, u = spoil(sequences, mask, np.nan)
     weights = []
     for value in [np.nan, 7.0]:
         model = make_model(posterior, encoder=encoder)

@@ -183,6 +183,8 @@ def test_bernoulli_emission(make_model, sequences, posterior):
             "`num_flows` must be an integer of at least 1 for chain_iaf; got 0",
         ),
         ({"decoder_units": (0,)}, r"`decoder_units` must be positive integers; got \(0,\)"),
+        ({"encoder_units": 64}, "`encoder_units` must be positive integers; got 64"),
+        ({"transition_units": None}, "`transition_units` must be positive integers; got None"),
         ({"encoder_units": ()}, r"`encoder_units` must have at least one layer; got \(\)"),
         (
             {"posterior": "trajectory_iaf", "posterior_units": ()},

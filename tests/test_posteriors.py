@@ -3,6 +3,7 @@ import oracles
 import pytest
 import tensorflow as tf
 
+import tfp_dvbf
 from tfp_dvbf import choices, emissions, initial, posteriors, transitions
 
 BATCH, STEPS, DIM, FEATURES, CONTROLS = 3, 6, 2, 4, 1
@@ -205,3 +206,10 @@ def test_states_depend_on_no_later_input(name, q_initial):
     by_step = [np.abs(gradient).sum(axis=(0, 2)) for gradient in gradients]
     assert np.all(by_step[0][:3] > 0) and np.all(by_step[1][:3] > 0)
     np.testing.assert_array_equal(np.array(by_step)[:, 3:], 0.0)
+
+
+def test_a_linear_gaussian_posterior_starts_near_the_identity():
+    """Else fifty steps of a random matrix would have left float32 or come close to it."""
+    model = tfp_dvbf.DVBF(3, 1, 4, posterior_units=(), seed=1)
+    x, u = np.ones([2, 50, 3], np.float32), np.ones([2, 49, 1], np.float32)
+    assert np.abs(model.filter(x, u, num_samples=5, seed=1).states).max() < 20

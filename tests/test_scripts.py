@@ -112,6 +112,9 @@ def test_evaluate_agrees_with_the_run(report, dataset, capsys):
     }.items():
         with pytest.raises(ValueError, match=f"`--json` must .*{message}"):
             evaluate.main(dataclasses.replace(args, json=str(report.parent / name)))
+    file.unlink()  # Its table is still there.
+    with pytest.raises(ValueError, match="The table beside `--json` must not exist yet"):
+        evaluate.main(args)
 
 
 def test_export_of_a_run_folder(report, tmp_path, capsys):

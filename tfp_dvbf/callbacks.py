@@ -141,6 +141,8 @@ def restore_checkpoint(model, directory):
     """
     path = tf.train.latest_checkpoint(directory)
     if path is None:
+        if os.path.exists(os.path.join(directory, "checkpoint")):  # The list of those written.
+            raise ValueError(f"{directory} must hold a whole checkpoint; a part of it is missing.")
         return 0
     try:
         _checkpoint(model).restore(path).assert_existing_objects_matched()

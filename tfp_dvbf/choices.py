@@ -65,11 +65,14 @@ def check_model(config):
         if not isinstance(config[name], int) or config[name] < 1:
             raise ValueError(f"`{name}` must be a positive integer; got {config[name]}.")
     for name in [name for name in config if name.endswith("_units")]:
-        units = config[name] if config[name] is not None else ()
-        if not all(isinstance(size, int) and size > 0 for size in units):
+        units = config[name]
+        if name == "posterior_units" and units is None:  # The posterior takes its own default.
+            continue
+        sizes = units if isinstance(units, (list, tuple)) else [None]
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
             raise ValueError(f"`{name}` must be positive integers; got {units}.")
         needed = ["encoder_units", "flow_units"]
-        if config.get("posterior") == "trajectory_iaf" and config[name] is not None:
+        if config.get("posterior") == "trajectory_iaf":
             needed.append("posterior_units")
         if name in needed and not units:
             raise ValueError(f"`{name}` must have at least one layer; got ().")

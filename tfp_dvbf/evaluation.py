@@ -1,5 +1,7 @@
 """Evaluation: generation errors, bounds, and the baselines beside them."""
 
+import collections
+
 import numpy as np
 
 from tfp_dvbf import data, environments
@@ -166,21 +168,23 @@ def baselines(sequences):
     """Returns table rows of what needs no model: each a name and its MAD on `sequences`.
 
     The true simulator runs from the first state under the recorded controls; its row is left out
-    where the data do not say which environment made them. The poster's figures are on its data.
+    where any of the data do not say which environment made them, or the data of a folder differ
+    in how they were made. The poster's figures are on its data.
     """
-    frames = sum(batch.present.sum() for _, batch in _batches(sequences, BATCH_SIZE))
-    total = sum(
-        np.sum(batch.observations[batch.present], axis=0, dtype=np.float64)
-        for _, batch in _batches(sequences, BATCH_SIZE)
-    )
-    sums = {}
+    frames, total = 0, 0.0
+    for _, batch in _batches(sequences, BATCH_SIZE):
+        frames += batch.present.sum()
+        total += np.sum(batch.observations[batch.present], axis=0, dtype=np.float64)
+    sums, seen = collections.Counter(), collections.Counter()
     for _, batch in _batches(sequences, BATCH_SIZE):
         for name, guess in _guesses(batch, total / frames).items():
             difference = absolute_differences(guess, batch.observations)
-            sums[name] = sums.get(name, 0.0) + difference[batch.present].sum()
+            sums[name] += difference[batch.present].sum()
+            seen[name] += batch.present.sum()
     rows = [
         {"model": name, "mad_sampled": float(value / frames), "mad_mean": float(value / frames)}
         for name, value in sums.items()
+        if seen[name] == frames
     ]
     poster = [{"model": f"poster, {name}", "mad_sampled": mad} for name, mad in POSTER_MAD.items()]
     return rows + poster

@@ -20,6 +20,8 @@ class Inputs:
         Raises:
           ValueError: If the data do not fit the model, the posterior cannot do with their masks,
             or the emission cannot do with their values.
+          tf.errors.InvalidArgumentError: If a frame that is there, or a control that a frame
+            follows, is not finite.
         """
         self._check_inputs(dataset.element_spec)
         pixels = self.config["emission"] == "bernoulli"
@@ -76,15 +78,16 @@ class Inputs:
 
 def _present_observations(batch):
     """Returns the observations that are there, [1, frames, dx] of a batch with a mask."""
-    if "mask" not in batch:
-        return batch["observations"]
-    return tf.boolean_mask(batch["observations"], tf.cast(batch["mask"], tf.bool))[tf.newaxis]
+    observations = batch["observations"]
+    if "mask" in batch:
+        observations = tf.boolean_mask(observations, tf.cast(batch["mask"], tf.bool))[tf.newaxis]
+    return tf.debugging.check_numerics(observations, "`observations` must be finite")
 
 
 def _applied_controls(batch):
     """Returns the controls that a frame follows, [1, controls, du] of a batch with a mask."""
     controls = batch["controls"][:, : tf.shape(batch["observations"])[1] - 1]
-    if "mask" not in batch:
-        return controls
-    follow = data.until_last_frame(tf.cast(batch["mask"], tf.bool))[:, 1:]
-    return tf.boolean_mask(controls, follow)[tf.newaxis]
+    if "mask" in batch:
+        follow = data.until_last_frame(tf.cast(batch["mask"], tf.bool))[:, 1:]
+        controls = tf.boolean_mask(controls, follow)[tf.newaxis]
+    return tf.debugging.check_numerics(controls, "`controls` must be finite")

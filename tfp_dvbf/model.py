@@ -188,7 +188,7 @@ def _primitives(arguments):
     signature = inspect.getfullargspec(DVBF.__init__)
     config = {name: arguments[name] for name in [*signature.args[1:], *signature.kwonlyargs]}
     for name, value in config.items():
-        if name.endswith("_units") and value is not None:
+        if name.endswith("_units") and isinstance(value, (list, tuple)):
             config[name] = tuple(value)
     config["seed"] = np.random.SeedSequence(config["seed"]).entropy
     return config

@@ -27,9 +27,10 @@ class ParticleFilter:
     """The methods of `DVBF` that follow a sequence frame by frame, by weighted particles.
 
     A step resamples particles whose weights have become uneven, moves them by q and multiplies
-    their weights W by w = p(x[t] | z[t]) p(z[t] | z[t-1]) / q(z[t]); sum_k W_k w_k estimates
-    p(x[t] | x[0:t]) without bias (Maddison et al. 2017, algorithm 1). A particle is all that the
-    posterior goes on from: a dictionary of tensors, `states` z[t] one of them.
+    their weights W by w = p(x[t] | z[t]) p(z[t] | z[t-1]) / q(z[t]). sum_k W_k w_k estimates
+    p(x[t] | x[0:t]); the product of these over t is an estimate of p(x[0:T]) without bias, a single
+    one is not (Maddison et al. 2017, algorithm 1). A particle is all that the posterior goes on
+    from: a dictionary of tensors, `states` z[t] one of them.
     """
 
     @tf.function  # TFP's resampling needs static shapes, so every shape is traced.

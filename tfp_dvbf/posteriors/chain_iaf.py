@@ -47,7 +47,7 @@ class ChainIAFCell(tf_keras.layers.AbstractRNNCell):
 class ChainIAFPosterior(tf_keras.layers.Layer):
     """The poster's IAF DVBF: one draw, carried through time by flows.
 
-        z[0] ~ q(z[0] | x[0]),  z[t] = F(z[t-1]; h[t], u[t-1]),
+        z[0] ~ q(z[0] | x[0:k]),  z[t] = F(z[t-1]; h[t], u[t-1]),
         ln q[t](z[t]) = ln q(z[0]) - sum_{i<=t} ln |det dz[i] / dz[i-1]|
 
     F composes `num_flows` gated inverse autoregressive flows. ln q[t] is the exact density of the

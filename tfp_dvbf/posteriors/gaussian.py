@@ -26,8 +26,12 @@ class GaussianCell(tf_keras.layers.AbstractRNNCell):
         self.state_dim = transition.event_dim
         sizes = [*hidden_units, 2 * self.state_dim]
         self.input_size = sizes[0]
-        self.input_layer = tf_keras.layers.Dense(self.input_size)
-        self.state_layer = tf_keras.layers.Dense(self.input_size, use_bias=False)
+        # Without hidden layers these two are the last layer of the residual.
+        initializer = "glorot_uniform" if hidden_units else networks.SMALL
+        self.input_layer = tf_keras.layers.Dense(self.input_size, kernel_initializer=initializer)
+        self.state_layer = tf_keras.layers.Dense(
+            self.input_size, use_bias=False, kernel_initializer=initializer
+        )
         self.layers = [tf_keras.layers.Dense(size) for size in sizes[1:-1]]
         if hidden_units:
             self.layers.append(tf_keras.layers.Dense(sizes[-1], kernel_initializer=networks.SMALL))
@@ -71,7 +75,7 @@ class GaussianCell(tf_keras.layers.AbstractRNNCell):
 
 
 class GaussianPosterior(tf_keras.layers.Layer):
-    """q = q(z[0] | x[0]) prod_t N(z[t]; m, diag s^2), (m, s) from (z[t-1], h[t], u[t-1]).
+    """q = q(z[0] | x[0:k]) prod_t N(z[t]; m, diag s^2), (m, s) from (z[t-1], h[t], u[t-1]).
 
     The poster's baseline, after Karl et al. (2017), equation 8. Its KL is known in closed form.
 

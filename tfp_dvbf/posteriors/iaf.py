@@ -95,7 +95,7 @@ class IAFCell(tf_keras.layers.AbstractRNNCell):
 
 
 class IAFPosterior(tf_keras.layers.Layer):
-    """q = q(z[0] | x[0]) prod_t q(z[t] | z[t-1], x[t], h[t], u[t-1]), each factor a flow.
+    """q = q(z[0] | x[0:k]) prod_t q(z[t] | z[t-1], x[t], h[t], u[t-1]), each factor a flow.
 
     The factors are those of `IAFCell`, each with fresh noise. The density of the trajectory is
     exact: the Jacobian of eps[0:T] -> z[0:T] is block lower-triangular.

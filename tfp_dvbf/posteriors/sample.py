@@ -40,7 +40,7 @@ class PosteriorSample(NamedTuple):
     Attributes:
       states: z[0:T], [batch, time, dz].
       log_prob: ln q of each z[t] in nats, [batch, time].
-      densities: q(z[0] | x[0]) and, as one distribution of batch shape [batch, time - 1],
+      densities: q(z[0] | x[0:k]) and, as one distribution of batch shape [batch, time - 1],
         q(z[t] | z[t-1], ...) for t > 0; None where the latter has no closed form.
     """
 

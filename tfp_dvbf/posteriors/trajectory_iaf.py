@@ -37,12 +37,12 @@ class CausalLayer(tf_keras.layers.Layer):
 class TrajectoryIAFPosterior(tf_keras.layers.Layer):
     """z[0:T] as one draw of one flow of eps[0:T], with no loop over time.
 
-        z[t] = m[t] + s[t] * F(eps[t]; c[t]),   (m[t], s[t], c[t]) = g(eps[<t], h[<=t], u[<t])
+        z[t] = m[t] + s[t] * F(eps[t]; c[t]),   (m[t], s[t]) = f(i[t]) + W c[t],   c[t] = g(i[<=t])
 
-    F composes gated inverse autoregressive flows. g is the sum of a dense network of (eps[t-1],
-    h[t], u[t-1], whether x[t] is there) and one of dilated causal convolutions over them; z[0]
-    enters at t = 1. The Jacobian of eps[0:T] -> z[0:T] is block lower-triangular, so the density
-    of the trajectory is exact:
+    F composes gated inverse autoregressive flows, f is a dense network and g one of dilated causal
+    convolutions. i[t] = (eps[t-1], h[t], u[t-1], whether x[t] is there), z[0] too at t = 1, so that
+    (m[t], s[t], c[t]) depend on eps[<t], h[<=t] and u[<t] only; s is made positive. The Jacobian of
+    eps[0:T] -> z[0:T] is block lower-triangular, so the density of the trajectory is exact:
 
         ln q(z[0:T]) = ln q(z[0]) + sum_{t>0} [ ln N(eps[t]; 0, I) - ln |det dF/deps[t]|
                                                - sum_d ln s[t]_d ]
@@ -54,8 +54,8 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
     Args:
       state_dim: Size of z.
       num_flows: Number of flows a time step; 0 leaves a Gaussian given the past noise.
-      hidden_units: Sizes of the hidden layers of the dense part of g; the first is also the width
-        of its convolutions.
+      hidden_units: Sizes of the hidden layers of f; the first is also the width of the
+        convolutions.
       receptive_field: Steps that g reaches back.
       flow_units: Sizes of the hidden layers of each MADE.
       activation: Activation of the hidden layers.
