@@ -30,8 +30,7 @@ def main(args):
         table_path = pathlib.Path(args.json).with_suffix(".md")
         if table_path == pathlib.Path(args.json):
             raise ValueError(f"`--json` must not end in .md, as the table does; got {args.json}.")
-        if table_path.exists():
-            raise ValueError(f"The table beside `--json` must not exist yet; got {table_path}.")
+        arguments.check_new_file("json", table_path)
     folder = os.path.isdir(args.data)
     sequences = shards.Shards(args.data) if folder else data.load(args.data)
     runtime.start(args.seed)

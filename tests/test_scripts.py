@@ -113,7 +113,7 @@ def test_evaluate_agrees_with_the_run(report, dataset, capsys):
         with pytest.raises(ValueError, match=f"`--json` must .*{message}"):
             evaluate.main(dataclasses.replace(args, json=str(report.parent / name)))
     file.unlink()  # Its table is still there.
-    with pytest.raises(ValueError, match="The table beside `--json` must not exist yet"):
+    with pytest.raises(ValueError, match="`--json` must not exist yet; got .*md"):
         evaluate.main(args)
 
 

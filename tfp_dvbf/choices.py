@@ -68,8 +68,8 @@ def check_model(config):
         units = config[name]
         if name == "posterior_units" and units is None:  # The posterior takes its own default.
             continue
-        sizes = units if isinstance(units, (list, tuple)) else [None]
-        if not all(isinstance(size, int) and size > 0 for size in sizes):
+        sizes = isinstance(units, (list, tuple))
+        if not sizes or not all(isinstance(size, int) and size > 0 for size in units):
             raise ValueError(f"`{name}` must be positive integers; got {units}.")
         needed = ["encoder_units", "flow_units"]
         if config.get("posterior") == "trajectory_iaf":
