@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfp_dvbf import data, datasets
+
 
 def test_adapt_refuses_what_fit_would(make_model, sequences):
     model = make_model()
@@ -22,6 +24,89 @@ def test_adapt_refuses_nan_where_none_is_missing(make_model, sequences, name):
     for masked in [arrays, {**arrays, "mask": np.ones([12, 8], bool)}]:
         with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{name}` must be finite"):
             make_model().adapt(tf.data.Dataset.from_tensors(masked))
+
+
+def spoiled(sequences, name):
+    """Returns arrays with a NaN in sequence 1, and the mask of the frame it stands in or before."""
+    arrays = {"observations": sequences.observations, "controls": sequences.controls}
+    arrays[name] = arrays[name].copy()
+    arrays[name][1, -1] = np.nan
+    mask = np.ones([12, 8], np.float32)
+    mask[1, 7] = 0
+    return arrays, mask
+
+
+@pytest.mark.parametrize("name", ["observations", "controls"])
+def test_fit_refuses_nan_where_none_is_missing(make_model, sequences, name):
+    model = make_model()
+    model.compile()
+    arrays, _ = spoiled(sequences, name)
+    dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(4)
+    for call in [model.fit, model.evaluate, model.predict]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{name}` must be finite"):
+            call(dataset)
+        with pytest.raises(ValueError, match=f"`{name}` must be finite; got nan in sequence 1"):
+            call(arrays)
+    assert int(model.optimizer.iterations) == 0
+
+
+@pytest.mark.slow
+def test_fit_refuses_nan_in_validation(make_model, sequences):
+    model = make_model()
+    model.compile(jit_compile=False)
+    arrays, mask = spoiled(sequences, "observations")
+    bad = tf.data.Dataset.from_tensor_slices(arrays).batch(4)
+    good = datasets.as_dataset(sequences, 4)
+    with pytest.raises(ValueError, match="`observations` must be finite"):
+        model.fit(good, validation_data=arrays)
+    assert int(model.optimizer.iterations) == 0
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`observations` must be finite"):
+        model.fit(good, validation_data=bad, verbose=0)
+    history = model.fit(good, validation_data={**arrays, "mask": mask}, verbose=0).history
+    assert np.isfinite(history["val_loss"])
+
+
+@pytest.mark.slow
+def test_fit_takes_arrays_as_it_takes_data_sets(make_model, sequences):
+    arrays, mask = spoiled(sequences, "observations")
+    histories = []
+    for inputs in [
+        {**arrays, "mask": mask},
+        datasets.as_dataset(data.Sequences(**arrays, mask=mask), 4),
+    ]:
+        model = make_model()
+        model.adapt(inputs)
+        model.compile(jit_compile=False)
+        options = {} if isinstance(inputs, tf.data.Dataset) else {"batch_size": 4, "shuffle": False}
+        fitted = model.fit(inputs, validation_data=inputs, epochs=2, verbose=0, **options)
+        histories.append(fitted.history)
+    for name, values in histories[0].items():
+        np.testing.assert_allclose(values, histories[1][name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("posterior, emission", [("chain_iaf", "gaussian"), ("iaf", "bernoulli")])
+def test_fit_refuses_what_the_model_cannot_do_with(make_model, sequences, posterior, emission):
+    model = make_model(posterior, emission=emission)
+    model.compile(jit_compile=False)
+    arrays = {"observations": sequences.observations, "controls": sequences.controls}
+    mask = np.ones([12, 8], bool)
+    mask[9, 4] = False
+    message = "only shorten sequences for chain" if posterior == "chain_iaf" else "must be 0 or 1"
+    with pytest.raises(ValueError, match=message):
+        model.fit({**arrays, "mask": mask})
+    dataset = tf.data.Dataset.from_tensor_slices({**arrays, "mask": mask}).batch(4)
+    for call in [model.adapt, model.fit]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            call(dataset)
+
+
+def test_fit_refuses_what_is_no_data_set(make_model):
+    model = make_model()
+    model.compile(jit_compile=False)
+    with pytest.raises(ValueError, match="or a `tf.data.Dataset` of them; got generator"):
+        model.fit(batch for batch in [])
+    with pytest.raises(ValueError, match="got NoneType"):
+        model.fit()
 
 
 def test_adapt_takes_float_masks_over_missing_values(make_model, sequences):

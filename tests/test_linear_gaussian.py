@@ -152,9 +152,8 @@ def test_resampling_keeps_the_weighted_mean():
     states = tf.random.stateless_normal([4, 20000, 1], [0, 1])
     log_weights = tf.math.log_softmax(tf.random.stateless_normal([4, 20000], [0, 2]) * 3, axis=0)
     weights = tf.exp(log_weights)[..., tf.newaxis]
-    particles = objectives.resample(
-        objectives.Particles(states, log_weights), [0, 3], objectives.systematic
-    )
+    offsets = tf.random.stateless_uniform([20000], [0, 3])
+    particles = objectives.resample(objectives.Particles(states, log_weights), offsets)
     new_weights = tf.exp(particles.log_weights)[..., tf.newaxis]
     np.testing.assert_allclose(tf.reduce_sum(new_weights, axis=0), 1.0, rtol=1e-5)
     difference = tf.reduce_sum(new_weights * particles.states - weights * states, axis=0)

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfp_dvbf import saved_model
+
 
 def test_the_same_seed_gives_the_same_output(exported, sequences):
     _, path, _ = exported["iaf"]
@@ -34,6 +36,14 @@ def test_bad_input_at_a_signature(exported, sequences):
     none = {"num_samples": tf.constant(0), "seed": tf.constant(1)}
     with pytest.raises(tf.errors.InvalidArgumentError, match="`num_samples` must be at least 1"):
         signatures["generate"](initial_observations=x[:, :1], controls=u, **none)
+    for name, frames in {"forecast": x[:, :4], "log_prob_bound": x}.items():
+        with pytest.raises(tf.errors.InvalidArgumentError, match="must have the same batch size"):
+            signatures[name](observations=frames, controls=u[:1], **scalars)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must have the same batch size"):
+        signatures["generate"](initial_observations=x[:1, :1], controls=u, **scalars)
+    short = {"observations": x, "controls": u, "mask": tf.ones([12, 1]), "seed": tf.constant(1)}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="the batch and steps of `observatio"):
+        signatures["filter"](**short)
     bound = signatures["log_prob_bound"]
     for wrong in [u[:, :3], tf.concat([u, u], axis=1)]:
         with pytest.raises(tf.errors.InvalidArgumentError, match="as many steps as `observations`"):
@@ -44,6 +54,45 @@ def test_bad_input_at_a_signature(exported, sequences):
     expected = bound(observations=x, controls=u, **scalars)["log_prob_bound"]
     actual = bound(observations=x, controls=longer, **scalars)["log_prob_bound"]
     np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("name", ["observations", "controls", "present", "log_weights", "step"])
+def test_a_stream_for_each_row(exported, sequences, name):
+    signatures = tf.saved_model.load(str(exported["iaf"][1])).signatures
+    x, u, seed = sequences.observations, sequences.controls, tf.constant(1)
+    out = signatures["init"](
+        initial_observations=tf.constant(x[:, :1]), num_particles=tf.constant(4), seed=seed
+    )
+    arguments = {key: out[key] for key in ["particles", "log_weights", "step"]}
+    arguments["observations"], arguments["controls"] = tf.constant(x[:, 1]), tf.constant(u[:, 0])
+    arguments |= {"present": tf.ones([12]), "seed": seed}
+    arguments[name] = arguments[name][:1]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must have the same batch size"):
+        signatures["filter_step"](**arguments)
+
+
+def test_pixels_at_a_signature(make_model, sequences, tmp_path):
+    model = make_model("iaf", emission="bernoulli")
+    saved_model.export(model, tmp_path / "pixels")
+    signatures = tf.saved_model.load(str(tmp_path / "pixels")).signatures
+    pixels = (sequences.observations > 0).astype(np.float32)
+    u, scalars = tf.constant(sequences.controls), {"seed": tf.constant(1)}
+    mask = np.ones([12, 8], np.float32)
+    mask[2, 3] = 0
+    for value in [0.5, np.nan]:
+        pixels[2, 3] = value
+        arguments = {"observations": tf.constant(pixels), "controls": u, **scalars}
+        signatures["filter"](mask=tf.constant(mask), **arguments)
+        for name, steps in {"forecast": 4, "log_prob_bound": 8}.items():
+            arguments["observations"] = tf.constant(pixels[:, :steps])
+            with pytest.raises(tf.errors.InvalidArgumentError, match="`observations` must be"):
+                signatures[name](num_samples=tf.constant(2), **arguments)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="0 or 1 for the bernoulli emission"):
+        signatures["init"](
+            initial_observations=tf.constant(0.5 * pixels[:, :1] + 0.2),
+            num_particles=tf.constant(4),
+            **scalars,
+        )
 
 
 def test_values_that_are_not_finite_are_refused(exported, sequences):

@@ -4,9 +4,11 @@ import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfp_dvbf import data, datasets, linear_gaussian, objectives, saved_model
 
+REPLICAS = 24  # Independent filters of each sequence in `test_streaming_against_the_kalman_filter`.
 STEPPED = ["gaussian", "iaf", "trajectory_iaf"]
 
 
@@ -59,7 +61,7 @@ def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
     posterior, *flow = posterior.split(", ")
     linear = {"transition": "locally_linear", "num_bases": 1, "decoder_units": ()}
     model = conftest.small_model(posterior, num_flows=len(flow), **linear)
-    part = sequences[:3]
+    part = data.Sequences(sequences.observations[:2, :5], sequences.controls[:2, :4])
     model.adapt(datasets.as_dataset(sequences))
     model.emission.raw_scale.assign([0.3] * 3)
     model.transition.raw_noise.assign([[[2.0, 0.0], [0.5, 2.0]]])
@@ -76,24 +78,34 @@ def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
         kernel.assign(tf.zeros_like(kernel))
         bias.assign([0.0, 0.0, 3.7, 3.7])
     saved_model.export(model, tmp_path / "linear")
-    outputs = stream(tmp_path / "linear", part, num_particles=20000, seed=1)
+    outputs = stream(tmp_path / "linear", part[np.arange(2 * REPLICAS) % 2], 2000, seed=1)
     kalman = linear_gaussian.state_space_model(model, part.controls)
     result = kalman.forward_filter(tf.constant(part.observations))
     scores, means, covariances, _, _, predicted, predicted_covariances = result
     for t, out in enumerate(outputs):
-        np.testing.assert_allclose(out["log_score"], scores[:, t], atol=0.1)
+        assert_estimates(out["log_score"], scores[:, t])
         weights = np.exp(out["log_weights"])[..., np.newaxis]
         mean = np.sum(weights * out["particles"], axis=1)
-        variance = np.sum(weights * out["particles"] ** 2, axis=1) - mean**2
-        exact = np.diagonal(covariances[:, t], axis1=1, axis2=2)
-        np.testing.assert_allclose(mean, means[:, t], atol=0.1)
-        np.testing.assert_allclose(variance, exact, rtol=0.15)
+        assert_estimates(mean, means[:, t])
+        spread = np.sum(weights * out["particles"] ** 2, axis=1) - mean**2
+        assert_estimates(spread, np.diagonal(covariances[:, t], axis1=1, axis2=2))
         if t > 0:
-            np.testing.assert_allclose(out["predicted_observation_mean"], predicted[:, t], atol=0.1)
+            assert_estimates(out["predicted_observation_mean"], predicted[:, t])
             exact = np.diagonal(predicted_covariances[:, t], axis1=1, axis2=2)
-            np.testing.assert_allclose(
-                out["predicted_observation_scale"], np.sqrt(exact), rtol=0.06
-            )
+            assert_estimates(out["predicted_observation_scale"], np.sqrt(exact))
+
+
+def assert_estimates(estimates, exact):
+    """Asserts that replicas [replicas * 2, ...] agree with `exact` [2, ...] in their mean.
+
+    A particle filter's estimates have a bias of the order of their variance: weights are
+    normalised, and the evidence is scored by its logarithm.
+    """
+    estimates = np.reshape(estimates, [REPLICAS, *np.shape(exact)])
+    variance = estimates.var(axis=0, ddof=1)
+    tolerance = 5 * np.sqrt(variance / REPLICAS) + variance
+    assert np.all(tolerance < 1.0)  # Sharp enough to tell.
+    assert np.all(np.abs(estimates.mean(axis=0) - exact) < tolerance)
 
 
 @pytest.mark.parametrize("posterior", STEPPED)
@@ -114,8 +126,63 @@ def test_streams_go_over_missing_frames(exported, sequences, posterior):
     np.testing.assert_allclose(scores.sum(axis=1), fivo, rtol=1e-4)
 
 
-def test_resampling_for_shapes_at_run_time_is_that_of_tfp():
+@pytest.mark.parametrize("posterior", STEPPED)
+def test_a_stream_does_not_depend_on_its_company(exported, sequences, posterior):
+    """Neither on how many others there are nor on how far they are."""
+    _, path, _ = exported[posterior]
+    signatures = tf.saved_model.load(str(path)).signatures
+
+    def step(out, frames):
+        """Steps streams, the first of which are those of `sequences`, each by its own frame."""
+        rows = np.arange(len(frames))
+        return signatures["filter_step"](
+            **belief(out),
+            observations=tf.constant(sequences.observations[rows, frames]),
+            controls=tf.constant(sequences.controls[rows, np.subtract(frames, 1)]),
+            present=tf.ones(len(frames)),
+            seed=tf.constant(5),
+        )
+
+    def rows(out, index):
+        return {name: tensor[index] for name, tensor in out.items()}
+
+    first, second, third = stream(path, sequences, num_particles=16, seed=5)[:3]
+    np.testing.assert_array_equal(first["step"], np.zeros(12))
+    alone = step(rows(first, slice(2)), [1, 1])
+    ages = {name: tf.concat([second[name][:5], first[name][5:]], axis=0) for name in first}
+    together = step(ages, [2] * 5 + [1] * 7)
+    np.testing.assert_array_equal(together["step"], [2] * 5 + [1] * 7)
+    for name in third:
+        np.testing.assert_allclose(alone[name], second[name][:2], rtol=1e-4, atol=1e-5)
+        expected = np.concatenate([third[name][:5], second[name][5:]])
+        np.testing.assert_allclose(together[name], expected, rtol=1e-4, atol=1e-5)
+    noise = second["particles"].numpy() - first["particles"].numpy()
+    assert np.abs(noise[0] - noise[1]).min() > 0  # No two streams share their noise.
+
+
+@pytest.mark.parametrize("posterior", STEPPED)
+def test_a_frame_too_far_off_counts_as_missing(exported, sequences, posterior):
+    """Nothing becomes NaN, and the other streams notice nothing."""
+    _, path, _ = exported[posterior]
+    mask = np.ones([12, 8])
+    mask[3, 2] = 0
+    expected = stream(path, sequences, 16, seed=5, mask=mask)
+    spoiled = data.Sequences(sequences.observations.copy(), sequences.controls)
+    spoiled.observations[3, 2] = 1e30
+    spoiled.observations[7, 0] = -1e30
+    actual = stream(path, spoiled, 16, seed=5)
+    assert actual[2]["log_score"][3] == actual[0]["log_score"][7] == -np.inf
+    for out in actual:
+        assert all(np.all(np.isfinite(tensor)) for tensor in belief(out).values())
+    rest = np.arange(12) != 7
+    for name in belief(expected[-1]):
+        np.testing.assert_allclose(
+            actual[-1][name].numpy()[rest], expected[-1][name].numpy()[rest], rtol=1e-5, atol=1e-5
+        )
+
+
+def test_resampling_is_that_of_tfp():
     log_weights = tf.math.log_softmax(tf.random.stateless_normal([7, 500], [0, 2]) * 3, axis=0)
-    expected = objectives.tfp_systematic(log_weights, [0, 3])
-    actual = objectives.systematic(log_weights, [0, 3])
+    expected = tfp.experimental.mcmc.resample_systematic(log_weights, 7, (), seed=[0, 3])
+    actual = objectives.systematic(log_weights, tf.random.stateless_uniform([500], [0, 3]))
     assert np.mean(np.asarray(actual) != expected) < 1e-3  # But for rounding at a boundary.

@@ -64,7 +64,7 @@ class Bounds:
         choices.check_bound(self.config["posterior"], objective)
         seed = rollout.stateless_seed(seed)
         if objective == "fivo":
-            return self._fivo(batch, num_samples, seed)
+            return self._fivo(batch, tf.constant(num_samples), seed)
         return self._log_prob_bound(batch, tf.constant(num_samples), seed, objective)
 
     @tf.function(reduce_retracing=True)

@@ -9,6 +9,10 @@ BOUNDS = (*OBJECTIVES, "fivo")
 TUNERS = ("random", "hyperband", "bayesian")
 TUNING_OBJECTIVES = ("val_neg_elbo", "val_mad_sampled")
 
+# What arrays and, in a graph, tensors are told alike.
+GAPS = "`mask` may only shorten sequences for chain_iaf, whose states all come from the first frame"
+NOT_BINARY = "`observations` must be 0 or 1 for the bernoulli emission."
+
 _NO_DENSITY = "its states are one draw carried through time, so the trajectory has no density"
 REFUSED = {
     ("chain_iaf", "iwae"): _NO_DENSITY,
@@ -47,16 +51,13 @@ def check_mask(posterior, mask):
         return
     gaps = (~mask[:, :-1] & mask[:, 1:]).any(axis=1).nonzero()[0]
     if len(gaps):
-        raise ValueError(
-            "`mask` may only shorten sequences for chain_iaf, whose states all come from the first "
-            f"frame; sequence {gaps[0]} has a gap."
-        )
+        raise ValueError(f"{GAPS}; sequence {gaps[0]} has a gap.")
 
 
 def check_pixels(emission, observations):
     """Raises ValueError unless the emission can make `observations`, an array."""
     if emission == "bernoulli" and ((observations != 0) & (observations != 1)).any():
-        raise ValueError("`observations` must be 0 or 1 for the bernoulli emission.")
+        raise ValueError(NOT_BINARY)
 
 
 def check_model(config):

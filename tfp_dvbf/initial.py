@@ -10,6 +10,17 @@ def initial_prior(state_dim):
     return networks.standard_normal(state_dim)
 
 
+def prior_where_missing(density, seen):
+    """Returns q(z[0]) with p(z[0]) in its place where the frames it needs are not `seen`.
+
+    Args:
+      density: q(z[0] | x[0:k]), a diagonal normal over states [batch, dz].
+      seen: Whether x[0:k] are there, bool [batch, 1].
+    """
+    loc, scale = tf.where(seen, density.loc, 0.0), tf.where(seen, density.stddev(), 1.0)
+    return networks.diagonal_normal(loc, scale)
+
+
 class InitialPosterior(networks.DensityNetwork):
     """q(z[0] | x[0:k]) = N(m(x[0:k]), diag s(x[0:k])^2), k = `num_frames`."""
 

@@ -15,35 +15,62 @@ class Inputs:
         standardised.
 
         Args:
-          dataset: `tf.data.Dataset` of dictionaries, as `as_dataset` makes them.
+          dataset: `tf.data.Dataset` of dictionaries, as `as_dataset` makes them, or a dictionary of
+            arrays.
 
         Raises:
-          ValueError: If the data do not fit the model, the posterior cannot do with their masks,
-            or the emission cannot do with their values.
-          tf.errors.InvalidArgumentError: If a frame that is there, or a control that a frame
-            follows, is not finite.
+          ValueError, tf.errors.InvalidArgumentError: As `fit` does.
         """
-        self._check_inputs(dataset.element_spec)
-        pixels = self.config["emission"] == "bernoulli"
-        if pixels or (self.config["posterior"] == "chain_iaf" and "mask" in dataset.element_spec):
-            for inputs in dataset.as_numpy_iterator():
-                mask, observations = inputs.get("mask"), inputs["observations"]
-                if mask is not None:
-                    mask = mask.astype(bool)
-                    observations = observations[mask]
-                choices.check_mask(self.config["posterior"], mask)
-                choices.check_pixels(self.config["emission"], observations)
-        if not pixels:
-            self.observation_standardization.adapt(dataset.map(_present_observations))
-        applied = dataset.map(_applied_controls).filter(lambda controls: tf.size(controls) > 0)
+        checked = self._checked(dataset)
+        if isinstance(checked, dict):
+            checked = tf.data.Dataset.from_tensors(checked)
+        if self.config["emission"] != "bernoulli":
+            self.observation_standardization.adapt(checked.map(_present_observations))
+        applied = checked.map(_applied_controls).filter(lambda controls: tf.size(controls) > 0)
         self.control_standardization.adapt(applied)
+
+    def _checked(self, dataset):
+        """Returns a data set whose iteration fails at values that are none, or checked arrays."""
+        if isinstance(dataset, tf.data.Dataset):
+            self._check_inputs(dataset.element_spec)
+            return dataset.map(self._check_values)
+        self._check_inputs(dataset)
+        batch = self._check_batch(*map(dataset.get, data.Batch._fields))
+        return {name: array for name, array in batch._asdict().items() if array is not None}
+
+    def _check_values(self, inputs):
+        batch = self._unpack(inputs)
+        with tf.control_dependencies(self._assertions(**batch._asdict())):
+            return tf.nest.map_structure(tf.identity, inputs)
+
+    def _assertions(self, mask=None, **tensors):
+        """Returns ops that fail if `tensors`, or `mask`, hold what is no data for this model.
+
+        XLA drops such ops: they belong into a graph that it does not compile.
+
+        Args:
+          mask: Whether each frame is there, bool [batch, time], or None.
+          **tensors: Controls and what is observed, 0 where it is missing.
+        """
+        ops = [
+            tf.debugging.assert_all_finite(tensor, f"`{name}` must be finite.")
+            for name, tensor in tensors.items()
+        ]
+        if self.config["emission"] == "bernoulli":
+            observed = [tensor for name, tensor in tensors.items() if name != "controls"]
+            binary = [tf.reduce_all((pixels == 0) | (pixels == 1)) for pixels in observed]
+            ops += [tf.debugging.assert_equal(each, True, choices.NOT_BINARY) for each in binary]
+        if mask is not None and self.config["posterior"] == "chain_iaf":
+            gaps = tf.reduce_any(~mask[:, :-1] & mask[:, 1:])
+            ops.append(tf.debugging.assert_equal(gaps, False, choices.GAPS))
+        return ops
 
     def _check_inputs(self, inputs):
         """Raises ValueError unless `inputs` are what `fit` takes, tensors or their specs."""
         if not isinstance(inputs, dict) or not {"observations", "controls"} <= set(inputs):
             raise ValueError(
-                "Data must be dictionaries {'observations': ..., 'controls': ...}; "
-                f"got {type(inputs).__name__}. `as_dataset` makes them."
+                "Data must be dictionaries {'observations': ..., 'controls': ...} or a "
+                f"`tf.data.Dataset` of them; got {type(inputs).__name__}. `as_dataset` makes them."
             )
         shapes = {name: inputs[name].shape for name in ["observations", "controls"]}
         checks.check_shapes(
@@ -81,7 +108,7 @@ def _present_observations(batch):
     observations = batch["observations"]
     if "mask" in batch:
         observations = tf.boolean_mask(observations, tf.cast(batch["mask"], tf.bool))[tf.newaxis]
-    return tf.debugging.check_numerics(observations, "`observations` must be finite")
+    return observations
 
 
 def _applied_controls(batch):
@@ -90,4 +117,4 @@ def _applied_controls(batch):
     if "mask" in batch:
         follow = data.until_last_frame(tf.cast(batch["mask"], tf.bool))[:, 1:]
         controls = tf.boolean_mask(controls, follow)[tf.newaxis]
-    return tf.debugging.check_numerics(controls, "`controls` must be finite")
+    return controls

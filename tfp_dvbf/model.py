@@ -156,9 +156,7 @@ class DVBF(
             follow = data.until_last_frame(batch.mask)[:, 2:, tf.newaxis]
             later_controls = tf.where(follow, later_controls, 0.0)
             seen = tf.reduce_all(batch.mask[:, : self.config["initial_frames"]], 1, keepdims=True)
-            first = networks.diagonal_normal(
-                tf.where(seen, first.loc, 0.0), tf.where(seen, first.stddev(), 1.0)
-            )
+            first = initial.prior_where_missing(first, seen)
             mask, present = batch.mask[:, 1:], batch.mask[:, 1:, tf.newaxis]
         features = self.encoder(observations[:, 1:], later_controls, mask)
         return first, posteriors.PosteriorInputs(features, controls, observations[:, 1:], present)

@@ -8,7 +8,6 @@ fivo_K <= ln p(x) (Maddison et al. 2017, section 3).
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 
 def elbo(log_weights):
@@ -70,36 +69,37 @@ def weigh(particles, log_increments):
     return Particles(particles.states, joint - log_score), log_score
 
 
-def resample(particles, seed, ancestors):
+def resample(particles, offsets):
     """Resamples where the effective sample size is below half the number of particles.
 
     Args:
       particles: `Particles`.
-      seed: Stateless seed, int32 [2].
-      ancestors: `tfp_systematic` or `systematic`; both leave the evidence estimate unbiased.
+      offsets: Draws of U(0, 1), [batch].
     """
     states, log_weights = particles
     log_size = _log_size(log_weights)
     log_ess = -tf.reduce_logsumexp(2.0 * log_weights, axis=0)
     needed = log_ess < log_size - tf.math.log(2.0)
     kept = tf.range(tf.shape(log_weights)[0])[:, tf.newaxis]
-    chosen = tf.where(needed, ancestors(log_weights, seed), kept)
+    chosen = tf.where(needed, systematic(log_weights, offsets), kept)
     states = tf.nest.map_structure(lambda tensor: _gather(tensor, chosen), states)
     return Particles(states, tf.where(needed, -log_size, log_weights))
 
 
-def tfp_systematic(log_weights, seed):
-    """Returns ancestors [particle, batch] by TFP, which needs static shapes."""
-    size = log_weights.shape[0]
-    return tfp.experimental.mcmc.resample_systematic(log_weights, size, (), seed=seed)
+def systematic(log_weights, offsets):
+    """Returns the ancestors of K particles by systematic resampling, [particle, batch].
 
+    A particle is chosen once for each of the points (k + offset) / K that fall into its part of
+    the cumulative weights, so that the evidence estimate keeps no bias (Doucet and Johansen 2011,
+    section 3.4). `tfp.experimental.mcmc.resample_systematic` needs K when it traces; this does not.
 
-def systematic(log_weights, seed):
-    """Returns what `tfp_systematic` does, for any number of particles and sequences at run time."""
-    size, batch = tf.unstack(tf.shape(log_weights))
-    width = 1.0 / tf.cast(size, log_weights.dtype)
-    offsets = tfp.distributions.Uniform(0.0, width).sample([batch], seed=seed)
-    points = tf.linspace(0.0, 1.0 - width, size) + offsets[:, tf.newaxis]
+    Args:
+      log_weights: ln W, [particle, batch], with sum_k W_k = 1.
+      offsets: Draws of U(0, 1), [batch].
+    """
+    size = tf.shape(log_weights)[0]
+    places = tf.cast(tf.range(size), log_weights.dtype) + offsets[:, tf.newaxis]
+    points = places / tf.cast(size, log_weights.dtype)
     cumulative = tf.exp(tf.math.cumulative_logsumexp(tf.transpose(log_weights), axis=-1))
     chosen = tf.searchsorted(cumulative, points, side="right")
     return tf.transpose(tf.minimum(chosen, size - 1))

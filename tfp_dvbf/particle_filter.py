@@ -2,10 +2,24 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfp_dvbf import data, initial, objectives, posteriors
+
+
+class Noise(NamedTuple):
+    """The random numbers of one frame.
+
+    Attributes:
+      offsets: Draws of U(0, 1) to resample by, [batch].
+      proposal: Draws of N(0, I) that move the particles by q, [particle, batch, dz].
+      prediction: Draws of N(0, I) that move them by p, to predict, [particle, batch, dz].
+    """
+
+    offsets: tf.Tensor
+    proposal: tf.Tensor
+    prediction: tf.Tensor
 
 
 class Prediction(NamedTuple):
@@ -15,7 +29,7 @@ class Prediction(NamedTuple):
       mean: Mean of p(x[t] | x[0:t], u[0:t]), [batch, dx].
       scale: Its standard deviation, [batch, dx].
       log_score: Estimate of ln p(x[t] | x[0:t], u[0:t]) in nats, [batch]; where x[t] is missing 0,
-        or an estimate of 0 if q is not p there.
+        or an estimate of 0 if q is not p there; -inf where the density of x[t] underflows.
     """
 
     mean: tf.Tensor
@@ -33,112 +47,146 @@ class ParticleFilter:
     from: a dictionary of tensors, `states` z[t] one of them.
     """
 
-    @tf.function  # TFP's resampling needs static shapes, so every shape is traced.
-    def _fivo(self, batch, num_samples, seed):
+    @tf.function(reduce_retracing=True)
+    def _fivo(self, batch, num_particles, seed):
         everywhere = tf.ones_like(batch.observations[..., 0], tf.bool)
         batch = batch._replace(mask=everywhere if batch.mask is None else batch.mask)
+        sizes = num_particles, tf.shape(batch.observations)[0]
         density, inputs = self._encode(batch)
         particles, first_score = self._first_particles(
-            density, batch.observations[:, 0], batch.mask[:, 0], num_samples, seed
+            density, batch.observations[:, 0], batch.mask[:, 0], self._noise(seed, 0, *sizes)
         )
         counts = data.until_last_frame(batch.mask)[:, 1:, tf.newaxis]
         by_time = tf.nest.map_structure(
             lambda tensor: tf.transpose(tensor, [1, 0, 2]),
             (inputs, batch.observations[:, 1:], counts),
         )
-        steps = tf.range(1, tf.shape(batch.observations)[1])
+        frames = tf.range(1, tf.shape(batch.observations)[1])
 
         def step(carry, elements):
-            (particles, total), (inputs, observations, counts, index) = carry, elements
-            particles, score = self._next_particles(
-                particles, inputs, observations, _step_seed(seed, index), objectives.tfp_systematic
-            )
+            (particles, total), (inputs, observations, counts, frame) = carry, elements
+            noise = self._noise(seed, frame, *sizes)
+            particles, score = self._next_particles(particles, inputs, observations, noise)
             return particles, total + tf.where(counts[:, 0], score, 0.0)
 
-        # A fold, since a scan would keep the particles of every step.
-        return tf.foldl(step, (*by_time, steps), initializer=(particles, first_score))[1]
+        # A fold, since a scan would keep the particles of every frame.
+        return tf.foldl(step, (*by_time, frames), initializer=(particles, first_score))[1]
 
     def _first_belief(self, observations, num_particles, seed):
         """Starts from x[0:k] [batch, k, dx]; returns `Particles` and ln p(x[0]), [batch]."""
+        noise = self._noise(seed, 0, num_particles, tf.shape(observations)[0])
         density = self.initial_posterior(self.observation_standardization(observations))
-        present = tf.ones_like(observations[:, 0, 0], tf.bool)
-        return self._first_particles(density, observations[:, 0], present, num_particles, seed)
 
-    def _next_belief(self, particles, step, observations, controls, present, seed):
-        """Moves on to frame `step`.
+        def start(present):
+            first = initial.prior_where_missing(density, present[:, tf.newaxis])
+            return self._first_particles(first, observations[:, 0], present, noise)
+
+        return _passing_over_unusable(start, tf.ones_like(observations[:, 0, 0], tf.bool))
+
+    def _next_belief(self, particles, frames, observations, controls, present, seed):
+        """Moves on by one frame.
 
         Args:
-          particles: `objectives.Particles` at `step - 1`.
-          step: Index of the frame, int32 scalar.
-          observations: x[step] in the user's units, [batch, dx].
-          controls: u[step - 1] in the user's units, [batch, du].
-          present: Whether x[step] is there, bool [batch].
-          seed: Stateless seed, int32 [2]; the noise depends on it and on `step`.
+          particles: `objectives.Particles` at t - 1.
+          frames: t of each sequence, int32 [batch].
+          observations: x[t] in the user's units, [batch, dx].
+          controls: u[t-1] in the user's units, [batch, du].
+          present: Whether x[t] is there, bool [batch].
+          seed: Stateless seed, int32 [2]. The noise of a sequence depends on it, on the sequence's
+            t and on its place in the batch; on none of the other sequences.
 
         Returns:
-          `objectives.Particles` at `step` and a `Prediction`.
+          `objectives.Particles` at t and a `Prediction`.
         """
-        observations = tf.where(present[:, tf.newaxis], observations, 0.0)
-        standardised = self.observation_standardization(observations)
+        noise = self._noise_of_each(seed, frames, tf.shape(particles.log_weights)[0])
         controls = self.control_standardization(controls)
-        features = self.encoder(standardised[:, tf.newaxis], controls[:, tf.newaxis])[:, 0]
-        inputs = posteriors.PosteriorInputs(
-            features, controls, standardised, present[:, tf.newaxis]
-        )
-        key = _step_seed(seed, step)
-        mean, scale = self._predict(particles, controls, _step_seed(key, 0))
-        particles, log_score = self._next_particles(
-            particles, inputs, observations, key, objectives.systematic
-        )
+        mean, scale = self._predict(particles, controls, noise.prediction)
+
+        def move(present):
+            seen = tf.where(present[:, tf.newaxis], observations, 0.0)
+            inputs = self._step_inputs(seen, controls, present)
+            return self._next_particles(particles, inputs, seen, noise)
+
+        particles, log_score = _passing_over_unusable(move, present)
         return particles, Prediction(mean, scale, log_score)
 
-    def _predict(self, particles, controls, seed):
+    def _step_inputs(self, observations, controls, present):
+        """Returns the `PosteriorInputs` of one frame, each [batch, ...]."""
+        standardised = self.observation_standardization(observations)
+        features = self.encoder(standardised[:, tf.newaxis], controls[:, tf.newaxis])[:, 0]
+        present = present[:, tf.newaxis]
+        return posteriors.PosteriorInputs(features, controls, standardised, present)
+
+    def _noise(self, seed, frame, num_particles, batch):
+        """Returns the `Noise` of `batch` sequences at the same frame.
+
+        A row of it does not depend on how many there are: sequences come first as it is drawn.
+        """
+        offsets, *normals = (_key(seed, frame, use) for use in range(len(Noise._fields)))
+        shape = [batch, num_particles, self.config["state_dim"]]
+        draws = [tf.random.stateless_normal(shape, key) for key in normals]
+        draws = [tf.transpose(draw, [1, 0, 2]) for draw in draws]
+        return Noise(tf.random.stateless_uniform([batch], offsets), *draws)
+
+    def _noise_of_each(self, seed, frames, num_particles):
+        """Returns the `Noise` of sequences that are at frames of their own, int32 [batch]."""
+        batch = tf.shape(frames)[0]
+
+        def draw(frame):
+            return self._noise(seed, frame, num_particles, batch)
+
+        def draw_each():
+            distinct, index = tf.unique(frames)
+            drawn = tf.map_fn(draw, distinct, fn_output_signature=Noise(*3 * [tf.float32]))
+            offsets, *normals = drawn
+            chosen = tf.stack([index, tf.range(batch)], axis=-1)
+            normals = [tf.transpose(normal, [0, 2, 1, 3]) for normal in normals]
+            normals = [tf.transpose(tf.gather_nd(each, chosen), [1, 0, 2]) for each in normals]
+            return Noise(tf.gather_nd(offsets, chosen), *normals)
+
+        return tf.cond(tf.reduce_all(frames == frames[0]), lambda: draw(frames[0]), draw_each)
+
+    def _predict(self, particles, controls, noise):
         """Returns mean and scale [batch, dx] of x[t] from particles of z[t-1], by p alone."""
         weights = tf.exp(particles.log_weights)[..., tf.newaxis]
         states = particles.states["states"]
-        controls = controls + tf.zeros_like(states[..., :1])
-        states = self.transition(states, controls).sample(seed=seed)
-        density = self._emit(states)
+        prior = self.transition(states, controls + tf.zeros_like(states[..., :1]))
+        density = self._emit(prior.loc + prior.scale.matvec(noise))
         mean = tf.reduce_sum(weights * density.mean(), axis=0)
         spread = tf.square(density.mean() - mean) + density.variance()
         return mean, tf.sqrt(tf.reduce_sum(weights * spread, axis=0))
 
-    def _first_particles(self, density, observations, present, num_particles, seed):
+    def _first_particles(self, density, observations, present, noise):
         """Draws particles from q(z[0]) and weighs them by x[0] [batch, dx], `present` or not.
 
         Returns:
           `objectives.Particles` and ln of the evidence estimate of x[0], [batch].
         """
-        shape = [num_particles, tf.shape(observations)[0], self.config["state_dim"]]
-        noise = tf.random.stateless_normal(shape, _step_seed(seed, 0))
-        states = density.loc + density.stddev() * noise
+        states = density.loc + density.stddev() * noise.proposal
         log_prior = initial.initial_prior(self.config["state_dim"]).log_prob(states)
         log_likelihood = self._emit(states).log_prob(observations)
         log_increments = log_prior - density.log_prob(states) + log_likelihood
-        carry = self.posterior.start(*(_to_rows(tensor) for tensor in [states, noise]))
+        carry = self.posterior.start(*(_to_rows(tensor) for tensor in [states, noise.proposal]))
         particles = objectives.uniform(_from_rows(carry, tf.shape(states)[:2]))
         return objectives.weigh(particles, tf.where(present, log_increments, 0.0))
 
-    def _next_particles(self, particles, inputs, observations, seed, ancestors):
+    def _next_particles(self, particles, inputs, observations, noise):
         """Resamples particles, moves them by q and weighs them by p / q.
 
         Args:
           particles: `objectives.Particles` at t - 1.
           inputs: `PosteriorInputs` of step t, each [batch, ...].
           observations: x[t] in the user's units, [batch, dx].
-          seed: Stateless seed, int32 [2].
-          ancestors: How to resample, as `objectives.resample` takes it.
+          noise: `Noise` of t.
 
         Returns:
           `objectives.Particles` at t and the log score ln sum_k W_k w_k, [batch].
         """
-        resample_seed, seed = tfp.random.split_seed(seed)
-        previous = objectives.resample(particles, resample_seed, ancestors)
+        previous = objectives.resample(particles, noise.offsets)
         shape = tf.shape(previous.log_weights)
         rows = tf.nest.map_structure(_to_rows, previous.states)
         tiled = tf.nest.map_structure(lambda tensor: tf.tile(tensor, [shape[0], 1]), inputs)
-        noise = tf.random.stateless_normal(tf.shape(rows["states"]), seed)
-        next_rows, log_proposal = self.posterior.step(rows, tiled, noise)
+        next_rows, log_proposal = self.posterior.step(rows, tiled, _to_rows(noise.proposal))
         prior = self.transition(rows["states"], tiled.controls)
         log_ratio = tf.reshape(prior.log_prob(next_rows["states"]) - log_proposal, shape)
         moved = previous._replace(states=_from_rows(next_rows, shape))
@@ -158,6 +206,25 @@ class ParticleFilter:
         return weighed, tf.where(present, log_score, 0.0) if is_prior else log_score
 
 
+def _passing_over_unusable(weigh, present):
+    """Weighs particles; a frame that leaves nothing to weigh by counts as missing.
+
+    So does one so far from every particle that its density underflows: its log score is -inf, and
+    the particles stay finite.
+
+    Args:
+      weigh: Function of which frames are there, bool [batch], to `Particles` and log scores.
+      present: Which frames are there, bool [batch].
+    """
+    particles, log_score = weigh(present)
+    finite = tf.reduce_all(tf.math.is_finite(particles.states["states"]), axis=[0, 2])
+    usable = finite & tf.math.is_finite(log_score)
+    particles = tf.cond(
+        tf.reduce_all(usable), lambda: particles, lambda: weigh(present & usable)[0]
+    )
+    return particles, tf.where(usable, log_score, -np.inf)
+
+
 def _to_rows(tensor):
     """Returns [particle, batch, ...] as [particle * batch, ...]."""
     return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], axis=0))
@@ -171,6 +238,6 @@ def _from_rows(tensors, shape):
     )
 
 
-def _step_seed(seed, step):
-    """Returns the stateless seed of one step."""
-    return tf.random.experimental.stateless_fold_in(seed, step)
+def _key(seed, frame, use):
+    """Returns the stateless seed of one `use` of random numbers, 0 to 2, at one frame."""
+    return tf.random.experimental.stateless_fold_in(seed, len(Noise._fields) * frame + use)

@@ -11,8 +11,8 @@ class Servable(tf.Module):
     """The signatures of an exported model; all tensors float32 unless said otherwise.
 
     `controls` of T frames have T or T - 1 steps; T is 2 or more, and `initial_frames` or more.
-    Observations are in the user's units. A NaN or infinite value where a frame is there ends a
-    call with an InvalidArgumentError.
+    Observations are in the user's units. Sizes that do not fit each other, and a NaN or infinite
+    value where a frame is there, end a call with an InvalidArgumentError.
     """
 
     def __init__(self, model, metadata):
@@ -43,7 +43,7 @@ class Servable(tf.Module):
     @tf.function
     def init(self, initial_observations, num_particles, seed):
         """Starts streams from their first frames; returns the belief and ln p(x[0])."""
-        frames = _finite("initial_observations", initial_observations)
+        (frames,) = self._checked(initial_observations=initial_observations)
         particles, log_score = self.model._first_belief(
             frames, _positive("num_particles", num_particles), rollout.stateless_seed(seed)
         )
@@ -55,22 +55,27 @@ class Servable(tf.Module):
 
         `carry` is the rest of the belief: `particles` and whatever else the posterior goes on from.
         Returns the belief after the frame, the mean and scale of x[t] that p predicted before it,
-        and its log score. The noise depends on `seed` and the largest `step`.
+        and its log score. The noise of a stream depends on `seed`, its `step` and its place in the
+        batch, on no other stream.
         """
+        belief = {"log_weights": log_weights, "step": step, **carry}
+        frame = {"observations": observations, "controls": controls, "present": present}
+        with tf.control_dependencies([_same_batch_size(**belief, **frame)]):
+            present = present > 0
+        observations = tf.where(present[:, tf.newaxis], observations, 0.0)
+        observations, controls = self._checked(observations=observations, controls=controls)
         carry = {name: _swap(tensor) for name, tensor in carry.items()}
         carry["states"] = carry.pop("particles")
-        present = present > 0
-        observations = tf.where(present[:, tf.newaxis], observations, 0.0)
-        belief, prediction = self.model._next_belief(
+        particles, prediction = self.model._next_belief(
             objectives.Particles(carry, _swap(log_weights)),
-            tf.reduce_max(step) + 1,
-            _finite("observations", observations),
-            _finite("controls", controls),
+            step + 1,
+            observations,
+            controls,
             present,
             rollout.stateless_seed(seed),
         )
         return {
-            **_belief(belief, step + 1),
+            **_belief(particles, step + 1),
             "predicted_observation_mean": prediction.mean,
             "predicted_observation_scale": prediction.scale,
             "log_score": prediction.log_score,
@@ -87,32 +92,27 @@ class Servable(tf.Module):
     def forecast(self, observations, controls, num_samples, seed):
         """Filters the frames given and goes on open loop to one frame more than controls."""
         frames = self.model.config["initial_frames"]
-        observations = _finite("observations", observations)
-        controls = _finite("controls", controls)
-        num_samples = _positive("num_samples", num_samples)
         context, steps = tf.shape(observations)[1], tf.shape(controls)[1]
+        message = "`controls` must reach past the frames of `observations`."
         checks = [
-            tf.debugging.assert_greater_equal(
-                steps, context, "`controls` must reach past the frames of `observations`."
-            ),
-            tf.debugging.assert_greater_equal(
-                context, frames, f"`observations` must have {frames} frames or more."
-            ),
+            _require(steps >= context, message),
+            _require(context >= frames, f"`observations` must have {frames} frames or more."),
         ]
         with tf.control_dependencies(checks):
-            seed = rollout.stateless_seed(seed)
-            drawn = self.model._forecast(tf.identity(observations), controls, num_samples, seed)
-        return drawn._asdict()
+            observations, controls = self._checked(observations=observations, controls=controls)
+        num_samples = _positive("num_samples", num_samples)
+        seed = rollout.stateless_seed(seed)
+        return self.model._forecast(observations, controls, num_samples, seed)._asdict()
 
     @tf.function
     def generate(self, initial_observations, controls, num_samples, seed):
         """Draws from the generative model alone, z[0] from q(z[0] | x[0:k])."""
-        frames = _finite("initial_observations", initial_observations)
-        controls = _finite("controls", controls)
+        frames, controls = self._checked(
+            initial_observations=initial_observations, controls=controls
+        )
         num_samples = _positive("num_samples", num_samples)
         seed = rollout.stateless_seed(seed)
-        drawn = self.model._generate_from(frames, controls, num_samples, seed)
-        return drawn._asdict()
+        return self.model._generate_from(frames, controls, num_samples, seed)._asdict()
 
     @tf.function
     def log_prob_bound(self, observations, controls, num_samples, seed):
@@ -125,23 +125,28 @@ class Servable(tf.Module):
     def _batch(self, observations, controls, mask=None):
         """Returns the checked `data.Batch` of a signature's arguments, what is missing set to 0."""
         steps, least = tf.shape(observations)[1], max(2, self.model.config["initial_frames"])
-        message = f"`observations` must have {least} frames or more."
-        checks = [tf.debugging.assert_greater_equal(steps, least, message)]
         extra = tf.shape(controls)[1] - (steps - 1)
         message = "`controls` must have as many steps as `observations`, or one fewer."
-        checks.append(tf.debugging.assert_equal((extra == 0) | (extra == 1), True, message))
+        checks = [
+            _require(steps >= least, f"`observations` must have {least} frames or more."),
+            _require((extra == 0) | (extra == 1), message),
+        ]
+        if mask is not None:
+            fits = tf.reduce_all(tf.shape(mask) == tf.shape(observations)[:2])
+            checks.append(_require(fits, "`mask` must have the batch and steps of `observations`."))
         with tf.control_dependencies(checks):
             controls, present = controls[:, : steps - 1], None
         if mask is not None:
             present = mask > 0
             observations, controls = data.fill_missing(observations, controls, present)
-            if self.model.config["posterior"] == "chain_iaf":
-                gaps = tf.reduce_any(~present[:, :-1] & present[:, 1:])
-                message = "`mask` may only shorten sequences for chain_iaf."
-                checks.append(tf.debugging.assert_equal(gaps, False, message))
-        with tf.control_dependencies(checks):
-            observations = _finite("observations", observations)
-        return data.Batch(observations, _finite("controls", controls), present)
+        checked = self._checked(present, observations=observations, controls=controls)
+        return data.Batch(*checked, present)
+
+    def _checked(self, mask=None, **tensors):
+        """Returns the `tensors`, which must be as many and hold data for the model."""
+        ops = [_same_batch_size(**tensors), *self.model._assertions(mask, **tensors)]
+        with tf.control_dependencies(ops):
+            return [tf.identity(tensor) for tensor in tensors.values()]
 
 
 OBSERVATIONS = ([None, None, "observation_dim"], FLOAT)
@@ -196,13 +201,19 @@ def _swap(tensor):
     return tf.transpose(tensor, [1, 0, *range(2, len(tensor.shape))])
 
 
-def _finite(name, tensor):
-    """Returns `tensor`, or fails when the graph runs if it holds a NaN or infinite value."""
-    return tf.debugging.assert_all_finite(tensor, f"`{name}` must be finite.")
+def _require(condition, message):
+    """Returns an op that fails with `message`, when the graph runs, unless `condition` holds."""
+    return tf.debugging.assert_equal(condition, True, message)
+
+
+def _same_batch_size(**tensors):
+    """Returns an op that fails unless all `tensors` have the same first size."""
+    sizes = tf.stack([tf.shape(tensor)[0] for tensor in tensors.values()])
+    names = ", ".join(f"`{name}`" for name in tensors)
+    return _require(tf.reduce_all(sizes == sizes[0]), f"{names} must have the same batch size.")
 
 
 def _positive(name, number):
     """Returns the scalar `number`, or fails when the graph runs if it is less than 1."""
-    message = f"`{name}` must be at least 1."
-    with tf.control_dependencies([tf.debugging.assert_positive(number, message)]):
+    with tf.control_dependencies([_require(number >= 1, f"`{name}` must be at least 1.")]):
         return tf.identity(number)

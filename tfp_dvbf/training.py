@@ -42,6 +42,40 @@ class Training:
     def compile_from_config(self, config):
         self.compile(**tf_keras.saving.deserialize_keras_object(config))
 
+    def fit(self, x=None, *args, validation_data=None, **kwargs):
+        """Trains as Keras' `fit` does, after a check of what comes in.
+
+        Args:
+          x: `tf.data.Dataset` of dictionaries, as `as_dataset` makes them, or one dictionary of
+            arrays.
+          *args: As Keras takes them.
+          validation_data: The same as `x`, or None.
+          **kwargs: As Keras takes them.
+
+        Returns:
+          Keras' `History`.
+
+        Raises:
+          ValueError: If the data do not fit the model, or an array holds a NaN or infinite value
+            that no mask covers.
+          tf.errors.InvalidArgumentError: If a batch of a data set does, before it is trained on.
+        """
+        if validation_data is not None:
+            validation_data = self._checked(validation_data)
+        if getattr(self, "_eval_data_handler", None) is not None:
+            del self._eval_data_handler  # Of a `fit` that failed in validation: Keras would go on.
+        return super().fit(self._checked(x), *args, validation_data=validation_data, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """Returns the metrics on a data set as Keras' `evaluate` does, and checks it as `fit`."""
+        if not kwargs.get("_use_cached_eval_dataset"):  # Keras' word for a call by `fit`.
+            x = self._checked(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        """Returns what `call` does for a data set, as Keras' `predict`, and checks it as `fit`."""
+        return super().predict(self._checked(x), *args, **kwargs)
+
     def train_step(self, data):
         """Takes one step of the optimizer; under a strategy on the batches of all replicas."""
         batch = self._unpack(data)
