@@ -1,7 +1,6 @@
 """Exports a trained model as a SavedModel that needs nothing but TensorFlow."""
 
 import dataclasses
-import json
 import pathlib
 
 from tfp_dvbf import arguments, runs
@@ -26,7 +25,6 @@ def main(args):
     from tfp_dvbf import saved_model
 
     model = runs.load_model(args.model)
-    output.parent.mkdir(parents=True, exist_ok=True)
     reasons = saved_model.export(model, output, metadata(pathlib.Path(args.model)))
     print(f"exported to {output}")
     for name, reason in reasons.items():
@@ -36,7 +34,7 @@ def main(args):
 def metadata(run):
     """Returns training arguments, metrics and data of a run folder, as far as there are any."""
     paths = {"training": run / "args.json", "metrics": run / "metrics.json"}
-    about = {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+    about = {name: runs.read_json(path) for name, path in paths.items() if path.is_file()}
     data = about["metrics"].pop("data", None) if "metrics" in about else None
     return about if data is None else {**about, "data": data}
 

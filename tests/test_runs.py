@@ -105,9 +105,22 @@ def test_open_run(tmp_path):
         runs.open_run(folder, {"seed": 1}, resume=False)
     with pytest.raises(ValueError, match="was started with other arguments: seed"):
         runs.open_run(folder, {"seed": 2}, resume=True)
+    (folder / "args.json").write_text('{"seed"')
+    with pytest.raises(ValueError, match="args.json must be a JSON file; Expecting"):
+        runs.open_run(folder, {"seed": 1}, resume=True)
     (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("")
     with pytest.raises(ValueError, match="must be a run folder with args.json"):
         runs.open_run(tmp_path / "other", {"seed": 1}, resume=True)
+
+
+def test_training_seconds(tmp_path):
+    assert runs.training_seconds(tmp_path) is None
+    runs.write_json(tmp_path / "metrics.json", {"seconds": 3.0})
+    assert runs.training_seconds(tmp_path) == 3.0
+    runs.write_json(tmp_path / "metrics.json", [1])
+    with pytest.raises(ValueError, match="metrics.json must hold a JSON object; got list"):
+        runs.training_seconds(tmp_path)
 
 
 def test_load_model_refuses(tmp_path):
@@ -146,8 +159,57 @@ def test_load_model_runs_nothing(make_model, tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         for name, content in {**files, "config.json": config}.items():
             archive.writestr(name, content)
-    with pytest.raises(ValueError, match="it names modules of others: antigravity"):
+    with pytest.raises(ValueError, match="more than a model and its optimizer: antigravity.Adam"):
         runs.load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        {"class_name": "function", "config": "get_file", "module": "keras.utils"},
+        {"class_name": "function", "config": "get_file", "registered_name": "get_file"},
+        {"class_name": "__lambda__", "config": {"value": "code"}},
+        {"class_name": "Lambda", "module": "keras.layers", "config": {}},
+        {
+            **{"class_name": "Adam", "module": "keras.optimizers", "config": {}},
+            "registered_name": "Custom>Other",
+        },
+    ],
+)
+@pytest.mark.parametrize("place", ["config", "compile_config"])
+def test_load_model_calls_no_function_of_keras(make_model, tmp_path, monkeypatch, planted, place):
+    """`keras.utils.get_file`, called by a layer of a config, would write any file anywhere."""
+    monkeypatch.setattr(tf_keras.models, "load_model", lambda path: pytest.fail("loaded"))
+    model = make_model()
+    model.compile(tf_keras.optimizers.Adam())
+    runs.save_model(tmp_path / "model.keras", model)
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        config = json.loads(archive.read("config.json"))
+    config[place]["activation"] = {"class_name": "Adam", "config": [planted], **ADAM}
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+    with pytest.raises(ValueError, match="it holds more than a model and its optimizer"):
+        runs.load_model(tmp_path)
+
+
+ADAM = {"module": "keras.optimizers", "registered_name": None}
+
+
+def test_a_folder_is_for_one_process(tmp_path):
+    with runs.only_process(tmp_path):
+        with pytest.raises(ValueError, match="Another process is at work in"):
+            with runs.only_process(tmp_path):
+                pass
+    with runs.only_process(tmp_path):
+        pass
+
+
+def test_a_run_may_go_on_with_its_data_elsewhere(tmp_path):
+    (tmp_path / "run").mkdir()  # As a run leaves it that was killed at once.
+    runs.open_run(tmp_path / "run", {"data": "a", "data_sha256": "1"}, resume=False)
+    runs.check_run(tmp_path / "run", {"data": "b", "data_sha256": "1"}, resume=True)
+    with pytest.raises(ValueError, match="other arguments: data_sha256"):
+        runs.check_run(tmp_path / "run", {"data": "a", "data_sha256": "2"}, resume=True)
 
 
 def test_load_model_refuses_a_truncated_file(make_model, tmp_path):

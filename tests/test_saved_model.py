@@ -148,6 +148,21 @@ def test_an_existing_path_is_kept(exported, tmp_path):
     assert (tmp_path / "mine" / "file").read_text() == "kept"
 
 
+def test_export_touches_nothing_else(exported, tmp_path):
+    (tmp_path / "new.partial").mkdir()
+    saved_model.export(exported["gaussian"][0], tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "new.partial"]
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "new.partial").stat().st_mode
+    with pytest.raises(ZeroDivisionError):
+        saved_model.export(exported["gaussian"][0], tmp_path / "b", {"metrics": Unprintable()})
+    assert not list(tmp_path.glob("b*"))
+
+
+class Unprintable:
+    def __str__(self):
+        return str(1 / 0)
+
+
 @pytest.mark.slow
 def test_saved_model_cli(exported, sequences, tmp_path):
     _, path, _ = exported["iaf"]

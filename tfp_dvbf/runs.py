@@ -1,5 +1,6 @@
 """Run folders: the data a run uses, what it leaves behind, and how it is read again."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -10,7 +11,9 @@ import numpy as np
 from tfp_dvbf import arguments, data, shards, tables
 
 HELD_OUT = 0.2
-TRUSTED = ("keras", "tf_keras", "tfp_dvbf")  # Modules that a saved model may name.
+OWN_NAME = "tfp_dvbf>DVBF"
+# Modules whose objects a saved model may hold: it, its optimizer, that one's schedule.
+TRUSTED = ("tfp_dvbf.model", "keras.optimizers", "keras.optimizers.schedules")
 
 
 def read_splits(path):
@@ -82,10 +85,30 @@ def open_run(output, config, resume):
     """
     output = pathlib.Path(output)
     check_run(output, config, resume)
-    if not output.exists():
-        output.mkdir(parents=True)
+    if not (output / "args.json").exists():
+        output.mkdir(parents=True, exist_ok=True)
         write_json(output / "args.json", config)
     return output
+
+
+@contextlib.contextmanager
+def only_process(folder):
+    """Keeps other processes that ask for the same out of a folder, for as long as this one lives.
+
+    Raises:
+      ValueError: If another process is in the folder.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows.
+        yield
+        return
+    with open(pathlib.Path(folder) / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"Another process is at work in {folder}.") from error
+        yield
 
 
 def check_run(output, config, resume):
@@ -97,16 +120,18 @@ def check_run(output, config, resume):
       resume: Whether an existing folder is continued.
 
     Raises:
-      ValueError: If the folder exists and is not to be continued, or holds another run.
+      ValueError: If the folder exists and is not to be continued, or holds another run. An empty
+        folder counts as none.
     """
-    if not output.exists():
+    if not output.exists() or not any(output.iterdir()):
         return
     if not resume:
         raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
     if not (output / "args.json").exists():
         raise ValueError(f"`--output` must be a run folder with args.json; got {output}.")
-    before = json.loads((output / "args.json").read_text())
-    changed = [name for name in config if before.get(name) != config[name]]
+    before = read_json(output / "args.json")
+    # The same data may lie elsewhere; their hash is one of the arguments.
+    changed = [name for name in config if name != "data" and before.get(name) != config[name]]
     if changed:
         raise ValueError(f"{output} was started with other arguments: {', '.join(changed)}.")
 
@@ -141,35 +166,38 @@ def load_model(run):
 
 
 def _check_archive(path):
-    """Raises ValueError unless `path` is a `.keras` file of a `DVBF` and names Keras' modules only.
+    """Raises ValueError unless `path` is a `.keras` file of a `DVBF` and its optimizer alone.
 
-    Keras would unmarshal the functions in an HDF5 file and import whatever a config names.
+    Keras would unmarshal the functions in an HDF5 file, import whatever a config names, and call
+    functions of its own, with arguments of the config's.
     """
     if path.suffix != ".keras":
         raise ValueError("its name does not end in .keras.")
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
-    if config["registered_name"] != "tfp_dvbf>DVBF":
+    if config["registered_name"] != OWN_NAME:
         raise ValueError(f"it is a Keras {config['class_name']}.")
-    foreign = {name for name in _modules(config) if name.split(".")[0] not in TRUSTED}
+    foreign = sorted(set(_foreign_objects(config)))
     if foreign:
-        raise ValueError(f"it names modules of others: {', '.join(sorted(foreign))}.")
+        raise ValueError(f"it holds more than a model and its optimizer: {', '.join(foreign)}.")
 
 
-def _modules(config):
-    """Yields the names of the modules in a Keras config."""
+def _foreign_objects(config):
+    """Yields the names of the objects in a Keras config that a model of this package has not."""
     if isinstance(config, dict):
-        if isinstance(config.get("module"), str):
-            yield config["module"]
+        if {"class_name", "module", "registered_name"} & set(config):
+            module, name = config.get("module"), config.get("class_name")
+            if module not in TRUSTED or config.get("registered_name") not in (None, OWN_NAME):
+                yield f"{module}.{name}"
         config = list(config.values())
     for value in config if isinstance(config, list) else ():
-        yield from _modules(value)
+        yield from _foreign_objects(value)
 
 
 def training_seconds(run):
     """Returns the seconds that training a run folder took, None where that is not known."""
     path = pathlib.Path(run) / "metrics.json"
-    return json.loads(path.read_text())["seconds"] if path.is_file() else None
+    return read_json(path).get("seconds") if path.is_file() else None
 
 
 def read_history(path):
@@ -182,6 +210,21 @@ def lowest_kl(run):
     """Returns the lowest KL of any epoch of a run folder, training or validation, nats."""
     history = read_history(pathlib.Path(run) / "history.csv")
     return min(float(history[name].min()) for name in ["kl", "val_kl"])
+
+
+def read_json(path):
+    """Returns the object in the JSON file `path`.
+
+    Raises:
+      ValueError: If there is none; the message names the file.
+    """
+    try:
+        value = json.loads(pathlib.Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} must be a JSON file; {error}.") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} must hold a JSON object; got {type(value).__name__}.")
+    return value
 
 
 def write_json(path, value):

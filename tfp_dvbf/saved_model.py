@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import shutil
 import tempfile
 from typing import Any, NamedTuple
 
@@ -48,8 +47,10 @@ def export(model, path, metadata=None):
     path = pathlib.Path(path)
     if path.exists():
         raise ValueError(f"`path` must not exist yet; got {path}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
     reasons = {name: why_not(model, name) for name in servable.SIGNATURES}
-    with tempfile.TemporaryDirectory() as folder:
+    # Beside `path`, so that a rename puts the whole model there at once.
+    with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
         asset = pathlib.Path(folder) / METADATA
         about = {"version": tfp_dvbf.__version__, "model": model.get_config(), "units": UNITS}
         about = {**(metadata or {}), **about, "signatures": reasons}
@@ -60,10 +61,9 @@ def export(model, path, metadata=None):
             for name, reason in reasons.items()
             if reason is None
         }
-        partial = path.with_name(f"{path.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        tf.saved_model.save(module, str(partial), signatures=signatures)
-        os.replace(partial, path)
+        whole = pathlib.Path(folder) / "saved_model"
+        tf.saved_model.save(module, str(whole), signatures=signatures)
+        os.replace(whole, path)
     return reasons
 
 
