@@ -1,7 +1,6 @@
 """Compares posteriors over several seeds at an equal number of updates, and what they cost."""
 
 import dataclasses
-import json
 import pathlib
 
 import benchmark
@@ -47,6 +46,8 @@ def main(args):
     arguments.check_choices(args)
     if not args.seeds or args.rounds < 0 or args.epochs < 1:
         raise ValueError("`seeds` must not be empty, `rounds` not negative, `epochs` positive.")
+    arguments.check_distinct("seeds", args.seeds)
+    arguments.check_distinct("posteriors", args.posteriors)
     output = pathlib.Path(args.output)
     if output.exists() and not args.resume:
         raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
@@ -77,7 +78,7 @@ def write_report(args, output):
     rows = []
     for name in args.posteriors:
         folders = [output / f"{name}-seed{seed}" for seed in args.seeds]
-        group = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+        group = [runs.read_json(folder / "metrics.json") for folder in folders]
         lowest = min(runs.lowest_kl(folder) for folder in folders)
         rows.append({**tables.summary(name, group), "lowest_kl": lowest})
     if args.rounds:

@@ -1,7 +1,6 @@
 """Reproduces the poster: trains both models, sets them beside the baselines, draws its panels."""
 
 import dataclasses
-import json
 import pathlib
 
 import train
@@ -65,7 +64,7 @@ def main(args):
 def check_finished(args, output):
     """Raises ValueError if `output` holds runs that one report must not set beside these."""
     for path in sorted(output.glob("*-seed*/args.json")):
-        config = json.loads(path.read_text())
+        config = runs.read_json(path)
         expected = PROTOCOLS[args.protocol][config["posterior"]]
         expected = {**expected, "shift_controls": args.shift_controls}
         changed = [name for name in expected if config[name] != expected[name]]
@@ -93,7 +92,7 @@ def write_report(args, output, paths):
     """Draws the poster's panels and writes the table of all finished run folders in `output`."""
     from tfp_dvbf import data, evaluation, tables
 
-    runs_found = {path.parent.name: json.loads(path.read_text()) for path in paths}
+    runs_found = {path.parent.name: runs.read_json(path) for path in paths}
     order = list(PROTOCOLS[args.protocol])
     metrics = dict(sorted(runs_found.items(), key=lambda item: order.index(item[1]["model"])))
     test = runs.read_splits(args.data)[2]

@@ -11,6 +11,7 @@ from tfp_dvbf.arguments import option
 # Options that do not change what a run ends with.
 PRACTICAL = (
     *["output", "resume", "tensorboard", "verbose", "checkpoint_seconds", "hyperparameters"],
+    "time_limit",
 )
 # Hidden layers of each network that `hidden_units` sets.
 LAYERS = {"encoder_units": 1, "decoder_units": 1, "posterior_units": 2, "transition_units": 2}
@@ -43,13 +44,14 @@ class Args:
     num_samples: int = option(10, "generated trajectories a sequence in the evaluation")
     seed: int = option(1, "seed of weights, noise and shuffling")
     hyperparameters: str | None = option(
-        None, "best.json of tune.py; its values replace those of the options"
+        None, "best.json of tune.py, in place of the options whose values it holds"
     )
     checkpoint_seconds: float = option(30.0, "least time between two checkpoints")
     resume: bool = option(False, "continue the run in --output")
     strategy: str = option(
         "none", "tf.distribute; multiworker needs TF_CONFIG", distribution.STRATEGIES
     )
+    time_limit: float = option(600.0, "seconds that workers wait for each other at the start")
     tensorboard: bool = option(False, "write TensorBoard logs into the run folder")
     verbose: int = option(2, "Keras' progress: 0 silent, 1 a bar, 2 a line an epoch", [0, 1, 2])
 
@@ -68,32 +70,42 @@ def main(args):
 
     from tfp_dvbf import runtime
 
-    strategy = runtime.start(args.seed, args.strategy).strategy
+    strategy = runtime.start(args.seed, args.strategy, args.time_limit).strategy
     from tfp_dvbf import callbacks
 
     arguments_alone = {name: config[name] for name in config if name not in ("data", "data_sha256")}
     distribution.check_same(strategy, data=config["data_sha256"], arguments=arguments_alone)
-    if is_chief:
-        runs.open_run(folder, config, args.resume)
-    print(f"training {args.posterior}, seed {args.seed}, in {folder}", flush=True)
     if args.shift_controls:
         splits = [data.shift_controls(split) for split in splits]
-    train, validation, test = splits
-    start = time.perf_counter()
-    with strategy.scope():
-        model = make_model(args, train)
-    resumed = fit(model, args, folder, train, validation)
-    seconds = None if resumed else time.perf_counter() - start
-    if is_chief:
+    if not is_chief:
+        train_run(args, splits, strategy)
+        return
+    runs.open_run(folder, config, args.resume)
+    with runs.only_process(folder):
+        model, seconds = train_run(args, splits, strategy)
         if args.strategy != "none":  # A model that can do without the other replicas.
-            model = make_model(args, train)
+            model = make_model(args, splits[0])
             callbacks.restore_checkpoint(model, folder / "checkpoint")
         runs.save_model(folder / "model.keras", model)
-        finish(model, folder, test, args, seconds)
+        finish(model, folder, splits[2], args, seconds)
+
+
+def train_run(args, splits, strategy):
+    """Returns a trained model and the seconds that took, None if it went on from a checkpoint."""
+    print(f"training {args.posterior}, seed {args.seed}, in {args.output}", flush=True)
+    start = time.perf_counter()
+    with strategy.scope():
+        model = make_model(args, splits[0])
+    resumed = fit(model, args, pathlib.Path(args.output), *splits[:2])
+    return model, None if resumed else time.perf_counter() - start
 
 
 def with_hyperparameters(args):
-    """Returns `args` with the values of the file `hyperparameters`, if one is given."""
+    """Returns `args` with the values of the file `hyperparameters`, if one is given.
+
+    Raises:
+      ValueError: If the file holds no such values, or an option says otherwise.
+    """
     if args.hyperparameters is None:
         return args
     path = pathlib.Path(args.hyperparameters)
@@ -103,10 +115,15 @@ def with_hyperparameters(args):
         raise ValueError(
             f"`hyperparameters` must be a best.json of tune.py; got {path}."
         ) from error
-    unknown = set(values) - {field.name for field in dataclasses.fields(args)}
-    if unknown:
-        raise ValueError(f"{path} must hold options of train.py; got {', '.join(sorted(unknown))}.")
-    return dataclasses.replace(args, **values, hyperparameters=None)
+    try:
+        replaced = arguments.replace(args, {**values, "hyperparameters": None})
+    except ValueError as error:
+        raise ValueError(f"{path} must hold options of train.py; {error}") from error
+    for name, value in values.items():
+        given, default = getattr(args, name), getattr(Args, name)
+        if given not in (default, value):
+            raise ValueError(f"`{name}` must be left out, since {path} holds it; got {given}.")
+    return replaced
 
 
 def run_config(args, splits):
@@ -120,7 +137,7 @@ def run_config(args, splits):
 def _check(args):
     arguments.check_choices(args)
     distribution.check_strategy(args.strategy)
-    positive = ["epochs", "batch_size", "learning_rate", "clipnorm", "num_samples"]
+    positive = ["epochs", "batch_size", "learning_rate", "clipnorm", "num_samples", "time_limit"]
     for name in [*positive, "num_train_samples"]:
         if not getattr(args, name) > 0:
             raise ValueError(f"`{name}` must be positive; got {getattr(args, name)}.")
@@ -141,8 +158,10 @@ def _check(args):
 
 def _check_splits(args, train, validation, test):
     for split in [train, validation, test]:
-        if isinstance(split, data.Sequences):
-            choices.check_mask(args.posterior, split.mask)
+        if args.posterior == "chain_iaf":  # Or every file would be read for nothing.
+            parts = [split] if isinstance(split, data.Sequences) else split.parts()
+            for part in parts:
+                choices.check_mask(args.posterior, part.mask)
     steps = min(split.num_steps for split in [train, validation, test])
     if args.initial_frames > steps:
         raise ValueError(
@@ -188,6 +207,7 @@ def fit(model, args, folder, train, validation, num_epochs=None):
 
     It ends after `args.epochs`, or earlier after `num_epochs` if those are given.
     """
+    import tensorflow as tf
     import tf_keras
 
     import tfp_dvbf
@@ -196,28 +216,31 @@ def fit(model, args, folder, train, validation, num_epochs=None):
     step = callbacks.restore_checkpoint(model, folder / "checkpoint")
     epoch = step // len(tfp_dvbf.as_dataset(train, args.batch_size))
     dataset = tfp_dvbf.as_dataset(train, args.batch_size, seed=args.seed, first_epoch=epoch)
+    writers = [callbacks.Checkpoint(None)]
     if args.verbose:
         print("The first epoch takes longer: XLA compiles the training step.", flush=True)
-    writers = [callbacks.Checkpoint(None)]
+    else:
+        writers.append(callbacks.ProgressLine())
     if distribution.is_chief(args.strategy):
-        writers = [
-            callbacks.HistoryLogger(folder / "history.csv"),
-            callbacks.Checkpoint(folder / "checkpoint", args.checkpoint_seconds),
-        ]
+        writers[0] = callbacks.Checkpoint(folder / "checkpoint", args.checkpoint_seconds)
+        writers.insert(0, callbacks.HistoryLogger(folder / "history.csv"))
         if args.tensorboard:
             writers.append(tf_keras.callbacks.TensorBoard(folder / "tensorboard"))
-    model.fit(
-        dataset,
-        validation_data=tfp_dvbf.as_dataset(validation, batch_size=128),
-        initial_epoch=epoch,
-        epochs=num_epochs or args.epochs,
-        verbose=args.verbose,
-        callbacks=[
-            tfp_dvbf.KLAnnealing(args.kl_annealing_epochs),
-            callbacks.TerminateOnNonFinite(),
-            *writers,
-        ],
-    )
+    annealing = tfp_dvbf.KLAnnealing(args.kl_annealing_epochs)
+    try:
+        model.fit(
+            dataset,
+            validation_data=tfp_dvbf.as_dataset(validation, batch_size=128),
+            initial_epoch=epoch,
+            epochs=num_epochs or args.epochs,
+            verbose=args.verbose,
+            callbacks=[annealing, callbacks.TerminateOnNonFinite(), *writers],
+        )
+    except tf.errors.OpError as error:
+        reason = arguments.first_line(error)
+        if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError)):
+            reason = "a worker is gone; start all of them again with `--resume`."
+        raise ValueError(f"Training stopped: {reason}") from error
     return epoch > 0
 
 

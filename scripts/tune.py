@@ -26,7 +26,9 @@ class Args:
     max_trials: int | None = option(None, "trials at most; 20, or all of hyperband's brackets")
     epochs: int = option(40, "epochs of a whole training")
     seed: int = option(1, "seed of the search and of every trial, at least 1")
-    time_limit: float = option(3600.0, "seconds that chief and workers wait for each other")
+    time_limit: float = option(
+        3600.0, "seconds that chief and workers wait for news of each other, an epoch at least"
+    )
     verbose: int = option(0, "Keras' progress: 0 silent, 1 a bar, 2 a line an epoch", [0, 1, 2])
 
 
@@ -34,28 +36,41 @@ def main(args):
     _check(args)
     splits = runs.read_splits(args.data)
     config = {**dataclasses.asdict(args), "data_sha256": runs.data_hash(splits)}
-    for name in ["output", "time_limit", "verbose"]:
+    for name in ["output", "time_limit", "verbose", "max_trials"]:
         config.pop(name)
     output, role = pathlib.Path(args.output), _role()
     if role == "worker":
         _wait_for(output / "args.json", args.time_limit)
     runs.open_run(output, config, resume=True)
+    if role == "worker":
+        search(args, output, splits, role)
+        return
+    with runs.only_process(output):
+        search(args, output, splits, role)
 
+
+def search(args, output, splits, role):
+    """Runs the search, or this process' part of it; writes its results unless this is a worker."""
     from tfp_dvbf import runtime
 
     runtime.start(args.seed)
-    from tfp_dvbf import tuning
+    from tfp_dvbf import chief, tuning
 
     oracle = tuning.make_oracle(args.tuner, args.objective, args.max_trials, args.epochs, args.seed)
+
+    def train_values(values, folder, epochs):
+        return train_trial(args, splits, values, folder, epochs)
+
+    if role == "worker":
+        with chief.answering(args.time_limit):
+            tuning.Tuner(oracle, output).search(train=train_values)
+        return
     tuner = tuning.Tuner(oracle, output)
     if role == CHIEF:
-        tuning.serve(tuner, args.time_limit)
+        chief.serve(tuner, args.time_limit)
     else:
-        tuner.search(
-            train=lambda values, folder, epochs: train_trial(args, splits, values, folder, epochs)
-        )
-    if role != "worker":
-        write_results(args, output, tuning.table(tuner))
+        tuner.search(train=train_values)
+    write_results(args, output, tuning.table(tuner))
 
 
 def train_trial(args, splits, values, folder, num_epochs):
@@ -119,10 +134,12 @@ def _check(args):
         except ImportError as error:
             message = "`--tuner bayesian` needs the extra: pip install tfp_dvbf[bayesian]."
             raise ValueError(message) from error
-    if _role() == CHIEF:
-        distribution.check_port(
-            f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
-        )
+    role = _role()
+    if role != "alone":
+        address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
+        distribution.check_address(address)
+        if role == CHIEF:
+            distribution.check_port(address)
 
 
 def _role():

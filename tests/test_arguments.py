@@ -16,6 +16,11 @@ class Args:
     resume: bool = arguments.option(False, "go on")
 
 
+@dataclasses.dataclass
+class Rated(Args):
+    rate: float = arguments.option(0.5, "a rate")
+
+
 def test_defaults_and_options():
     assert arguments.parse(Args, []) == Args()
     line = "--name b --num-steps 5 --seeds 4 5 6 --file x --resume"
@@ -57,3 +62,48 @@ def test_run_turns_bad_input_into_one_line(capsys, monkeypatch, error):
         arguments.run(main, Args)
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and printed.count("\n") == 1
+
+
+def test_replace_takes_values_of_a_json_file():
+    values = {"name": "b", "num_steps": 5, "rate": 1, "file": None, "resume": True}
+    assert arguments.replace(Rated(), values) == Rated("b", 5, file=None, resume=True, rate=1)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"size": 1, "age": 2}, "there are no options age, size"),
+        ({"num_steps": "5"}, "`num_steps` cannot be '5'"),
+        ({"num_steps": True}, "`num_steps` cannot be True"),
+        ({"num_steps": None}, "`num_steps` cannot be None"),
+        ({"num_steps": 5.0}, "`num_steps` cannot be 5.0"),
+        ({"rate": [1]}, r"`rate` cannot be \[1\]"),
+    ],
+)
+def test_replace_refuses(values, message):
+    with pytest.raises(ValueError, match=message):
+        arguments.replace(Rated(), values)
+
+
+@pytest.mark.parametrize(
+    "message, line",
+    [
+        ("a\nb", "a"),
+        ("", "ValueError"),
+        (
+            "Graph execution error:\n\nDetected at node PyFunc defined at x:\n<stack traces un>\n"
+            "Error in user-defined function passed to MapDataset:1 transformation with iterator: "
+            "Iterator::Root::Prefetch::Map: ValueError: x.npz must be.\nTraceback",
+            "x.npz must be.",
+        ),
+        ("{{function_node __wrapped__X}} /a; No such file\n [Op]", "/a; No such file"),
+    ],
+)
+def test_first_line(message, line):
+    assert arguments.first_line(ValueError(message)) == line
+
+
+def test_check_distinct():
+    arguments.check_distinct("seeds", (1, 2))
+    with pytest.raises(ValueError, match="`seeds` must differ; got 1, 2, 1"):
+        arguments.check_distinct("seeds", (1, 2, 1))

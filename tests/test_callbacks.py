@@ -190,3 +190,12 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, sequences, kill):
         np.testing.assert_allclose(actual, expected, atol=1e-6)
     rows = [runs.read_history(tmp_path / name / "history.csv") for name in ["straight", "killed"]]
     np.testing.assert_allclose(rows[1]["loss"], rows[0]["loss"], rtol=1e-5)
+
+
+def test_progress_line(make_model, sequences, capsys):
+    model = compiled(make_model, sequences)
+    lines = [callbacks.ProgressLine(min_seconds) for min_seconds in (0.0, 1e6)]
+    dataset = datasets.as_dataset(sequences, 12)
+    model.fit(dataset, validation_data=dataset, epochs=2, verbose=0, callbacks=lines)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 2 and printed[1].startswith("  epoch 2 of 2: loss ")

@@ -169,8 +169,10 @@ def test_a_strategy_needs_a_cluster(monkeypatch):
     with pytest.raises(ValueError, match="TF_CONFIG must read"):
         distribution.check_strategy("multiworker")
     cluster = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
-    for task in [{"type": "chief", "index": 0}, {"type": "worker", "index": 2}, {}]:
-        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    first = {"type": "worker", "index": 0}
+    cases = [(cluster, {"type": "chief", "index": 0}), (cluster, {"type": "worker", "index": 2})]
+    for workers, task in [*cases, (cluster, {}), ({"worker": [1, 2]}, first)]:
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": workers, "task": task}))
         with pytest.raises(ValueError, match="TF_CONFIG must read"):
             distribution.check_strategy("multiworker")
 
@@ -184,5 +186,32 @@ def test_a_port_that_is_taken(monkeypatch):
         with pytest.raises(ValueError, match=f"Port {port} of 127.0.0.1 cannot be listened on"):
             distribution.check_strategy("multiworker")
     distribution.check_strategy("multiworker")
-    with pytest.raises(ValueError, match="An address must read host:port; got 'nowhere'"):
-        distribution.check_port("nowhere")
+    for address in ["nowhere", ":80", "127.0.0.1:http", "127.0.0.1:99999"]:
+        with pytest.raises(ValueError, match=f"An address must read host:port.*; got '{address}'"):
+            distribution.check_port(address)
+
+
+def test_a_worker_that_does_not_start(monkeypatch, capsys):
+    addresses = free_addresses(3)
+    task = {"type": "worker", "index": 0}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": addresses}, "task": task}))
+    host, port = addresses[1].split(":")
+    with socket.create_server((host, int(port))):
+        with pytest.raises(TimeoutError, match=f"^no worker at {addresses[2]} for 0.5 s"):
+            distribution.wait_for_workers(0.5)
+    assert f"waiting for the worker at {addresses[2]}" in capsys.readouterr().out
+    host, port = addresses[2].split(":")
+    with socket.create_server((host, int(port))), distribution.listen(addresses[1]):
+        distribution.wait_for_workers(0.5)
+
+
+@pytest.mark.slow
+def test_a_worker_whose_partner_was_refused(dataset, tmp_path):
+    """It ends after its time limit and leaves nothing behind."""
+    flags = ["--time-limit", "8"]
+    (status, _, first), (other, _, second) = train_two_workers(
+        [dataset, tmp_path / "nowhere"], tmp_path / "new", 2, *flags
+    )
+    assert other == 2 and "nowhere does not exist" in second
+    assert status == 2 and "error: no worker at 127.0.0.1:" in first and "for 8 s." in first
+    assert not (tmp_path / "new").exists()

@@ -101,6 +101,11 @@ def test_evaluate_refuses(model, sequences, name):
         evaluation.evaluate(model, sequences, **{name: 0})
 
 
+def test_evaluate_refuses_what_fit_takes(model, sequences):
+    with pytest.raises(ValueError, match="`sequences` must be Sequences or Shards; got _Prefetch"):
+        evaluation.evaluate(model, datasets.as_dataset(sequences))
+
+
 def test_baselines(sequences):
     rows = {row["model"]: row.get("mad_sampled") for row in evaluation.baselines(sequences)}
     x = sequences.observations

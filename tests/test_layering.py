@@ -19,7 +19,7 @@ LAYERS = [
     ["model"],
     ["runs", "servable"],
     ["saved_model"],
-    ["tuning"],
+    ["tuning", "chief"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

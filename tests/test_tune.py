@@ -1,5 +1,6 @@
 """`tune.py` on a data set of 12 sequences: trials, the winner, kills, a chief and workers."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -39,7 +40,7 @@ def one_trial_space(epochs, learning_rate=1e-3):
     space = keras_tuner.HyperParameters()
     space.Fixed("learning_rate", learning_rate)
     space.Fixed("hidden_units", 16)
-    space.Int("kl_annealing_epochs", 0, epochs)
+    space.Int("kl_annealing_epochs", 0, epochs + 4)
     return space
 
 
@@ -66,6 +67,12 @@ def test_the_script_writes_trials_and_a_winner_that_train_takes(dataset, tmp_pat
     assert train._model_arguments(replaced)["transition_units"] == (16, 16)
     with pytest.raises(ValueError, match="was started with other arguments: epochs"):
         tune.main(tune.Args(output=str(output), **{**args, "epochs": 2}))
+    with pytest.raises(ValueError, match="`learning_rate` must be left out, since .* got 0.5"):
+        train.with_hyperparameters(dataclasses.replace(run, learning_rate=0.5))
+    with runs.only_process(output), pytest.raises(ValueError, match="Another process is at work"):
+        tune.main(tune.Args(output=str(output), **args))
+    tune.main(tune.Args(output=str(output), **{**args, "max_trials": 4}))
+    assert len(json.loads((output / "trials.json").read_text())) == 4
 
 
 @pytest.mark.slow
@@ -104,11 +111,11 @@ def test_bayesian_needs_its_extra(dataset, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"hyperparameters": 1}', '{"hyperparameters": {"size": 1}}']
+    "values", ["", "[1]", "1", '{"size": 1}', '{"num_flows": "2"}', '{"learning_rate": null}']
 )
-def test_train_refuses_hyperparameters(tmp_path, content):
+def test_train_refuses_hyperparameters(tmp_path, values):
     path = tmp_path / "best.json"
-    path.write_text(content)
+    path.write_text(f'{{"hyperparameters": {values}}}')
     with pytest.raises(ValueError, match="must be a best.json of tune.py|must hold options of"):
         train.main(train.Args(hyperparameters=str(path)))
 
@@ -138,6 +145,16 @@ def test_a_worker_without_a_chief(dataset, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(TimeoutError, match="the chief has not made .* within 1 s"):
         tune.main(tune.Args(data=str(dataset), output=str(tmp_path / "none"), time_limit=1))
+
+
+def test_a_worker_whose_chief_is_gone(dataset, tmp_path, monkeypatch):
+    """The folder of the search is there, but nobody answers."""
+    for name, value in chief_environment("worker1", free_port()).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tune, "_wait_for", lambda path, time_limit: None)
+    args = tune.Args(data=str(dataset), output=str(tmp_path / "search"), time_limit=1)
+    with pytest.raises(TimeoutError, match=r"the chief at 127.0.0.1:\d+ has not answered for 1 s"):
+        tune.main(args)
 
 
 def start(dataset, output, environment=(), **options):
@@ -210,7 +227,8 @@ def test_the_chief_says_who_is_missing(dataset, tmp_path):
     worker.send_signal(signal.SIGKILL)
     stdout, _ = chief.communicate(timeout=120)
     assert chief.returncode == 2
-    assert "no trial began or ended for 40 s; missing: worker1 (trial 0)." in stdout
+    assert "0 of 2 trials ended; at work: worker1 (trial 0)" in stdout
+    assert "finished an epoch for 40 s; missing: worker1 (trial 0)." in stdout
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import re
 import sys
 import typing
 
@@ -36,9 +37,38 @@ def check_choices(args):
                 raise ValueError(f"`{field.name}` must be one of {names}; got {item!r}.")
 
 
+def replace(args, values):
+    """Returns `args` with other values, those of a JSON file, by the names of its fields.
+
+    Raises:
+      ValueError: If there is no such field, or it cannot hold the value.
+    """
+    hints = typing.get_type_hints(type(args))
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ValueError(f"there are no options {', '.join(unknown)}.")
+    for name, value in values.items():
+        kinds = (*typing.get_args(hints[name]), hints[name])
+        if type(value) not in kinds and not (float in kinds and type(value) is int):
+            raise ValueError(f"`{name}` cannot be {value!r}.")
+    return dataclasses.replace(args, **values)
+
+
+def check_distinct(name, values):
+    """Raises ValueError if one of `values`, those of the option called `name`, comes twice."""
+    if len(set(values)) < len(values):
+        raise ValueError(f"`{name}` must differ; got {', '.join(map(str, values))}.")
+
+
+# What TensorFlow puts before a message: lines of its own, and where in a graph it came from.
+_PREAMBLE = re.compile(r"Graph execution error:|Detected at |<stack traces|\s*$")
+_ORIGIN = re.compile(r"({{.*?}} )?(Error in user-defined .*? Iterator::\S*: )?(ValueError: )?")
+
+
 def first_line(error):
-    """Returns the first line of an error's message, its name where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """Returns the first line of an error's message that says something, its name if none does."""
+    lines = [line for line in str(error).splitlines() if not _PREAMBLE.match(line)]
+    return _ORIGIN.sub("", lines[0], count=1) if lines else type(error).__name__
 
 
 def check_new_file(name, path):

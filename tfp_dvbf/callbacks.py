@@ -78,9 +78,30 @@ class TerminateOnNonFinite(tf_keras.callbacks.Callback):
         terms = ["nll", "kl", "val_nll", "val_kl", *logs]
         term = next(name for name in terms if not np.isfinite(logs.get(name, 0.0)))
         raise ValueError(
-            f"Training stopped in epoch {self.epoch + 1}: `{term}` became {logs[term]}. "
-            "Checkpoints from before are kept; a lower learning rate or `clipnorm` may help."
+            f"Training stopped in epoch {self.epoch + 1}: `{term}` became {logs[term]}; "
+            "a lower learning rate or `clipnorm` may help."
         )
+
+
+class ProgressLine(tf_keras.callbacks.Callback):
+    """Prints a line at the end of an epoch, at most once in `min_seconds`: for long silences.
+
+    Args:
+      min_seconds: Least time between two lines, and before the first.
+    """
+
+    def __init__(self, min_seconds=30.0):
+        super().__init__()
+        self.min_seconds = min_seconds
+
+    def on_train_begin(self, logs=None):
+        self.printed_at = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if time.monotonic() - self.printed_at >= self.min_seconds:
+            self.printed_at = time.monotonic()
+            terms = ", ".join(f"{name} {logs[name]:.4g}" for name in ["loss", "val_neg_elbo"])
+            print(f"  epoch {epoch + 1} of {self.params['epochs']}: {terms}", flush=True)
 
 
 class Checkpoint(tf_keras.callbacks.Callback):

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import socket
+import time
 
 STRATEGIES = ("none", "mirrored", "multiworker")
 
@@ -24,17 +25,61 @@ def check_strategy(name):
 
 def check_port(address):
     """Raises ValueError unless `address`, "host:port", can be listened on."""
+    listen(address).close()
+
+
+def check_address(address):
+    """Returns host and port of `address`; ValueError unless it reads "host:port"."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError(f"An address must read host:port; got {address!r}.")
+    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise ValueError(f"An address must read host:port, a port below 65536; got {address!r}.")
+    return host, int(port)
+
+
+def listen(address):
+    """Returns a socket that listens at `address`, "host:port"; ValueError where none can."""
+    host, port = check_address(address)
     try:
-        with socket.socket() as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, int(port)))
+        return socket.create_server((host, port))
     except OSError as error:
         raise ValueError(
             f"Port {port} of {host} cannot be listened on: {error.strerror}."
         ) from error
+
+
+def wait_for_workers(time_limit):
+    """Returns when all workers of TF_CONFIG have started.
+
+    Each listens at its address, where TensorFlow will, until it has reached all others. TensorFlow
+    itself would wait in silence, for an hour.
+
+    Args:
+      time_limit: Seconds.
+
+    Raises:
+      TimeoutError: If a worker cannot be reached; says which.
+    """
+    cluster = _cluster()
+    own = cluster["workers"][cluster["index"]]
+    missing = [address for address in cluster["workers"] if address != own]
+    since, told = time.monotonic(), False
+    with listen(own):
+        while missing := [address for address in missing if not _answers(address)]:
+            if time.monotonic() - since > time_limit:
+                raise TimeoutError(f"no worker at {', '.join(missing)} for {time_limit:g} s.")
+            if not told:
+                print(f"waiting for the worker at {', '.join(missing)}", flush=True)
+                told = True
+            time.sleep(0.2)
+
+
+def _answers(address):
+    """Returns whether something listens at `address`, "host:port"."""
+    try:
+        socket.create_connection(check_address(address), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def is_chief(name):
@@ -49,6 +94,7 @@ def _cluster():
         workers, task = list(config["cluster"]["worker"]), config["task"]
         index = int(task["index"])
         valid = task["type"] == "worker" and 0 <= index < len(workers)
+        valid = valid and all(isinstance(address, str) for address in workers)
     except (KeyError, TypeError, ValueError):
         valid = False
     if not valid:
@@ -60,14 +106,16 @@ def _cluster():
     return {"workers": workers, "index": index}
 
 
-def make_strategy(name):
+def make_strategy(name, time_limit=600.0):
     """Returns the `tf.distribute.Strategy` called `name`: "none", "mirrored" or "multiworker".
 
-    "mirrored" takes all GPUs of this machine, or all of its logical CPUs where it has none.
+    "mirrored" takes all GPUs of this machine, or all of its logical CPUs where it has none;
+    "multiworker" waits `time_limit` seconds at most for the other workers.
     """
     import tensorflow as tf
 
     if name == "multiworker":
+        wait_for_workers(time_limit)
         return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")

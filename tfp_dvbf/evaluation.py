@@ -4,7 +4,7 @@ import collections
 
 import numpy as np
 
-from tfp_dvbf import data, environments
+from tfp_dvbf import data, environments, shards
 
 NUM_BOUND_SAMPLES = 64
 BATCH_SIZE = 128
@@ -72,11 +72,14 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=BATCH_SIZE):
       num_samples, seed`.
 
     Raises:
-      ValueError: If `num_samples` or `batch_size` is not positive.
+      ValueError: If `sequences` are neither, or `num_samples` or `batch_size` is not positive.
     """
     for name, value in {"num_samples": num_samples, "batch_size": batch_size}.items():
         if value < 1:
             raise ValueError(f"`{name}` must be at least 1; got {value}.")
+    if not isinstance(sequences, (data.Sequences, shards.Shards)):
+        kind = type(sequences).__name__
+        raise ValueError(f"`sequences` must be Sequences or Shards; got {kind}.")
     sampled, mean, reconstruction, nll, kl, frames = sum(
         _evaluate_batch(model, batch, num_samples, seed + start)
         for start, batch in _batches(sequences, batch_size)

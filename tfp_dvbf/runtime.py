@@ -21,12 +21,13 @@ class Runtime(NamedTuple):
     strategy: Any
 
 
-def start(seed=None, strategy="none"):
+def start(seed=None, strategy="none", time_limit=600.0):
     """Imports TensorFlow, prints its device once and sets the seeds.
 
     Args:
       seed: Seed of Python, NumPy and TensorFlow, or None.
       strategy: Name of the strategy to make, as `distribution.make_strategy` takes it.
+      time_limit: Seconds that the workers of a strategy wait for each other.
 
     Returns:
       A `Runtime`.
@@ -43,7 +44,7 @@ def start(seed=None, strategy="none"):
         with contextlib.suppress(RuntimeError):  # TensorFlow runs already, growth is set or not.
             for gpu in gpus:
                 tf.config.experimental.set_memory_growth(gpu, True)
-        made = distribution.make_strategy(strategy)
+        made = distribution.make_strategy(strategy, time_limit)
         tf.config.list_logical_devices()  # Starts the devices while stderr is held back.
     details = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
     device = ", ".join(details) or f"CPU, {num_cores()} core{'s' * (num_cores() > 1)}"

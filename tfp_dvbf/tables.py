@@ -3,7 +3,6 @@
 import statistics
 
 import numpy as np
-import scipy.stats
 
 COLUMNS = {
     "model": "model",
@@ -62,6 +61,8 @@ def summary(name, rows, confidence=0.95):
     What varies between them becomes a pair: the mean and half the width of Student's interval
     for it.
     """
+    import scipy.stats  # Here, since it takes a second, and `--help` imports this module.
+
     measured = ["mad_sampled", "mad_mean", "elbo", "iwae_64", "kl_per_step"]
     common = {key: rows[0][key] for key in ["parameters", "updates"]}
     seconds = [row["seconds"] for row in rows if row["seconds"] is not None]

@@ -1,21 +1,25 @@
 """Keras Tuner's search, resumed by replay, alone or with a chief and workers."""
 
+import hashlib
 import json
 import math
 import os
 import pathlib
 import shutil
-import threading
 import time
 
 import keras_tuner
+import tensorflow as tf
 from keras_tuner.engine import base_tuner
+from keras_tuner.src import config
 from keras_tuner.src.engine import conditions
 
-from tfp_dvbf import runs
+from tfp_dvbf import arguments, runs
 
-conditions.print = lambda *values: None  # Keras Tuner 1.4 prints every condition that it sends.
+conditions.print = lambda *values: None  # Keras Tuner 1.4 prints every condition that it sends,
+config.DEBUG = False  # and the traceback of every trial that failed.
 
+EPOCHS = "tuner/epochs"  # What Hyperband adds to the hyperparameters.
 RESULT = "result.json"
 NEVER = 10**9  # Failed trials that end a search.
 NUM_TRIALS = 20
@@ -59,7 +63,7 @@ def make_oracle(tuner, objective, max_trials, epochs, seed):
     }
     if tuner == "hyperband":
         oracle = keras_tuner.oracles.HyperbandOracle(**shared, max_epochs=epochs, factor=FACTOR)
-        oracle.max_trials = max_trials
+        oracle.max_trials = max_trials or _num_trials(oracle)
     else:
         kinds = {
             "random": keras_tuner.oracles.RandomSearchOracle,
@@ -70,24 +74,49 @@ def make_oracle(tuner, objective, max_trials, epochs, seed):
     return oracle
 
 
+def _num_trials(hyperband):
+    """Returns the number of trials in all brackets of a `HyperbandOracle`."""
+    brackets = range(hyperband._get_num_brackets())
+    rounds = [
+        (bracket, k) for bracket in brackets for k in range(hyperband._get_num_rounds(bracket))
+    ]
+    return sum(hyperband._get_size(*each) for each in rounds)
+
+
 class Tuner(base_tuner.BaseTuner):
     """A Keras Tuner search that is resumed by running it again.
 
-    Every trial leaves its result in a file. An oracle's choices are a function of its seed and of
-    the results so far, so a search that starts anew meets the trials of one that was killed:
-    finished ones return what they stored, at once; the one that was killed trains from its start.
+    Every trial leaves its result in a folder named after its hyperparameters. An oracle's choices
+    are a function of its seed and of the results so far, so a search that starts anew meets the
+    trials of one that was killed: finished ones return what they stored, at once; the one that was
+    killed trains from its start.
 
     Args:
       oracle: A Keras Tuner oracle, as `make_oracle` makes it.
-      folder: Folder of the search; `trials/<id>` in it belongs to a trial.
+      folder: Folder of the search; the folders of the trials are in its `trials`.
     """
 
     def __init__(self, oracle, folder):
-        self.kept = False
         self.trials_folder = pathlib.Path(folder) / "trials"
         name = os.environ.get("KERASTUNER_TUNER_ID", "tuner0")
         state = str(pathlib.Path(folder) / "oracle")
         super().__init__(oracle, directory=state, project_name=name, overwrite=True)
+
+    def folder(self, trial):
+        """Returns the folder of a trial; workers get its values again, but not its number."""
+        return self.trials_folder / self._digest(trial)
+
+    def _digest(self, trial):
+        """Returns a hash of a trial's hyperparameters and of those of the one it goes on from."""
+        values = {name: trial.hyperparameters.values[name] for name in searched(trial)}
+        parent = self._parent(trial)
+        values["parent"] = None if parent is None else self._digest(parent)
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+    def _parent(self, trial):
+        """Returns the trial whose weights a trial goes on from, or None."""
+        parent = trial.hyperparameters.values.get("tuner/trial_id")
+        return None if parent is None else self.oracle.get_trial(parent)
 
     def run_trial(self, trial, train):
         """Returns the metrics of a trial, stored ones if it has finished before.
@@ -97,85 +126,102 @@ class Tuner(base_tuner.BaseTuner):
           train: Function of the hyperparameters, the trial's folder and the number of epochs (None
             but for Hyperband) that returns a dictionary of metrics. What a trial goes on from, the
             `checkpoint` and `history.csv` of an earlier one, lies in the folder already. A
-            ValueError, or a metric that is not finite, marks the trial as failed.
+            ValueError or an error of TensorFlow, or a metric that is not finite, marks the trial as
+            failed.
         """
-        values = dict(trial.hyperparameters.values)
-        folder = self.trials_folder / trial.trial_id
+        folder, parent = self.folder(trial), self._parent(trial)
         result = read_result(folder)
-        self.kept = result is not None and result["values"] == values
-        if not self.kept:
-            self._prepare(folder, values.get("tuner/trial_id"))
+        self.kept = result is not None
+        if result is None:
+            _prepare(folder, None if parent is None else self.folder(parent))
+            values = trial.hyperparameters.values
             result = {"values": values, **_outcome(train, values, folder)}
             runs.write_json(folder / RESULT, result)
         if result["error"] is not None:
             raise keras_tuner.errors.FailedTrialError(result["error"])
         return result["metrics"]
 
-    def _prepare(self, folder, parent):
-        """Empties a trial's folder and puts in what its parent left, if it has one."""
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        if parent is not None:
-            before = self.trials_folder / parent
-            shutil.copytree(before / "checkpoint", folder / "checkpoint")
-            shutil.copy(before / "history.csv", folder)
+    def pre_create_trial(self):
+        """Keeps a worker that Hyperband lets wait from asking the chief without a pause."""
+        time.sleep(0.1)
 
     def on_trial_begin(self, trial):
-        values = ", ".join(f"{name} {_brief(value)}" for name, value in searched(trial).items())
-        print(f"trial {trial.trial_id}: {values}", flush=True)
+        self.began = time.monotonic()
+        values = ", ".join(f"{name} {_brief(value)}" for name, value in _named(trial).items())
+        print(f"trial {trial.trial_id} of {self.oracle.max_trials}: {values}", flush=True)
 
     def on_trial_end(self, trial):
         super().on_trial_end(trial)
-        ended = self.oracle.get_trial(trial.trial_id)
+        name, score = self.oracle.objective.name, self.oracle.get_trial(trial.trial_id).score
+        score = _failure(self, trial) if score is None else f"{name} {score:.4g}"
         best = self.oracle.get_best_trials(1)[0].score
-        score = "failed" if ended.score is None else f"{ended.score:.4g}"
         best = "" if best is None else f", best so far {best:.4g}"
-        kept = ", kept from before" if self.kept else ""
-        print(f"  {self.oracle.objective.name} {score}{best}{kept}", flush=True)
+        took = "kept from before" if self.kept else f"{time.monotonic() - self.began:.0f} s"
+        print(f"  {score}{best}, {took}", flush=True)
 
     def load_model(self, trial):
         raise NotImplementedError("Train the best hyperparameters with `train.py`.")
+
+
+def _prepare(folder, before):
+    """Empties a trial's folder and puts in what the trial before it left, if there is one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if before is not None:
+        shutil.copytree(before / "checkpoint", folder / "checkpoint")
+        shutil.copy(before / "history.csv", folder)
 
 
 def _outcome(train, values, folder):
     """Trains a trial; returns its `metrics` and, where it failed, the `error`."""
     own = {name: value for name, value in values.items() if not name.startswith("tuner/")}
     try:
-        metrics = train(own, folder, values.get("tuner/epochs"))
+        metrics = train(own, folder, values.get(EPOCHS))
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise ValueError(f"`{name}` became {value}.")
-    except ValueError as error:
-        return {"metrics": None, "error": " ".join(str(error).split())}
+    except (ValueError, tf.errors.OpError) as error:
+        return {"metrics": None, "error": " ".join(arguments.first_line(error).split())}
     return {"metrics": metrics, "error": None}
 
 
 def read_result(folder):
     """Returns what a finished trial left in its folder, None if it has not finished."""
     path = pathlib.Path(folder) / RESULT
-    return json.loads(path.read_text()) if path.exists() else None
+    return runs.read_json(path) if path.exists() else None
 
 
 def searched(trial):
-    """Returns the hyperparameters of a trial, less what Hyperband adds."""
+    """Returns the names of the hyperparameters that define a trial, in order."""
     values = trial.hyperparameters.values
-    epochs = {"epochs": values["tuner/epochs"]} if "tuner/epochs" in values else {}
-    own = {name: value for name, value in values.items() if not name.startswith("tuner/")}
-    return {**own, **epochs}
+    return sorted(name for name in values if not name.startswith("tuner/") or name == EPOCHS)
+
+
+def _named(trial):
+    """Returns the hyperparameters of a trial by the names of the options of `train.py`."""
+    values = trial.hyperparameters.values
+    return {name.removeprefix("tuner/"): values[name] for name in searched(trial)}
 
 
 def _brief(value):
     return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
+def _failure(tuner, trial):
+    """Returns why a trial failed."""
+    result = read_result(tuner.folder(trial)) or {}
+    lines = (trial.message or "").strip().splitlines() or ["no result"]  # A traceback.
+    return f"failed: {result.get('error') or lines[-1]}"
+
+
 def table(tuner):
     """Returns a row for each trial of a search, the best first: what `trials.json` holds."""
     rows = []
     for trial in tuner.oracle.trials.values():
-        result = read_result(tuner.trials_folder / trial.trial_id) or {}
-        status = {"trial": trial.trial_id, "status": trial.status.lower()}
-        error = result.get("error") or (trial.message or "").strip().split("\n")[-1]
-        rows.append({**status, **(result.get("metrics") or {}), **searched(trial), "error": error})
+        result, status = read_result(tuner.folder(trial)) or {}, trial.status.lower()
+        row = {"trial": trial.trial_id, "status": status, **(result.get("metrics") or {})}
+        error = "" if status == "completed" else _failure(tuner, trial).removeprefix("failed: ")
+        rows.append({**row, **_named(trial), "error": error})
     objective = tuner.oracle.objective.name
 
     def rank(row):
@@ -183,41 +229,3 @@ def table(tuner):
         return not completed, row[objective] if completed else 0.0, row["trial"]
 
     return sorted(rows, key=rank)
-
-
-def serve(tuner, time_limit):
-    """Runs the chief of a search until its workers have finished.
-
-    Raises:
-      TimeoutError: If no trial began or ended for `time_limit` seconds; says who is missing.
-    """
-    failure = []
-
-    def run():
-        try:
-            tuner.search()
-        except Exception as error:  # Of another thread: handed on below.
-            failure.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    seen, since = None, time.monotonic()
-    while thread.is_alive():
-        thread.join(0.5)
-        oracle = tuner.oracle
-        state = len(oracle.start_order), len(oracle.end_order), sorted(oracle.tuner_ids)
-        if state != seen:
-            seen, since = state, time.monotonic()
-        elif time.monotonic() - since > time_limit:
-            raise TimeoutError(_missing(oracle, time_limit))
-    if failure:
-        raise failure[0]
-
-
-def _missing(oracle, time_limit):
-    """Says whom the chief has waited for in vain."""
-    waiting = {name: trial.trial_id for name, trial in oracle.ongoing_trials.items()}
-    names = [f"{name} (trial {trial})" for name, trial in waiting.items()]
-    names += sorted(oracle.tuner_ids - set(waiting))
-    who = f"missing: {', '.join(names)}" if names else "no worker has reported"
-    return f"no trial began or ended for {time_limit:g} s; {who}."
