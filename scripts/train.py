@@ -82,6 +82,8 @@ def main(args):
         return
     runs.open_run(folder, config, args.resume)
     with runs.only_process(folder):
+        if (folder / "metrics.json").exists():  # By a process that has just ended.
+            raise ValueError(f"{folder} was finished by another process.")
         model, seconds = train_run(args, splits, strategy)
         if args.strategy != "none":  # A model that can do without the other replicas.
             model = make_model(args, splits[0])
@@ -104,7 +106,8 @@ def with_hyperparameters(args):
     """Returns `args` with the values of the file `hyperparameters`, if one is given.
 
     Raises:
-      ValueError: If the file holds no such values, or an option says otherwise.
+      ValueError: If the file holds no such values, or an option was set to anything but its default
+        or the same.
     """
     if args.hyperparameters is None:
         return args
@@ -116,9 +119,12 @@ def with_hyperparameters(args):
             f"`hyperparameters` must be a best.json of tune.py; got {path}."
         ) from error
     try:
+        foreign = sorted(set(values) - set(choices.TUNED))
+        if foreign:
+            raise ValueError(f"it holds {', '.join(foreign)}.")
         replaced = arguments.replace(args, {**values, "hyperparameters": None})
     except ValueError as error:
-        raise ValueError(f"{path} must hold options of train.py; {error}") from error
+        raise ValueError(f"{path} must hold what tune.py searches; {error}") from error
     for name, value in values.items():
         given, default = getattr(args, name), getattr(Args, name)
         if given not in (default, value):

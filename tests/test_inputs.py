@@ -100,6 +100,42 @@ def test_fit_refuses_what_the_model_cannot_do_with(make_model, sequences, poster
             call(dataset)
 
 
+@pytest.mark.parametrize("name", ["y", "sample_weight", "class_weight"])
+def test_fit_refuses_targets_and_weights(make_model, sequences, name):
+    model = make_model()
+    model.compile(jit_compile=False)
+    with pytest.raises(ValueError, match=f"`{name}` must be left out; a DVBF trains its own bound"):
+        model.fit(datasets.as_dataset(sequences), **{name: {0: 1.0}})
+
+
+@pytest.mark.parametrize(
+    "observations, controls, message",
+    [
+        ([4, 1, 3], [4, 1, 1], "`observations` must have 2 frames or more"),
+        ([4, 8, 3], [4, 5, 1], "`controls` must have as many steps as `observations`"),
+        ([4, 8, 3], [2, 7, 1], "`controls` must have the batch size of `observations`"),
+    ],
+)
+def test_sizes_that_are_known_late(make_model, observations, controls, message):
+    specs = {
+        "observations": tf.TensorSpec([None, None, 3]),
+        "controls": tf.TensorSpec([None, None, 1]),
+    }
+    batch = {"observations": np.zeros(observations), "controls": np.zeros(controls)}
+    dataset = tf.data.Dataset.from_generator(lambda: iter([batch]), output_signature=specs)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        make_model().adapt(dataset)
+
+
+def test_adapt_takes_lists(make_model, sequences):
+    models = [make_model(), make_model()]
+    arrays = {"observations": sequences.observations, "controls": sequences.controls}
+    models[0].adapt(arrays)
+    models[1].adapt({name: array.tolist() for name, array in arrays.items()})
+    for layers in zip(*(model.observation_standardization.moments() for model in models)):
+        np.testing.assert_array_equal(*layers)
+
+
 def test_fit_refuses_what_is_no_data_set(make_model):
     model = make_model()
     model.compile(jit_compile=False)

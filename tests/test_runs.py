@@ -170,13 +170,16 @@ def test_load_model_runs_nothing(make_model, tmp_path, monkeypatch):
         {"class_name": "function", "config": "get_file", "registered_name": "get_file"},
         {"class_name": "__lambda__", "config": {"value": "code"}},
         {"class_name": "Lambda", "module": "keras.layers", "config": {}},
+        {"class_name": "tf_keras.Model", "module": "tfp_dvbf.model", "registered_name": None},
+        {"class_name": "TFOpLambda", "module": "keras.optimizers", "config": {}},
+        {"class_name": "Adam", "module": "keras.optimizers", "registered_name": None},
         {
             **{"class_name": "Adam", "module": "keras.optimizers", "config": {}},
             "registered_name": "Custom>Other",
         },
     ],
 )
-@pytest.mark.parametrize("place", ["config", "compile_config"])
+@pytest.mark.parametrize("place", ["config", "compile_config", "optimizer"])
 def test_load_model_calls_no_function_of_keras(make_model, tmp_path, monkeypatch, planted, place):
     """`keras.utils.get_file`, called by a layer of a config, would write any file anywhere."""
     monkeypatch.setattr(tf_keras.models, "load_model", lambda path: pytest.fail("loaded"))
@@ -185,14 +188,30 @@ def test_load_model_calls_no_function_of_keras(make_model, tmp_path, monkeypatch
     runs.save_model(tmp_path / "model.keras", model)
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         config = json.loads(archive.read("config.json"))
-    config[place]["activation"] = {"class_name": "Adam", "config": [planted], **ADAM}
+    if place == "optimizer":
+        config["compile_config"]["optimizer"] = (
+            planted if planted["class_name"] != "Adam" else [planted]
+        )
+    else:
+        config[place]["activation"] = [planted]
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         archive.writestr("config.json", json.dumps(config))
     with pytest.raises(ValueError, match="it holds more than a model and its optimizer"):
         runs.load_model(tmp_path)
 
 
-ADAM = {"module": "keras.optimizers", "registered_name": None}
+def test_load_model_takes_optimizers_and_schedules(make_model, tmp_path):
+    optimizers, schedules = tf_keras.optimizers, tf_keras.optimizers.schedules
+    for optimizer in [
+        optimizers.AdamW(schedules.ExponentialDecay(0.1, 1, 0.5), clipnorm=1.0),
+        optimizers.SGD(schedules.PiecewiseConstantDecay([1], [0.1, 0.2])),
+        optimizers.RMSprop(schedules.CosineDecay(0.1, 10)),
+    ]:
+        model = make_model()
+        model.compile(optimizer)
+        runs.save_model(tmp_path / "model.keras", model)
+        loaded = runs.load_model(tmp_path).optimizer
+        assert loaded.get_config() == optimizer.get_config()
 
 
 def test_a_folder_is_for_one_process(tmp_path):

@@ -37,7 +37,9 @@ def test_bad_input_at_a_signature(exported, sequences):
     with pytest.raises(tf.errors.InvalidArgumentError, match="`num_samples` must be at least 1"):
         signatures["generate"](initial_observations=x[:, :1], controls=u, **none)
     for name, frames in {"forecast": x[:, :4], "log_prob_bound": x}.items():
-        with pytest.raises(tf.errors.InvalidArgumentError, match="must have the same batch size"):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match="must have the (same )?batch size"
+        ):
             signatures[name](observations=frames, controls=u[:1], **scalars)
     with pytest.raises(tf.errors.InvalidArgumentError, match="must have the same batch size"):
         signatures["generate"](initial_observations=x[:1, :1], controls=u, **scalars)

@@ -156,8 +156,14 @@ def test_a_stream_does_not_depend_on_its_company(exported, sequences, posterior)
         np.testing.assert_allclose(alone[name], second[name][:2], rtol=1e-4, atol=1e-5)
         expected = np.concatenate([third[name][:5], second[name][5:]])
         np.testing.assert_allclose(together[name], expected, rtol=1e-4, atol=1e-5)
-    noise = second["particles"].numpy() - first["particles"].numpy()
-    assert np.abs(noise[0] - noise[1]).min() > 0  # No two streams share their noise.
+
+
+def test_streams_do_not_share_their_noise(exported, sequences):
+    twins = stream(exported["iaf"][1], sequences[[0, 0]], num_particles=16, seed=5)
+    for out in twins:
+        assert np.abs(np.subtract(*out["particles"])).min() > 0
+    others = stream(exported["iaf"][1], sequences[[0, 0]], num_particles=16, seed=6)
+    assert np.abs(np.subtract(others[3]["particles"], twins[3]["particles"])).min() > 0
 
 
 @pytest.mark.parametrize("posterior", STEPPED)

@@ -111,12 +111,21 @@ def test_bayesian_needs_its_extra(dataset, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "values", ["", "[1]", "1", '{"size": 1}', '{"num_flows": "2"}', '{"learning_rate": null}']
+    "values",
+    [
+        "",
+        "[1]",
+        "1",
+        '{"size": 1}',
+        '{"output": "x"}',
+        '{"num_flows": "2"}',
+        '{"learning_rate": null}',
+    ],
 )
 def test_train_refuses_hyperparameters(tmp_path, values):
     path = tmp_path / "best.json"
     path.write_text(f'{{"hyperparameters": {values}}}')
-    with pytest.raises(ValueError, match="must be a best.json of tune.py|must hold options of"):
+    with pytest.raises(ValueError, match="must be a best.json of tune.py|must hold what tune.py"):
         train.main(train.Args(hyperparameters=str(path)))
 
 

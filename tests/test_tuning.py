@@ -125,3 +125,7 @@ def test_an_error_of_tensorflow_fails_its_trial(tmp_path):
     searcher.search(train=train)
     (row,) = tuning.table(searcher)
     assert row["status"] == "failed" and row["error"].startswith("/nowhere; No such file")
+
+
+def test_the_space_is_what_train_takes_from_a_search():
+    assert sorted(hp.name for hp in tuning.search_space(9).space) == sorted(choices.TUNED)

@@ -38,7 +38,7 @@ def check_choices(args):
 
 
 def replace(args, values):
-    """Returns `args` with other values, those of a JSON file, by the names of its fields.
+    """Returns `args` with other values, those of a JSON file, by the names of its plain fields.
 
     Raises:
       ValueError: If there is no such field, or it cannot hold the value.

@@ -7,6 +7,10 @@ ENCODERS = ("filter", "smoother")
 OBJECTIVES = ("elbo", "iwae")
 BOUNDS = (*OBJECTIVES, "fivo")
 TUNERS = ("random", "hyperband", "bayesian")
+TUNED = (  # Options of train.py that a search may set.
+    *["posterior", "num_flows", "state_dim", "hidden_units", "learning_rate"],
+    *["kl_annealing_epochs", "batch_size"],
+)
 TUNING_OBJECTIVES = ("val_neg_elbo", "val_mad_sampled")
 
 # What arrays and, in a graph, tensors are told alike.

@@ -25,7 +25,7 @@ def check_strategy(name):
 
 def check_port(address):
     """Raises ValueError unless `address`, "host:port", can be listened on."""
-    listen(address).close()
+    _bound(address).close()
 
 
 def check_address(address):
@@ -38,13 +38,22 @@ def check_address(address):
 
 def listen(address):
     """Returns a socket that listens at `address`, "host:port"; ValueError where none can."""
+    listener = _bound(address)
+    listener.listen()
+    return listener
+
+
+def _bound(address):
     host, port = check_address(address)
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        return socket.create_server((host, port))
+        bound.bind((host, port))
     except OSError as error:
-        raise ValueError(
-            f"Port {port} of {host} cannot be listened on: {error.strerror}."
-        ) from error
+        bound.close()
+        reason = f"Port {port} of {host} cannot be listened on: {error.strerror}."
+        raise ValueError(reason) from error
+    return bound
 
 
 def wait_for_workers(time_limit):

@@ -1,5 +1,6 @@
 """What a model takes: checked sequences, standardised by the data it was adapted to."""
 
+import numpy as np
 import tensorflow as tf
 
 from tfp_dvbf import checks, choices, data
@@ -34,14 +35,35 @@ class Inputs:
         if isinstance(dataset, tf.data.Dataset):
             self._check_inputs(dataset.element_spec)
             return dataset.map(self._check_values)
+        if isinstance(dataset, dict):
+            dataset = {name: np.asarray(array) for name, array in dataset.items()}
         self._check_inputs(dataset)
         batch = self._check_batch(*map(dataset.get, data.Batch._fields))
         return {name: array for name, array in batch._asdict().items() if array is not None}
 
     def _check_values(self, inputs):
-        batch = self._unpack(inputs)
-        with tf.control_dependencies(self._assertions(**batch._asdict())):
+        with tf.control_dependencies(self._size_assertions(**inputs)):
+            inputs = tf.nest.map_structure(tf.identity, inputs)
+        with tf.control_dependencies(self._assertions(**self._unpack(inputs)._asdict())):
             return tf.nest.map_structure(tf.identity, inputs)
+
+    def _size_assertions(self, observations, controls, mask=None, **others):
+        """Returns ops that fail unless tensors of sizes not known before fit each other."""
+        del others
+        batch, steps = tf.unstack(tf.shape(observations)[:2])
+        least = max(2, self.config["initial_frames"])
+        extra = tf.shape(controls)[1] - (steps - 1)
+        rules = {
+            f"`observations` must have {least} frames or more.": steps >= least,
+            "`controls` must have the batch size of `observations`.": tf.shape(controls)[0]
+            == batch,
+            "`controls` must have as many steps as `observations`, or one fewer.": (extra == 0)
+            | (extra == 1),
+        }
+        if mask is not None:
+            same = tf.reduce_all(tf.shape(mask) == tf.stack([batch, steps]))
+            rules["`mask` must have the batch and steps of `observations`."] = same
+        return [tf.debugging.assert_equal(holds, True, rule) for rule, holds in rules.items()]
 
     def _assertions(self, mask=None, **tensors):
         """Returns ops that fail if `tensors`, or `mask`, hold what is no data for this model.

@@ -7,6 +7,10 @@ import tensorflow as tf
 
 from tfp_dvbf import data, initial, objectives, posteriors
 
+NORMAL = tf.raw_ops.StatelessRandomNormalV2
+UNIFORM = tf.raw_ops.StatelessRandomUniformV2
+PHILOX = 1
+
 
 class Noise(NamedTuple):
     """The random numbers of one frame.
@@ -29,7 +33,7 @@ class Prediction(NamedTuple):
       mean: Mean of p(x[t] | x[0:t], u[0:t]), [batch, dx].
       scale: Its standard deviation, [batch, dx].
       log_score: Estimate of ln p(x[t] | x[0:t], u[0:t]) in nats, [batch]; where x[t] is missing 0,
-        or an estimate of 0 if q is not p there; -inf where the density of x[t] underflows.
+        or an estimate of 0 if q is not p there; -inf where it exceeds what float32 holds.
     """
 
     mean: tf.Tensor
@@ -117,34 +121,34 @@ class ParticleFilter:
         present = present[:, tf.newaxis]
         return posteriors.PosteriorInputs(features, controls, standardised, present)
 
-    def _noise(self, seed, frame, num_particles, batch):
-        """Returns the `Noise` of `batch` sequences at the same frame.
-
-        A row of it does not depend on how many there are: sequences come first as it is drawn.
-        """
+    def _noise(self, seed, frame, num_particles, batch, first=0):
+        """Returns the `Noise` of `batch` sequences from number `first` on, at the same frame."""
         offsets, *normals = (_key(seed, frame, use) for use in range(len(Noise._fields)))
         shape = [batch, num_particles, self.config["state_dim"]]
-        draws = [tf.random.stateless_normal(shape, key) for key in normals]
+        rows = first, batch, num_particles * self.config["state_dim"]
+        draws = [tf.reshape(_draw_rows(NORMAL, key, *rows), shape) for key in normals]
         draws = [tf.transpose(draw, [1, 0, 2]) for draw in draws]
-        return Noise(tf.random.stateless_uniform([batch], offsets), *draws)
+        return Noise(_draw_rows(UNIFORM, offsets, first, batch, 1)[:, 0], *draws)
 
     def _noise_of_each(self, seed, frames, num_particles):
         """Returns the `Noise` of sequences that are at frames of their own, int32 [batch]."""
         batch = tf.shape(frames)[0]
 
-        def draw(frame):
-            return self._noise(seed, frame, num_particles, batch)
+        def draw_row(row):
+            return self._noise(seed, frames[row], num_particles, 1, row)
 
         def draw_each():
-            distinct, index = tf.unique(frames)
-            drawn = tf.map_fn(draw, distinct, fn_output_signature=Noise(*3 * [tf.float32]))
-            offsets, *normals = drawn
-            chosen = tf.stack([index, tf.range(batch)], axis=-1)
-            normals = [tf.transpose(normal, [0, 2, 1, 3]) for normal in normals]
-            normals = [tf.transpose(tf.gather_nd(each, chosen), [1, 0, 2]) for each in normals]
-            return Noise(tf.gather_nd(offsets, chosen), *normals)
+            types = Noise(*3 * [tf.float32])
+            offsets, *normals = tf.map_fn(draw_row, tf.range(batch), fn_output_signature=types)
+            normals = [tf.transpose(normal[:, :, 0], [1, 0, 2]) for normal in normals]
+            return Noise(offsets[:, 0], *normals)
 
-        return tf.cond(tf.reduce_all(frames == frames[0]), lambda: draw(frames[0]), draw_each)
+        latest = tf.reduce_max(frames)
+        return tf.cond(
+            tf.reduce_all(frames == latest),
+            lambda: self._noise(seed, latest, num_particles, batch),
+            draw_each,
+        )
 
     def _predict(self, particles, controls, noise):
         """Returns mean and scale [batch, dx] of x[t] from particles of z[t-1], by p alone."""
@@ -209,8 +213,8 @@ class ParticleFilter:
 def _passing_over_unusable(weigh, present):
     """Weighs particles; a frame that leaves nothing to weigh by counts as missing.
 
-    So does one so far from every particle that its density underflows: its log score is -inf, and
-    the particles stay finite.
+    So does one so far from every particle that its log density exceeds float32: its log score is
+    -inf, and the particles stay finite.
 
     Args:
       weigh: Function of which frames are there, bool [batch], to `Particles` and log scores.
@@ -241,3 +245,19 @@ def _from_rows(tensors, shape):
 def _key(seed, frame, use):
     """Returns the stateless seed of one `use` of random numbers, 0 to 2, at one frame."""
     return tf.random.experimental.stateless_fold_in(seed, len(Noise._fields) * frame + use)
+
+
+def _draw_rows(operation, seed, first, count, width):
+    """Returns rows `first` .. `first + count - 1` of the random numbers of a seed, [count, width].
+
+    A row is the same however many are drawn: Philox, the generator behind `tf.random.stateless_*`,
+    turns each value of a counter into four numbers (Salmon et al. 2011), and every row has a range
+    of the counter to itself.
+    """
+    state = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
+    length = -(-width // 4)  # Of a row's range, rounded up.
+    counter = state.counter + tf.stack([tf.cast(first * length, tf.uint64), 0])
+    drawn = operation(
+        shape=[count, 4 * length], key=state.key, counter=counter, alg=PHILOX, dtype=tf.float32
+    )
+    return drawn[:, :width]

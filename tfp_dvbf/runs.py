@@ -12,8 +12,21 @@ from tfp_dvbf import arguments, data, shards, tables
 
 HELD_OUT = 0.2
 OWN_NAME = "tfp_dvbf>DVBF"
-# Modules whose objects a saved model may hold: it, its optimizer, that one's schedule.
-TRUSTED = ("tfp_dvbf.model", "keras.optimizers", "keras.optimizers.schedules")
+# The objects that a saved model may hold, by their place in its config: Keras looks names up by
+# rules of its own, and would call what it finds.
+TRUSTED = {
+    (): ("tfp_dvbf.model", "DVBF"),
+    ("compile_config", "optimizer"): (
+        "keras.optimizers",
+        *["Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lion", "Nadam"],
+        *["RMSprop", "SGD"],
+    ),
+    ("compile_config", "optimizer", "config", "learning_rate"): (
+        "keras.optimizers.schedules",
+        *["CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay"],
+        *["PiecewiseConstantDecay", "PolynomialDecay"],
+    ),
+}
 
 
 def read_splits(path):
@@ -108,6 +121,8 @@ def only_process(folder):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(f"Another process is at work in {folder}.") from error
+        except OSError:  # A file system without locks.
+            pass
         yield
 
 
@@ -182,16 +197,21 @@ def _check_archive(path):
         raise ValueError(f"it holds more than a model and its optimizer: {', '.join(foreign)}.")
 
 
-def _foreign_objects(config):
-    """Yields the names of the objects in a Keras config that a model of this package has not."""
+def _foreign_objects(config, place=()):
+    """Yields the names of the objects in a Keras config that are not `TRUSTED` at their place."""
+    items = enumerate(config) if isinstance(config, list) else ()
     if isinstance(config, dict):
+        items = config.items()
         if {"class_name", "module", "registered_name"} & set(config):
-            module, name = config.get("module"), config.get("class_name")
-            if module not in TRUSTED or config.get("registered_name") not in (None, OWN_NAME):
-                yield f"{module}.{name}"
-        config = list(config.values())
-    for value in config if isinstance(config, list) else ():
-        yield from _foreign_objects(value)
+            names, own = (
+                (config.get("module"), config.get("class_name")),
+                config.get("registered_name"),
+            )
+            module, *classes = TRUSTED.get(place, (None,))
+            if names[0] != module or names[1] not in classes or own not in (None, OWN_NAME):
+                yield ".".join(map(str, names))
+    for name, value in items:
+        yield from _foreign_objects(value, (*place, name))
 
 
 def training_seconds(run):

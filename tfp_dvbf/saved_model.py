@@ -7,11 +7,13 @@ import tempfile
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 import tfp_dvbf
 from tfp_dvbf import arguments, choices, servable
 
 METADATA = "metadata.json"
+PROGRAM = "saved_model.pb"
 UNITS = {
     "controls, observations and what is named after them": "those of the training data",
     "present, mask": "1 where a frame is there, 0 where it is missing",
@@ -82,6 +84,8 @@ class Exported(NamedTuple):
 def load_exported(path):
     """Reads what `export` wrote. Where this package is not installed `tf.saved_model.load` does it.
 
+    A SavedModel is a program of TensorFlow's operations: call one only if you trust its origin.
+
     Args:
       path: The folder of the SavedModel.
 
@@ -94,13 +98,20 @@ def load_exported(path):
     try:
         metadata = json.loads((pathlib.Path(path) / "assets" / METADATA).read_text())
         expected = {name for name, reason in metadata["signatures"].items() if reason is None}
+        found = _signature_names(path)
+        if found != expected:  # Before it is loaded, which runs its initialisers.
+            raise ValueError(f"it must have the signatures {expected}; it has {found}.")
         signatures = tf.saved_model.load(str(path)).signatures
     except Exception as error:  # TensorFlow and protobuf raise a dozen kinds for damaged files.
         reason = arguments.first_line(error)
         raise ValueError(f"{path} must be a whole SavedModel of this package; {reason}") from error
-    if set(signatures) != expected:
-        raise ValueError(f"{path} must have the signatures {expected}; it has {set(signatures)}.")
     return Exported(signatures, metadata)
+
+
+def _signature_names(path):
+    """Returns the names of the signatures of a SavedModel; nothing of it is run."""
+    model = saved_model_pb2.SavedModel.FromString((pathlib.Path(path) / PROGRAM).read_bytes())
+    return set(model.meta_graphs[0].signature_def) - {"__saved_model_init_op"}
 
 
 def why_not(model, signature):

@@ -124,18 +124,8 @@ class Servable(tf.Module):
 
     def _batch(self, observations, controls, mask=None):
         """Returns the checked `data.Batch` of a signature's arguments, what is missing set to 0."""
-        steps, least = tf.shape(observations)[1], max(2, self.model.config["initial_frames"])
-        extra = tf.shape(controls)[1] - (steps - 1)
-        message = "`controls` must have as many steps as `observations`, or one fewer."
-        checks = [
-            _require(steps >= least, f"`observations` must have {least} frames or more."),
-            _require((extra == 0) | (extra == 1), message),
-        ]
-        if mask is not None:
-            fits = tf.reduce_all(tf.shape(mask) == tf.shape(observations)[:2])
-            checks.append(_require(fits, "`mask` must have the batch and steps of `observations`."))
-        with tf.control_dependencies(checks):
-            controls, present = controls[:, : steps - 1], None
+        with tf.control_dependencies(self.model._size_assertions(observations, controls, mask)):
+            controls, present = controls[:, : tf.shape(observations)[1] - 1], None
         if mask is not None:
             present = mask > 0
             observations, controls = data.fill_missing(observations, controls, present)

@@ -5,6 +5,8 @@ import tf_keras
 
 from tfp_dvbf import objectives
 
+NOT_TAKEN = ("y", "sample_weight", "class_weight")  # Of Keras' arguments of `fit`.
+
 
 class Training:
     """The methods of `DVBF` that `fit` and `evaluate` call.
@@ -42,29 +44,31 @@ class Training:
     def compile_from_config(self, config):
         self.compile(**tf_keras.saving.deserialize_keras_object(config))
 
-    def fit(self, x=None, *args, validation_data=None, **kwargs):
+    def fit(self, x=None, *, validation_data=None, **kwargs):
         """Trains as Keras' `fit` does, after a check of what comes in.
 
         Args:
           x: `tf.data.Dataset` of dictionaries, as `as_dataset` makes them, or one dictionary of
             arrays.
-          *args: As Keras takes them.
           validation_data: The same as `x`, or None.
-          **kwargs: As Keras takes them.
+          **kwargs: As Keras takes them, but for targets and weights, of which there are none.
 
         Returns:
           Keras' `History`.
 
         Raises:
-          ValueError: If the data do not fit the model, or an array holds a NaN or infinite value
-            that no mask covers.
+          ValueError: If the data do not fit the model, an array holds a NaN or infinite value that
+            no mask covers, or targets or weights are given.
           tf.errors.InvalidArgumentError: If a batch of a data set does, before it is trained on.
         """
+        given = [name for name in NOT_TAKEN if kwargs.get(name) is not None]
+        if given:
+            raise ValueError(f"`{given[0]}` must be left out; a DVBF trains its own bound.")
         if validation_data is not None:
             validation_data = self._checked(validation_data)
         if getattr(self, "_eval_data_handler", None) is not None:
             del self._eval_data_handler  # Of a `fit` that failed in validation: Keras would go on.
-        return super().fit(self._checked(x), *args, validation_data=validation_data, **kwargs)
+        return super().fit(self._checked(x), validation_data=validation_data, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
         """Returns the metrics on a data set as Keras' `evaluate` does, and checks it as `fit`."""
