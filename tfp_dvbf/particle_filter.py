@@ -71,7 +71,10 @@ class ParticleFilter:
             (particles, total), (inputs, observations, counts, frame) = carry, elements
             noise = self._noise(seed, frame, *sizes)
             particles, score = self._next_particles(particles, inputs, observations, noise)
-            return particles, total + tf.where(counts[:, 0], score, 0.0)
+            moved = particles, total + tf.where(counts[:, 0], score, 0.0)
+            return tf.nest.map_structure(
+                lambda new, old: tf.ensure_shape(new, old.shape), moved, carry
+            )
 
         # A fold, since a scan would keep the particles of every frame.
         return tf.foldl(step, (*by_time, frames), initializer=(particles, first_score))[1]
