@@ -140,7 +140,10 @@ def test_stepping_is_the_whole_trajectory(name, options, q_initial):
     carry = posterior.start(sample.states[:, 0], NOISE[:, 0])
     for t in range(1, STEPS):
         inputs = posteriors.PosteriorInputs(*(tensor[:, t - 1] for tensor in INPUTS.tensors()))
-        carry, log_prob = posterior.step(carry, inputs, NOISE[:, t])
+        prior = None
+        if name != "trajectory_iaf":
+            prior = posterior.cell.transition(carry["states"], inputs.controls)
+        carry, log_prob = posterior.step(carry, prior, inputs, NOISE[:, t])
         np.testing.assert_allclose(carry["states"], sample.states[:, t], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(log_prob, sample.log_prob[:, t], rtol=1e-4, atol=1e-5)
 

@@ -109,7 +109,8 @@ class GaussianPosterior(tf_keras.layers.Layer):
         """Returns what `step` goes on from after z[0] [rows, dz] was made of eps[0]: z[0]."""
         return {"states": states}
 
-    def step(self, carry, inputs, noise):
+    def step(self, carry, prior, inputs, noise):
         """Maps z[t-1], one step of `PosteriorInputs` and eps[t], [rows, ...], to z[t], ln q."""
+        del prior
         (states, _, _, log_det), _ = self.cell(self.cell.project(inputs, noise), [carry["states"]])
         return {"states": states}, sample.log_base(noise) - log_det[..., 0]

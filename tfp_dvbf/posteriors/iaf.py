@@ -63,9 +63,15 @@ class IAFCell(tf_keras.layers.AbstractRNNCell):
 
     def call(self, inputs, states):
         """Maps (eps[t], *`PosteriorInputs`) and z[t-1] to (z[t], ln |det dz[t]/deps[t]|), z[t]."""
-        state, (noise, *inputs) = states[0], inputs
+        noise, *inputs = inputs
         inputs = sample.PosteriorInputs(*inputs)
-        prior = self.transition(state, inputs.controls)
+        state, log_det = self.move(
+            states[0], self.transition(states[0], inputs.controls), inputs, noise
+        )
+        return (state, log_det[..., tf.newaxis]), [state]
+
+    def move(self, state, prior, inputs, noise):
+        """Maps z[t-1], p(z[t] | z[t-1], u[t-1]), `PosteriorInputs` and eps[t] to z[t], log-det."""
         innovation = self.innovation(prior.loc, inputs.observations)
         raw = self.network(
             tf.concat([state, innovation, inputs.features, inputs.controls], axis=-1)
@@ -81,8 +87,7 @@ class IAFCell(tf_keras.layers.AbstractRNNCell):
             value = tf.where(inputs.present, value, noise)
             log_det = tf.where(inputs.present[..., 0], log_det, 0.0)
         state = prior.loc + correction + prior.scale.matvec(value)
-        log_det += prior.scale.log_abs_determinant()
-        return (state, log_det[..., tf.newaxis]), [state]
+        return state, log_det + prior.scale.log_abs_determinant()
 
     def innovation(self, state, observations):
         """Returns asinh((x - E[x | z]) / sd[x | z]), [batch, dx], of standardised x.
@@ -140,7 +145,7 @@ class IAFPosterior(tf_keras.layers.Layer):
         """Returns what `step` goes on from after z[0] [rows, dz] was made of eps[0]: z[0]."""
         return {"states": states}
 
-    def step(self, carry, inputs, noise):
-        """Maps z[t-1], one step of `PosteriorInputs` and eps[t], [rows, ...], to z[t], ln q."""
-        (states, log_det), _ = self.cell((noise, *inputs.tensors()), [carry["states"]])
-        return {"states": states}, sample.log_base(noise) - log_det[..., 0]
+    def step(self, carry, prior, inputs, noise):
+        """Maps z[t-1], its p(z[t]), `PosteriorInputs` and eps[t], [rows, ...], to z[t], ln q."""
+        states, log_det = self.cell.move(carry["states"], prior, inputs, noise)
+        return {"states": states}, sample.log_base(noise) - log_det

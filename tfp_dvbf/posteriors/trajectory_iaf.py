@@ -122,12 +122,13 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
         past = tf.zeros([tf.shape(states)[0], reach, self.units])
         return {"states": states, "previous": tf.concat([noise, states], axis=-1), "past": past}
 
-    def step(self, carry, inputs, noise):
+    def step(self, carry, prior, inputs, noise):
         """Maps what `start` or the last `step` returned, one step of `PosteriorInputs` and eps[t].
 
         Returns:
           The same for z[t], and ln q(z[t] | eps[<t], ...), [rows].
         """
+        del prior
         previous, start = tf.split(carry["previous"], 2, axis=-1)
         values = _join(previous, start, inputs)
         context, past = self.input_layer(values), [carry["past"][:, :0]]
