@@ -32,7 +32,7 @@ class FilterEncoder(Encoder):
         self.network = networks.dense_stack(self.units, self.activation, "network")
 
     def call(self, observations, controls, mask=None):
-        """Maps x[1:T] [batch, time - 1, dx] to h[1:T] [batch, time - 1, units[-1]]."""
+        """Maps x[1:T] [batch, time - 1, dx], or one x[t] [batch, dx], to h of the same axes."""
         del controls, mask
         return self.network(observations)
 

@@ -63,7 +63,7 @@ class Inputs:
         if mask is not None:
             same = tf.reduce_all(tf.shape(mask) == tf.stack([batch, steps]))
             rules["`mask` must have the batch and steps of `observations`."] = same
-        return [tf.debugging.assert_equal(holds, True, rule) for rule, holds in rules.items()]
+        return [require(holds, rule) for rule, holds in rules.items()]
 
     def _assertions(self, mask=None, **tensors):
         """Returns ops that fail if `tensors`, or `mask`, hold what is no data for this model.
@@ -81,10 +81,10 @@ class Inputs:
         if self.config["emission"] == "bernoulli":
             observed = [tensor for name, tensor in tensors.items() if name != "controls"]
             binary = [tf.reduce_all((pixels == 0) | (pixels == 1)) for pixels in observed]
-            ops += [tf.debugging.assert_equal(each, True, choices.NOT_BINARY) for each in binary]
+            ops += [require(each, choices.NOT_BINARY) for each in binary]
         if mask is not None and self.config["posterior"] == "chain_iaf":
             gaps = tf.reduce_any(~mask[:, :-1] & mask[:, 1:])
-            ops.append(tf.debugging.assert_equal(gaps, False, choices.GAPS))
+            ops.append(require(~gaps, choices.GAPS))
         return ops
 
     def _check_inputs(self, inputs):
@@ -123,6 +123,14 @@ class Inputs:
         choices.check_mask(self.config["posterior"], batch.mask)
         choices.check_pixels(self.config["emission"], batch.observations)
         return batch
+
+
+def require(condition, message):
+    """Returns an op that fails with `message`, when the graph runs, unless `condition` holds.
+
+    One op, where those of `tf.debugging` are a conditional with a dozen.
+    """
+    return tf.raw_ops.Assert(condition=condition, data=[message])
 
 
 def _present_observations(batch):

@@ -1,5 +1,6 @@
 """Multilayer perceptrons, the Gaussians they parameterise, and the standardisation of data."""
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
@@ -39,7 +40,7 @@ def unfused(total):
 
 def positive(raw, initial=INITIAL_SCALE):
     """Maps `raw` to a scale above `SCALE_FLOOR`; a raw value of 0 gives about `initial`."""
-    offset = tfp.math.softplus_inverse(initial)
+    offset = np.log(np.expm1(initial))  # A constant, where TFP's inverse is ops.
     return SCALE_FLOOR + tf.math.softplus(raw + offset)
 
 

@@ -62,11 +62,13 @@ def weigh(particles, log_increments):
       log_increments: ln w, [particle, batch].
 
     Returns:
-      `Particles` with normalised weights, and the log score ln sum_k W_k w_k, [batch].
+      `Particles` with normalised weights, and the log score ln sum_k W_k w_k, [batch]. Where every
+      increment vanishes, the score is -inf and the weights stay.
     """
     joint = particles.log_weights + log_increments
     log_score = tf.reduce_logsumexp(joint, axis=0)
-    return Particles(particles.states, joint - log_score), log_score
+    log_weights = tf.where(tf.math.is_finite(log_score), joint - log_score, particles.log_weights)
+    return Particles(particles.states, log_weights), log_score
 
 
 def resample(particles, offsets):
@@ -77,16 +79,14 @@ def resample(particles, offsets):
       offsets: Draws of U(0, 1), [batch].
     """
     states, log_weights = particles
-    log_size = _log_size(log_weights)
-    log_ess = -tf.reduce_logsumexp(2.0 * log_weights, axis=0)
-    needed = log_ess < log_size - tf.math.log(2.0)
-    kept = tf.range(tf.shape(log_weights)[0])[:, tf.newaxis]
-    chosen = tf.where(needed, systematic(log_weights, offsets), kept)
+    weights, size = tf.exp(log_weights), tf.shape(log_weights)[0]
+    needed = 1.0 / tf.reduce_sum(weights**2, axis=0) < tf.cast(size, weights.dtype) / 2.0
+    chosen = tf.where(needed, systematic(weights, offsets), tf.range(size)[:, tf.newaxis])
     states = tf.nest.map_structure(lambda tensor: _gather(tensor, chosen), states)
-    return Particles(states, tf.where(needed, -log_size, log_weights))
+    return Particles(states, tf.where(needed, -_log_size(log_weights), log_weights))
 
 
-def systematic(log_weights, offsets):
+def systematic(weights, offsets):
     """Returns the ancestors of K particles by systematic resampling, [particle, batch].
 
     A particle is chosen once for each of the points (k + offset) / K that fall into its part of
@@ -94,13 +94,13 @@ def systematic(log_weights, offsets):
     section 3.4). `tfp.experimental.mcmc.resample_systematic` needs K when it traces; this does not.
 
     Args:
-      log_weights: ln W, [particle, batch], with sum_k W_k = 1.
+      weights: W, [particle, batch], with sum_k W_k = 1.
       offsets: Draws of U(0, 1), [batch].
     """
-    size = tf.shape(log_weights)[0]
-    places = tf.cast(tf.range(size), log_weights.dtype) + offsets[:, tf.newaxis]
-    points = places / tf.cast(size, log_weights.dtype)
-    cumulative = tf.exp(tf.math.cumulative_logsumexp(tf.transpose(log_weights), axis=-1))
+    size = tf.shape(weights)[0]
+    places = tf.cast(tf.range(size), weights.dtype) + offsets[:, tf.newaxis]
+    points = places / tf.cast(size, weights.dtype)
+    cumulative = tf.cumsum(tf.transpose(weights), axis=-1)
     chosen = tf.searchsorted(cumulative, points, side="right")
     return tf.transpose(tf.minimum(chosen, size - 1))
 

@@ -11,6 +11,11 @@ NORMAL = tf.raw_ops.StatelessRandomNormalV2
 UNIFORM = tf.raw_ops.StatelessRandomUniformV2
 PHILOX = 1
 
+# A frame further than this from the mean of the data, in their standard deviations, counts as
+# missing. Weighed, it would drag the particles to where the model was never trained; the filter of
+# the quick protocol's `gaussian` took 25 frames to recover from one at this distance.
+FAR = 1e3
+
 
 class Noise(NamedTuple):
     """The random numbers of one frame.
@@ -33,7 +38,7 @@ class Prediction(NamedTuple):
       mean: Mean of p(x[t] | x[0:t], u[0:t]), [batch, dx].
       scale: Its standard deviation, [batch, dx].
       log_score: Estimate of ln p(x[t] | x[0:t], u[0:t]) in nats, [batch]; where x[t] is missing 0,
-        or an estimate of 0 if q is not p there; -inf where it exceeds what float32 holds.
+        or an estimate of 0 if q is not p there; -inf where it is further off than `FAR`.
     """
 
     mean: tf.Tensor
@@ -70,8 +75,8 @@ class ParticleFilter:
         def step(carry, elements):
             (particles, total), (inputs, observations, counts, frame) = carry, elements
             noise = self._noise(seed, frame, *sizes)
-            particles, score = self._next_particles(particles, inputs, observations, noise)
-            moved = particles, total + tf.where(counts[:, 0], score, 0.0)
+            particles, prediction = self._next_particles(particles, inputs, observations, noise)
+            moved = particles, total + tf.where(counts[:, 0], prediction.log_score, 0.0)
             return tf.nest.map_structure(
                 lambda new, old: tf.ensure_shape(new, old.shape), moved, carry
             )
@@ -82,13 +87,12 @@ class ParticleFilter:
     def _first_belief(self, observations, num_particles, seed):
         """Starts from x[0:k] [batch, k, dx]; returns `Particles` and ln p(x[0]), [batch]."""
         noise = self._noise(seed, 0, num_particles, tf.shape(observations)[0])
-        density = self.initial_posterior(self.observation_standardization(observations))
-
-        def start(present):
-            first = initial.prior_where_missing(density, present[:, tf.newaxis])
-            return self._first_particles(first, observations[:, 0], present, noise)
-
-        return _passing_over_unusable(start, tf.ones_like(observations[:, 0, 0], tf.bool))
+        standardised = self.observation_standardization(observations)
+        near = _near(standardised, axis=[1, 2])
+        seen = tf.where(near[:, tf.newaxis, tf.newaxis], standardised, 0.0)
+        density = initial.prior_where_missing(self.initial_posterior(seen), near[:, tf.newaxis])
+        particles, log_score = self._first_particles(density, observations[:, 0], near, noise)
+        return particles, tf.where(near, log_score, -np.inf)
 
     def _next_belief(self, particles, frames, observations, controls, present, seed):
         """Moves on by one frame.
@@ -106,21 +110,19 @@ class ParticleFilter:
           `objectives.Particles` at t and a `Prediction`.
         """
         noise = self._noise_of_each(seed, frames, tf.shape(particles.log_weights)[0])
-        controls = self.control_standardization(controls)
-        mean, scale = self._predict(particles, controls, noise.prediction)
-
-        def move(present):
-            seen = tf.where(present[:, tf.newaxis], observations, 0.0)
-            inputs = self._step_inputs(seen, controls, present)
-            return self._next_particles(particles, inputs, seen, noise)
-
-        particles, log_score = _passing_over_unusable(move, present)
-        return particles, Prediction(mean, scale, log_score)
+        far = present & ~_near(self.observation_standardization(observations), axis=[1])
+        present &= ~far
+        observations = tf.where(present[:, tf.newaxis], observations, 0.0)
+        inputs = self._step_inputs(observations, controls, present)
+        particles, prediction = self._next_particles(particles, inputs, observations, noise)
+        log_score = tf.where(far, -np.inf, prediction.log_score)
+        return particles, prediction._replace(log_score=log_score)
 
     def _step_inputs(self, observations, controls, present):
         """Returns the `PosteriorInputs` of one frame, each [batch, ...]."""
         standardised = self.observation_standardization(observations)
-        features = self.encoder(standardised[:, tf.newaxis], controls[:, tf.newaxis])[:, 0]
+        controls = self.control_standardization(controls)
+        features = self.encoder(standardised, controls)
         present = present[:, tf.newaxis]
         return posteriors.PosteriorInputs(features, controls, standardised, present)
 
@@ -153,16 +155,6 @@ class ParticleFilter:
             draw_each,
         )
 
-    def _predict(self, particles, controls, noise):
-        """Returns mean and scale [batch, dx] of x[t] from particles of z[t-1], by p alone."""
-        weights = tf.exp(particles.log_weights)[..., tf.newaxis]
-        states = particles.states["states"]
-        prior = self.transition(states, controls + tf.zeros_like(states[..., :1]))
-        density = self._emit(prior.loc + prior.scale.matvec(noise))
-        mean = tf.reduce_sum(weights * density.mean(), axis=0)
-        spread = tf.square(density.mean() - mean) + density.variance()
-        return mean, tf.sqrt(tf.reduce_sum(weights * spread, axis=0))
-
     def _first_particles(self, density, observations, present, noise):
         """Draws particles from q(z[0]) and weighs them by x[0] [batch, dx], `present` or not.
 
@@ -187,62 +179,61 @@ class ParticleFilter:
           noise: `Noise` of t.
 
         Returns:
-          `objectives.Particles` at t and the log score ln sum_k W_k w_k, [batch].
+          `objectives.Particles` at t and a `Prediction`.
         """
         previous = objectives.resample(particles, noise.offsets)
         shape = tf.shape(previous.log_weights)
         rows = tf.nest.map_structure(_to_rows, previous.states)
-        tiled = tf.nest.map_structure(lambda tensor: tf.tile(tensor, [shape[0], 1]), inputs)
+        tiled, observations = tf.nest.map_structure(
+            lambda tensor: tf.tile(tensor, [shape[0], 1]), (inputs, observations)
+        )
         prior = self.transition(rows["states"], tiled.controls)
-        proposal = _to_rows(noise.proposal)
-        next_rows, log_proposal = self.posterior.step(rows, prior, tiled, proposal)
-        log_ratio = tf.reshape(prior.log_prob(next_rows["states"]) - log_proposal, shape)
-        moved = previous._replace(states=_from_rows(next_rows, shape))
-        log_likelihood = self._emit(moved.states["states"]).log_prob(observations)
-        return self._weigh(moved, log_ratio, log_likelihood, inputs.present[:, 0])
-
-    def _weigh(self, particles, log_ratio, log_likelihood, present):
-        """Weighs particles by ln p(z[t] | z[t-1]) / q(z[t]) and ln p(x[t] | z[t]) if x[t] is there.
-
-        Where it is missing, `log_ratio` counts only if the posterior is not p there.
-        """
-        is_prior = self.posterior.is_prior_where_missing
+        moments = self.observation_standardization.moments()
+        predicted = self.emission(
+            prior.loc + prior.scale.matvec(_to_rows(noise.prediction)), *moments
+        )
+        mean, scale = _mix(previous.log_weights, predicted)
+        rows, log_proposal = self.posterior.step(rows, prior, tiled, _to_rows(noise.proposal))
+        log_ratio = prior.log_prob(rows["states"]) - log_proposal
+        log_likelihood = self.emission(rows["states"], *moments).log_prob(observations)
+        present, is_prior = inputs.present[:, 0], self.posterior.is_prior_where_missing
+        log_ratio, log_likelihood = _from_rows((log_ratio, log_likelihood), shape)
         log_increments = tf.where(present, log_likelihood, 0.0)
         log_increments += tf.where(present, log_ratio, 0.0) if is_prior else log_ratio
-        weighed, log_score = objectives.weigh(particles, log_increments)
-        # Normalising leaves a rounding error.
-        return weighed, tf.where(present, log_score, 0.0) if is_prior else log_score
+        moved = previous._replace(states=_from_rows(rows, shape))
+        moved, log_score = objectives.weigh(moved, log_increments)
+        if is_prior:  # Normalising leaves a rounding error.
+            log_score = tf.where(present, log_score, 0.0)
+        return moved, Prediction(mean, scale, log_score)
 
 
-def _passing_over_unusable(weigh, present):
-    """Weighs particles; a frame that leaves nothing to weigh by counts as missing.
+def _near(standardised, axis):
+    """Returns whether all values over `axis` are within `FAR`."""
+    return tf.reduce_all(tf.abs(standardised) < FAR, axis=axis)
 
-    So does one so far from every particle that its log density exceeds float32: its log score is
-    -inf, and the particles stay finite.
+
+def _mix(log_weights, densities):
+    """Returns mean and standard deviation [batch, ...] of a mixture.
 
     Args:
-      weigh: Function of which frames are there, bool [batch], to `Particles` and log scores.
-      present: Which frames are there, bool [batch].
+      log_weights: ln W, [particle, batch].
+      densities: Distribution of batch shape [particle * batch].
     """
-    particles, log_score = weigh(present)
-    finite = tf.reduce_all(tf.math.is_finite(particles.states["states"]), axis=[0, 2])
-    usable = finite & tf.math.is_finite(log_score)
-    particles = tf.cond(
-        tf.reduce_all(usable), lambda: particles, lambda: weigh(present & usable)[0]
-    )
-    return particles, tf.where(usable, log_score, -np.inf)
+    means, variances = _from_rows((densities.mean(), densities.variance()), tf.shape(log_weights))
+    weights = tf.exp(log_weights)[..., tf.newaxis]
+    mean = tf.reduce_sum(weights * means, axis=0)
+    return mean, tf.sqrt(tf.reduce_sum(weights * (tf.square(means - mean) + variances), axis=0))
 
 
 def _to_rows(tensor):
     """Returns [particle, batch, ...] as [particle * batch, ...]."""
-    return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], axis=0))
+    return tf.reshape(tensor, [-1, *tensor.shape[2:]])
 
 
 def _from_rows(tensors, shape):
     """Returns tensors [particle * batch, ...] as [particle, batch, ...], sized as `shape` says."""
     return tf.nest.map_structure(
-        lambda tensor: tf.reshape(tensor, tf.concat([shape, tf.shape(tensor)[1:]], axis=0)),
-        tensors,
+        lambda tensor: tf.reshape(tensor, [shape[0], shape[1], *tensor.shape[1:]]), tensors
     )
 
 

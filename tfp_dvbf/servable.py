@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfp_dvbf import data, objectives, rollout
+from tfp_dvbf import data, inputs, objectives, rollout
 
 FLOAT, INT = tf.float32, tf.int32
 
@@ -63,7 +63,9 @@ class Servable(tf.Module):
         with tf.control_dependencies([_same_batch_size(**belief, **frame)]):
             present = present > 0
         observations = tf.where(present[:, tf.newaxis], observations, 0.0)
-        observations, controls = self._checked(observations=observations, controls=controls)
+        checks = self.model._assertions(observations=observations, controls=controls)
+        with tf.control_dependencies(checks):
+            present = tf.identity(present)
         carry = {name: _swap(tensor) for name, tensor in carry.items()}
         carry["states"] = carry.pop("particles")
         particles, prediction = self.model._next_belief(
@@ -95,8 +97,8 @@ class Servable(tf.Module):
         context, steps = tf.shape(observations)[1], tf.shape(controls)[1]
         message = "`controls` must reach past the frames of `observations`."
         checks = [
-            _require(steps >= context, message),
-            _require(context >= frames, f"`observations` must have {frames} frames or more."),
+            inputs.require(steps >= context, message),
+            inputs.require(context >= frames, f"`observations` must have {frames} frames or more."),
         ]
         with tf.control_dependencies(checks):
             observations, controls = self._checked(observations=observations, controls=controls)
@@ -191,19 +193,16 @@ def _swap(tensor):
     return tf.transpose(tensor, [1, 0, *range(2, len(tensor.shape))])
 
 
-def _require(condition, message):
-    """Returns an op that fails with `message`, when the graph runs, unless `condition` holds."""
-    return tf.debugging.assert_equal(condition, True, message)
-
-
 def _same_batch_size(**tensors):
     """Returns an op that fails unless all `tensors` have the same first size."""
     sizes = tf.stack([tf.shape(tensor)[0] for tensor in tensors.values()])
     names = ", ".join(f"`{name}`" for name in tensors)
-    return _require(tf.reduce_all(sizes == sizes[0]), f"{names} must have the same batch size.")
+    return inputs.require(
+        tf.reduce_all(sizes == sizes[0]), f"{names} must have the same batch size."
+    )
 
 
 def _positive(name, number):
     """Returns the scalar `number`, or fails when the graph runs if it is less than 1."""
-    with tf.control_dependencies([_require(number >= 1, f"`{name}` must be at least 1.")]):
+    with tf.control_dependencies([inputs.require(number >= 1, f"`{name}` must be at least 1.")]):
         return tf.identity(number)

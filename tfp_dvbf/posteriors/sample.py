@@ -6,8 +6,6 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
-from tfp_dvbf import networks
-
 
 class PosteriorInputs(NamedTuple):
     """What a posterior sees of a sequence, standardised; each [batch, time - 1, ...].
@@ -65,7 +63,7 @@ def draw_first(density, noise):
 
 def log_base(noise):
     """Returns ln N(eps; 0, I) of noise [..., dz]."""
-    return networks.standard_normal(noise.shape[-1]).log_prob(noise)
+    return tf.reduce_sum(tfp.distributions.Normal(0.0, 1.0).log_prob(noise), axis=-1)
 
 
 def prepend(first, rest):
