@@ -128,12 +128,11 @@ class ParticleFilter:
 
     def _noise(self, seed, frame, num_particles, batch, first=0):
         """Returns the `Noise` of `batch` sequences from number `first` on, at the same frame."""
-        offsets, *normals = (_key(seed, frame, use) for use in range(len(Noise._fields)))
-        shape = [batch, num_particles, self.config["state_dim"]]
-        rows = first, batch, num_particles * self.config["state_dim"]
-        draws = [tf.reshape(_draw_rows(NORMAL, key, *rows), shape) for key in normals]
-        draws = [tf.transpose(draw, [1, 0, 2]) for draw in draws]
-        return Noise(_draw_rows(UNIFORM, offsets, first, batch, 1)[:, 0], *draws)
+        offsets, normals = (_key(seed, frame, use) for use in range(2))
+        shape = [batch, 2, num_particles, self.config["state_dim"]]
+        drawn = _draw_rows(NORMAL, normals, first, batch, 2 * num_particles * shape[-1])
+        proposal, prediction = tf.unstack(tf.transpose(tf.reshape(drawn, shape), [1, 2, 0, 3]))
+        return Noise(_draw_rows(UNIFORM, offsets, first, batch, 1)[:, 0], proposal, prediction)
 
     def _noise_of_each(self, seed, frames, num_particles):
         """Returns the `Noise` of sequences that are at frames of their own, int32 [batch]."""
@@ -238,8 +237,8 @@ def _from_rows(tensors, shape):
 
 
 def _key(seed, frame, use):
-    """Returns the stateless seed of one `use` of random numbers, 0 to 2, at one frame."""
-    return tf.random.experimental.stateless_fold_in(seed, len(Noise._fields) * frame + use)
+    """Returns the stateless seed of one `use` of random numbers, 0 or 1, at one frame."""
+    return tf.random.experimental.stateless_fold_in(seed, 2 * frame + use)
 
 
 def _draw_rows(operation, seed, first, count, width):
