@@ -33,9 +33,8 @@ def main(args):
     arguments.check_new_file("json", args.json)
     train = runs.read_splits(args.data)[0]
     device = runtime.start(seed=1).device
+    streaming_ms = time_streaming(args.data, args.streaming_steps)  # First: alone in its process.
     results = [time_posterior(name, train, args) for name in args.posteriors]
-    print()
-    streaming_ms = time_streaming(args.data, args.streaming_steps)
     if args.json:
         about = {"device": device, "cpu": platform.machine()}
         runs.write_json(args.json, {**about, "results": results, "streaming": streaming_ms})

@@ -121,15 +121,31 @@ def test_two_workers_of_the_script_leave_one_run_folder(dataset, tmp_path):
     assert len(runs.read_history(tmp_path / "run" / "history.csv")["loss"]) == 2
 
 
+def wait_for_epochs(run, count, workers):
+    """Returns when a run of `workers` has logged `count` epochs."""
+    history = run / "history.csv"
+    while not history.exists() or history.read_text().count("\n") <= count:
+        assert all(worker.poll() is None for worker in workers)
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_worker_whose_partner_is_killed_ends(dataset, tmp_path, killed):
+    workers = start_two_workers([dataset, dataset], tmp_path / "run", 2000)
+    wait_for_epochs(tmp_path / "run", 5, workers)
+    workers[killed].kill()
+    status, _, stderr = outcome(workers[1 - killed])
+    assert status == 2 and "a worker is gone; start all of them again" in stderr
+
+
 @pytest.mark.slow
 def test_killed_workers_resume_to_the_same_weights(dataset, tmp_path):
-    folders, history = [dataset, dataset], tmp_path / "killed" / "history.csv"
+    folders = [dataset, dataset]
     for status, _, stderr in train_two_workers(folders, tmp_path / "straight", 40):
         assert status == 0, stderr
     workers = start_two_workers(folders, tmp_path / "killed", 40)
-    while not history.exists() or history.read_text().count("\n") < 10:
-        assert all(worker.poll() is None for worker in workers)
-        time.sleep(0.05)
+    wait_for_epochs(tmp_path / "killed", 9, workers)
     for worker in workers:
         worker.kill()
         worker.wait()
