@@ -1,5 +1,5 @@
 # make demo       install, collect data, train both models, show the table and the pictures
-# make test       install the test extra and run the tests
+# make test       install the test extra and run the tests, two files at a time
 # make test-slow  the tests that train to quality or start processes
 # make lint       ruff
 
@@ -14,7 +14,7 @@ demo: $(VENV)/installed data/pendulum
 	@$(RUN) scripts/reproduce.py --protocol quick --output runs/quick --resume
 
 test: $(VENV)/installed-test
-	@$(RUN) -m pytest -q -m "not slow"
+	@$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)/installed-test
 	@$(RUN) -m pytest -q -m slow

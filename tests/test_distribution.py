@@ -199,9 +199,16 @@ def test_a_port_that_is_taken(monkeypatch):
         cluster = {"worker": [f"127.0.0.1:{port}"]}
         task = {"type": "worker", "index": 0}
         monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
-        with pytest.raises(ValueError, match=f"Port {port} of 127.0.0.1 cannot be listened on"):
+        with pytest.raises(ValueError, match=f"Port {port} of this machine cannot be listened on"):
             distribution.check_strategy("multiworker")
+        with pytest.raises(ValueError, match=f"Port {port} of 127.0.0.1 cannot be listened on"):
+            distribution.check_port(f"127.0.0.1:{port}")
     distribution.check_strategy("multiworker")
+    # As other workers call it, behind a proxy.
+    elsewhere = {"cluster": {"worker": [f"192.0.2.1:{port}"]}, "task": task}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(elsewhere))
+    distribution.check_strategy("multiworker")
+    assert distribution.check_address("[::1]:80") == ("::1", 80)
     for address in ["nowhere", ":80", "127.0.0.1:http", "127.0.0.1:99999"]:
         with pytest.raises(ValueError, match=f"An address must read host:port.*; got '{address}'"):
             distribution.check_port(address)
@@ -216,8 +223,8 @@ def test_a_worker_that_does_not_start(monkeypatch, capsys):
         with pytest.raises(TimeoutError, match=f"^no worker at {addresses[2]} for 0.5 s"):
             distribution.wait_for_workers(0.5)
     assert f"waiting for the worker at {addresses[2]}" in capsys.readouterr().out
-    host, port = addresses[2].split(":")
-    with socket.create_server((host, int(port))), distribution.listen(addresses[1]):
+    others = [("127.0.0.1", int(address.split(":")[1])) for address in addresses[1:]]
+    with socket.create_server(others[0]), socket.create_server(others[1]):
         distribution.wait_for_workers(0.5)
 
 

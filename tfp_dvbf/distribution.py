@@ -19,13 +19,12 @@ def check_strategy(name):
     this one is, in TensorFlow's format, and its port must be free.
     """
     if name == "multiworker":
-        cluster = _cluster()
-        check_port(cluster["workers"][cluster["index"]])
+        _listen_as_worker().close()
 
 
 def check_port(address):
     """Raises ValueError unless `address`, "host:port", can be listened on."""
-    _bound(address).close()
+    _listen(*check_address(address)).close()
 
 
 def check_address(address):
@@ -33,34 +32,35 @@ def check_address(address):
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 2**16:
         raise ValueError(f"An address must read host:port, a port below 65536; got {address!r}.")
-    return host, int(port)
+    return host.strip("[]"), int(port)  # Of an IPv6 address.
 
 
-def listen(address):
-    """Returns a socket that listens at `address`, "host:port"; ValueError where none can."""
-    listener = _bound(address)
-    listener.listen()
-    return listener
-
-
-def _bound(address):
-    host, port = check_address(address)
-    bound = socket.socket()
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _listen(host, port, **kwargs):
+    """Returns a socket that listens; ValueError where none can. Host "" is all of this machine."""
     try:
-        bound.bind((host, port))
+        return socket.create_server((host, port), **kwargs)
     except OSError as error:
-        bound.close()
-        reason = f"Port {port} of {host} cannot be listened on: {error.strerror}."
+        reason = f"Port {port} of {host or 'this machine'} cannot be listened on: {error.strerror}."
         raise ValueError(reason) from error
-    return bound
+
+
+def _listen_as_worker():
+    """Returns a socket that listens where TensorFlow will: at the own port, on all interfaces.
+
+    The host of the own address is what the other workers call, which a machine behind a proxy, such
+    as a pod behind its service, does not have itself.
+    """
+    cluster, both = _cluster(), socket.has_dualstack_ipv6()
+    _, port = check_address(cluster["workers"][cluster["index"]])
+    family = socket.AF_INET6 if both else socket.AF_INET
+    return _listen("", port, family=family, dualstack_ipv6=both)
 
 
 def wait_for_workers(time_limit):
     """Returns when all workers of TF_CONFIG have started.
 
-    Each listens at its address, where TensorFlow will, until it has reached all others. TensorFlow
-    itself would wait in silence, for an hour.
+    Each listens until it has reached all others. TensorFlow itself would wait in silence, for an
+    hour.
 
     Args:
       time_limit: Seconds.
@@ -72,7 +72,7 @@ def wait_for_workers(time_limit):
     own = cluster["workers"][cluster["index"]]
     missing = [address for address in cluster["workers"] if address != own]
     since, told = time.monotonic(), False
-    with listen(own):
+    with _listen_as_worker():
         while missing := [address for address in missing if not _answers(address)]:
             if time.monotonic() - since > time_limit:
                 raise TimeoutError(f"no worker at {', '.join(missing)} for {time_limit:g} s.")
