@@ -71,15 +71,21 @@ def main(args):
     from tfp_dvbf import runtime
 
     strategy = runtime.start(args.seed, args.strategy, args.time_limit).strategy
-    from tfp_dvbf import callbacks
-
     arguments_alone = {name: config[name] for name in config if name not in ("data", "data_sha256")}
     distribution.check_same(strategy, data=config["data_sha256"], arguments=arguments_alone)
     if args.shift_controls:
         splits = [data.shift_controls(split) for split in splits]
-    if not is_chief:
+    if is_chief:
+        run(args, config, splits, strategy)
+    else:
         train_run(args, splits, strategy)
-        return
+
+
+def run(args, config, splits, strategy):
+    """Trains, evaluates and writes the run folder, which no other process may do meanwhile."""
+    from tfp_dvbf import callbacks
+
+    folder = pathlib.Path(args.output)
     runs.open_run(folder, config, args.resume)
     with runs.only_process(folder):
         if (folder / "metrics.json").exists():  # By a process that has just ended.
@@ -214,7 +220,6 @@ def fit(model, args, folder, train, validation, num_epochs=None):
     It ends after `args.epochs`, or earlier after `num_epochs` if those are given.
     """
     import tensorflow as tf
-    import tf_keras
 
     import tfp_dvbf
     from tfp_dvbf import callbacks
@@ -222,17 +227,8 @@ def fit(model, args, folder, train, validation, num_epochs=None):
     step = callbacks.restore_checkpoint(model, folder / "checkpoint")
     epoch = step // len(tfp_dvbf.as_dataset(train, args.batch_size))
     dataset = tfp_dvbf.as_dataset(train, args.batch_size, seed=args.seed, first_epoch=epoch)
-    writers = [callbacks.Checkpoint(None)]
     if args.verbose:
         print("The first epoch takes longer: XLA compiles the training step.", flush=True)
-    else:
-        writers.append(callbacks.ProgressLine())
-    if distribution.is_chief(args.strategy):
-        writers[0] = callbacks.Checkpoint(folder / "checkpoint", args.checkpoint_seconds)
-        writers.insert(0, callbacks.HistoryLogger(folder / "history.csv"))
-        if args.tensorboard:
-            writers.append(tf_keras.callbacks.TensorBoard(folder / "tensorboard"))
-    annealing = tfp_dvbf.KLAnnealing(args.kl_annealing_epochs)
     try:
         model.fit(
             dataset,
@@ -240,7 +236,7 @@ def fit(model, args, folder, train, validation, num_epochs=None):
             initial_epoch=epoch,
             epochs=num_epochs or args.epochs,
             verbose=args.verbose,
-            callbacks=[annealing, callbacks.TerminateOnNonFinite(), *writers],
+            callbacks=make_callbacks(args, folder),
         )
     except tf.errors.OpError as error:
         reason = arguments.first_line(error)
@@ -248,6 +244,26 @@ def fit(model, args, folder, train, validation, num_epochs=None):
             reason = "a worker is gone; start all of them again with `--resume`."
         raise ValueError(f"Training stopped: {reason}") from error
     return epoch > 0
+
+
+def make_callbacks(args, folder):
+    """Returns the callbacks of `fit`; those of the chief write into `folder`."""
+    import tf_keras
+
+    import tfp_dvbf
+    from tfp_dvbf import callbacks
+
+    made = [tfp_dvbf.KLAnnealing(args.kl_annealing_epochs), callbacks.TerminateOnNonFinite()]
+    if distribution.is_chief(args.strategy):
+        made.append(callbacks.HistoryLogger(folder / "history.csv"))
+        made.append(callbacks.Checkpoint(folder / "checkpoint", args.checkpoint_seconds))
+        if args.tensorboard:
+            made.append(tf_keras.callbacks.TensorBoard(folder / "tensorboard"))
+    else:
+        made.append(callbacks.Checkpoint(None))
+    if not args.verbose:
+        made.append(callbacks.ProgressLine())
+    return made
 
 
 def finish(model, folder, test, args, seconds):

@@ -10,7 +10,16 @@ import tfp_dvbf
 PACKAGE = pathlib.Path(tfp_dvbf.__file__).parent
 LAYERS = [
     ["__init__", "arguments", "choices", "distribution"],
-    ["runtime", "networks", "checks", "callbacks", "plots", "tables", "objectives"],
+    [
+        "runtime",
+        "networks",
+        "checks",
+        "callbacks",
+        "plots",
+        "tables",
+        "objectives",
+        "particle_noise",
+    ],
     ["data"],
     ["environments", "shards", "flows", "encoders", "emissions", "transitions", "initial"],
     ["rollout", "datasets", "evaluation", "posteriors", "linear_gaussian"],

@@ -5,30 +5,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfp_dvbf import data, initial, objectives, posteriors
-
-NORMAL = tf.raw_ops.StatelessRandomNormalV2
-UNIFORM = tf.raw_ops.StatelessRandomUniformV2
-PHILOX = 1
+from tfp_dvbf import data, initial, objectives, particle_noise, posteriors
 
 # A frame further than this from the mean of the data, in their standard deviations, counts as
 # missing. Weighed, it would drag the particles to where the model was never trained; the filter of
 # the quick protocol's `gaussian` took 25 frames to recover from one at this distance.
 FAR = 1e3
-
-
-class Noise(NamedTuple):
-    """The random numbers of one frame.
-
-    Attributes:
-      offsets: Draws of U(0, 1) to resample by, [batch].
-      proposal: Draws of N(0, I) that move the particles by q, [particle, batch, dz].
-      prediction: Draws of N(0, I) that move them by p, to predict, [particle, batch, dz].
-    """
-
-    offsets: tf.Tensor
-    proposal: tf.Tensor
-    prediction: tf.Tensor
 
 
 class Prediction(NamedTuple):
@@ -60,10 +42,13 @@ class ParticleFilter:
     def _fivo(self, batch, num_particles, seed):
         everywhere = tf.ones_like(batch.observations[..., 0], tf.bool)
         batch = batch._replace(mask=everywhere if batch.mask is None else batch.mask)
-        sizes = num_particles, tf.shape(batch.observations)[0]
+        sizes = num_particles, self.config["state_dim"], tf.shape(batch.observations)[0]
         density, inputs = self._encode(batch)
         particles, first_score = self._first_particles(
-            density, batch.observations[:, 0], batch.mask[:, 0], self._noise(seed, 0, *sizes)
+            density,
+            batch.observations[:, 0],
+            batch.mask[:, 0],
+            particle_noise.draw(seed, 0, *sizes),
         )
         counts = data.until_last_frame(batch.mask)[:, 1:, tf.newaxis]
         by_time = tf.nest.map_structure(
@@ -74,7 +59,7 @@ class ParticleFilter:
 
         def step(carry, elements):
             (particles, total), (inputs, observations, counts, frame) = carry, elements
-            noise = self._noise(seed, frame, *sizes)
+            noise = particle_noise.draw(seed, frame, *sizes)
             particles, prediction = self._next_particles(particles, inputs, observations, noise)
             moved = particles, total + tf.where(counts[:, 0], prediction.log_score, 0.0)
             return tf.nest.map_structure(
@@ -86,7 +71,8 @@ class ParticleFilter:
 
     def _first_belief(self, observations, num_particles, seed):
         """Starts from x[0:k] [batch, k, dx]; returns `Particles` and ln p(x[0]), [batch]."""
-        noise = self._noise(seed, 0, num_particles, tf.shape(observations)[0])
+        sizes = num_particles, self.config["state_dim"], tf.shape(observations)[0]
+        noise = particle_noise.draw(seed, 0, *sizes)
         standardised = self.observation_standardization(observations)
         near = _near(standardised, axis=[1, 2])
         seen = tf.where(near[:, tf.newaxis, tf.newaxis], standardised, 0.0)
@@ -109,7 +95,8 @@ class ParticleFilter:
         Returns:
           `objectives.Particles` at t and a `Prediction`.
         """
-        noise = self._noise_of_each(seed, frames, tf.shape(particles.log_weights)[0])
+        sizes = tf.shape(particles.log_weights)[0], self.config["state_dim"]
+        noise = particle_noise.draw_each(seed, frames, *sizes)
         far = present & ~_near(self.observation_standardization(observations), axis=[1])
         present &= ~far
         observations = tf.where(present[:, tf.newaxis], observations, 0.0)
@@ -125,34 +112,6 @@ class ParticleFilter:
         features = self.encoder(standardised, controls)
         present = present[:, tf.newaxis]
         return posteriors.PosteriorInputs(features, controls, standardised, present)
-
-    def _noise(self, seed, frame, num_particles, batch, first=0):
-        """Returns the `Noise` of `batch` sequences from number `first` on, at the same frame."""
-        offsets, normals = (_key(seed, frame, use) for use in range(2))
-        shape = [batch, 2, num_particles, self.config["state_dim"]]
-        drawn = _draw_rows(NORMAL, normals, first, batch, 2 * num_particles * shape[-1])
-        proposal, prediction = tf.unstack(tf.transpose(tf.reshape(drawn, shape), [1, 2, 0, 3]))
-        return Noise(_draw_rows(UNIFORM, offsets, first, batch, 1)[:, 0], proposal, prediction)
-
-    def _noise_of_each(self, seed, frames, num_particles):
-        """Returns the `Noise` of sequences that are at frames of their own, int32 [batch]."""
-        batch = tf.shape(frames)[0]
-
-        def draw_row(row):
-            return self._noise(seed, frames[row], num_particles, 1, row)
-
-        def draw_each():
-            types = Noise(*3 * [tf.float32])
-            offsets, *normals = tf.map_fn(draw_row, tf.range(batch), fn_output_signature=types)
-            normals = [tf.transpose(normal[:, :, 0], [1, 0, 2]) for normal in normals]
-            return Noise(offsets[:, 0], *normals)
-
-        latest = tf.reduce_max(frames)
-        return tf.cond(
-            tf.reduce_all(frames == latest),
-            lambda: self._noise(seed, latest, num_particles, batch),
-            draw_each,
-        )
 
     def _first_particles(self, density, observations, present, noise):
         """Draws particles from q(z[0]) and weighs them by x[0] [batch, dx], `present` or not.
@@ -175,7 +134,7 @@ class ParticleFilter:
           particles: `objectives.Particles` at t - 1.
           inputs: `PosteriorInputs` of step t, each [batch, ...].
           observations: x[t] in the user's units, [batch, dx].
-          noise: `Noise` of t.
+          noise: `particle_noise.Noise` of t.
 
         Returns:
           `objectives.Particles` at t and a `Prediction`.
@@ -234,24 +193,3 @@ def _from_rows(tensors, shape):
     return tf.nest.map_structure(
         lambda tensor: tf.reshape(tensor, [shape[0], shape[1], *tensor.shape[1:]]), tensors
     )
-
-
-def _key(seed, frame, use):
-    """Returns the stateless seed of one `use` of random numbers, 0 or 1, at one frame."""
-    return tf.random.experimental.stateless_fold_in(seed, 2 * frame + use)
-
-
-def _draw_rows(operation, seed, first, count, width):
-    """Returns rows `first` .. `first + count - 1` of the random numbers of a seed, [count, width].
-
-    A row is the same however many are drawn: Philox, the generator behind `tf.random.stateless_*`,
-    turns each value of a counter into four numbers (Salmon et al. 2011), and every row has a range
-    of the counter to itself.
-    """
-    state = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
-    length = -(-width // 4)  # Of a row's range, rounded up.
-    counter = state.counter + tf.stack([tf.cast(first * length, tf.uint64), 0])
-    drawn = operation(
-        shape=[count, 4 * length], key=state.key, counter=counter, alg=PHILOX, dtype=tf.float32
-    )
-    return drawn[:, :width]

@@ -1,0 +1,49 @@
+"""The random numbers of a particle filter: their rows, frames and distribution."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+
+from tfp_dvbf import particle_noise
+
+SEED = tf.constant([3, 4])
+SIZES = {"num_particles": 5, "state_dim": 3}  # 30 normals a row: no multiple of 4.
+
+
+def batch_first(noise):
+    """Returns the arrays of a `Noise`, each [batch, ...]."""
+    return noise.offsets.numpy(), *(np.swapaxes(normal, 0, 1) for normal in noise[1:])
+
+
+def test_a_row_is_the_same_however_many_are_drawn():
+    together = batch_first(particle_noise.draw(SEED, 2, **SIZES, batch=6))
+    for row in range(6):
+        alone = batch_first(particle_noise.draw(SEED, 2, **SIZES, batch=1, first=row))
+        for expected, actual in zip(together, alone):
+            np.testing.assert_array_equal(actual[0], expected[row])
+
+
+@pytest.mark.parametrize("frames", [[4, 4, 4], [4, 1, 7]])
+def test_each_row_is_of_its_frame(frames):
+    each = batch_first(particle_noise.draw_each(SEED, tf.constant(frames), **SIZES))
+    for row, frame in enumerate(frames):
+        expected = batch_first(particle_noise.draw(SEED, frame, **SIZES, batch=3))
+        for actual, of_frame in zip(each, expected):
+            np.testing.assert_array_equal(actual[row], of_frame[row])
+
+
+def test_no_number_comes_twice_and_their_distribution():
+    """Over rows, frames, uses and seeds."""
+    drawn = [
+        batch_first(particle_noise.draw([seed, 4], frame, **SIZES, batch=200))
+        for seed in range(2)
+        for frame in range(3)
+    ]
+    offsets, *normals = (
+        np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*drawn)
+    )
+    normals = np.concatenate(normals)
+    assert len(np.unique(normals)) > 0.999 * len(normals)  # But for rounding.
+    assert scipy.stats.kstest(normals, "norm").pvalue > 1e-3
+    assert scipy.stats.kstest(offsets, "uniform").pvalue > 1e-3

@@ -1,0 +1,82 @@
+"""The random numbers of a particle filter: a sequence's do not depend on its company."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+NORMAL = tf.raw_ops.StatelessRandomNormalV2
+UNIFORM = tf.raw_ops.StatelessRandomUniformV2
+PHILOX = 1
+
+
+class Noise(NamedTuple):
+    """The random numbers of one frame.
+
+    Attributes:
+      offsets: Draws of U(0, 1) to resample by, [batch].
+      proposal: Draws of N(0, I) that move the particles by q, [particle, batch, dz].
+      prediction: Draws of N(0, I) that move them by p, to predict, [particle, batch, dz].
+    """
+
+    offsets: tf.Tensor
+    proposal: tf.Tensor
+    prediction: tf.Tensor
+
+
+def draw(seed, frame, num_particles, state_dim, batch, first=0):
+    """Returns the `Noise` of `batch` sequences from number `first` on, all at one frame.
+
+    Args:
+      seed: Stateless seed, int32 [2].
+      frame: Scalar, the index t of the frame.
+      num_particles: Particles of each sequence.
+      state_dim: Size dz of the state.
+      batch: Number of sequences.
+      first: Place in the batch of the first of them.
+    """
+    offsets, normals = (_key(seed, frame, use) for use in range(2))
+    shape = [batch, 2, num_particles, state_dim]
+    drawn = _draw_rows(NORMAL, normals, first, batch, 2 * num_particles * state_dim)
+    proposal, prediction = tf.unstack(tf.transpose(tf.reshape(drawn, shape), [1, 2, 0, 3]))
+    return Noise(_draw_rows(UNIFORM, offsets, first, batch, 1)[:, 0], proposal, prediction)
+
+
+def draw_each(seed, frames, num_particles, state_dim):
+    """Returns the `Noise` of sequences that are at `frames` of their own, int32 [batch]."""
+    batch, latest = tf.shape(frames)[0], tf.reduce_max(frames)
+
+    def draw_row(row):
+        return draw(seed, frames[row], num_particles, state_dim, 1, row)
+
+    def draw_rows():
+        types = Noise(*3 * [tf.float32])
+        offsets, *normals = tf.map_fn(draw_row, tf.range(batch), fn_output_signature=types)
+        normals = [tf.transpose(normal[:, :, 0], [1, 0, 2]) for normal in normals]
+        return Noise(offsets[:, 0], *normals)
+
+    return tf.cond(
+        tf.reduce_all(frames == latest),
+        lambda: draw(seed, latest, num_particles, state_dim, batch),
+        draw_rows,
+    )
+
+
+def _key(seed, frame, use):
+    """Returns the stateless seed of one `use` of random numbers, 0 or 1, at one frame."""
+    return tf.random.experimental.stateless_fold_in(seed, 2 * frame + use)
+
+
+def _draw_rows(operation, seed, first, count, width):
+    """Returns rows `first` .. `first + count - 1` of the random numbers of a seed, [count, width].
+
+    A row is the same however many are drawn: Philox, the generator behind `tf.random.stateless_*`,
+    turns each value of a counter into four numbers (Salmon et al. 2011), and every row has a range
+    of the counter to itself.
+    """
+    state = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
+    length = -(-width // 4)  # Of a row's range, rounded up.
+    counter = state.counter + tf.stack([tf.cast(first * length, tf.uint64), 0])
+    drawn = operation(
+        shape=[count, 4 * length], key=state.key, counter=counter, alg=PHILOX, dtype=tf.float32
+    )
+    return drawn[:, :width]
