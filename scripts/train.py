@@ -1,6 +1,7 @@
 """Trains one model and evaluates it on the test set."""
 
 import dataclasses
+import importlib.util
 import json
 import pathlib
 import time
@@ -11,7 +12,7 @@ from tfp_dvbf.arguments import option
 # Options that do not change what a run ends with.
 PRACTICAL = (
     *["output", "resume", "tensorboard", "verbose", "checkpoint_seconds", "hyperparameters"],
-    "time_limit",
+    *["time_limit"],
 )
 # Hidden layers of each network that `hidden_units` sets.
 LAYERS = {"encoder_units": 1, "decoder_units": 1, "posterior_units": 2, "transition_units": 2}
@@ -154,18 +155,13 @@ def _check(args):
         if not getattr(args, name) > 0:
             raise ValueError(f"`{name}` must be positive; got {getattr(args, name)}.")
     choices.check_model(_model_arguments(args))
-    if args.kl_annealing_epochs < 0:
-        raise ValueError(
-            f"`kl_annealing_epochs` must not be negative; got {args.kl_annealing_epochs}."
-        )
+    annealing = args.kl_annealing_epochs
+    if annealing < 0:
+        raise ValueError(f"`kl_annealing_epochs` must not be negative; got {annealing}.")
     if not 0 <= args.seed < 2**32:
         raise ValueError(f"`seed` must lie in [0, 2**32); got {args.seed}.")
-    if args.tensorboard:
-        try:
-            import tensorboard  # noqa: F401
-        except ImportError as error:
-            message = "`--tensorboard` needs the extra: pip install tfp_dvbf[tensorboard]."
-            raise ValueError(message) from error
+    if args.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ValueError("`--tensorboard` needs the extra: pip install tfp_dvbf[tensorboard].")
 
 
 def _check_splits(args, train, validation, test):
@@ -253,14 +249,14 @@ def make_callbacks(args, folder):
     import tfp_dvbf
     from tfp_dvbf import callbacks
 
+    is_chief = distribution.is_chief(args.strategy)
     made = [tfp_dvbf.KLAnnealing(args.kl_annealing_epochs), callbacks.TerminateOnNonFinite()]
-    if distribution.is_chief(args.strategy):
+    if is_chief:
         made.append(callbacks.HistoryLogger(folder / "history.csv"))
-        made.append(callbacks.Checkpoint(folder / "checkpoint", args.checkpoint_seconds))
-        if args.tensorboard:
-            made.append(tf_keras.callbacks.TensorBoard(folder / "tensorboard"))
-    else:
-        made.append(callbacks.Checkpoint(None))
+    path = folder / "checkpoint" if is_chief else None
+    made.append(callbacks.Checkpoint(path, args.checkpoint_seconds))
+    if is_chief and args.tensorboard:
+        made.append(tf_keras.callbacks.TensorBoard(folder / "tensorboard"))
     if not args.verbose:
         made.append(callbacks.ProgressLine())
     return made

@@ -209,7 +209,7 @@ def test_a_port_that_is_taken(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps(elsewhere))
     distribution.check_strategy("multiworker")
     assert distribution.check_address("[::1]:80") == ("::1", 80)
-    for address in ["nowhere", ":80", "127.0.0.1:http", "127.0.0.1:99999"]:
+    for address in ["nowhere", ":80", "[]:80", "127.0.0.1:http", "127.0.0.1:99999"]:
         with pytest.raises(ValueError, match=f"An address must read host:port.*; got '{address}'"):
             distribution.check_port(address)
 

@@ -166,6 +166,36 @@ def test_streams_do_not_share_their_noise(exported, sequences):
 
 
 @pytest.mark.parametrize("posterior", STEPPED)
+def test_a_control_too_far_off_is_clipped(exported, sequences, posterior):
+    outputs = {}
+    for size in [2e3, 1e30]:
+        controls = sequences.controls.copy()
+        controls[3, 2] = size
+        spoiled = data.Sequences(sequences.observations, controls)
+        outputs[size] = stream(exported[posterior][1], spoiled, 16, seed=5)[-1]
+    for name, tensor in outputs[2e3].items():
+        assert np.all(np.isfinite(tensor))
+        np.testing.assert_array_equal(outputs[1e30][name], tensor)
+
+
+@pytest.mark.parametrize("far", [0, 1])
+def test_a_start_with_one_frame_too_far_off(exported, sequences, far):
+    """q(z[0]) sees two frames and becomes p(z[0]); x[0] is weighed if it is the other one."""
+    model, path, _ = exported["two_frames"]
+    mask = np.ones([12, 8], bool)
+    mask[3, far] = False
+    spoiled = data.Sequences(sequences.observations.copy(), sequences.controls)
+    spoiled.observations[3, far] = 1e30
+    outputs = stream(path, spoiled, 16, seed=5, mask=mask, initial_frames=2)
+    scores = np.array([out["log_score"] for out in outputs]).T
+    assert np.isfinite(scores[3, 0]) == (far == 1)
+    scores[3, 0] = 0.0 if far == 0 else scores[3, 0]
+    x, u = sequences.observations, sequences.controls
+    fivo = model.log_prob_bound(x, u, 16, 5, "fivo", mask=mask)
+    np.testing.assert_allclose(scores.sum(axis=1), fivo, rtol=1e-4)
+
+
+@pytest.mark.parametrize("posterior", STEPPED)
 def test_a_frame_too_far_off_counts_as_missing(exported, sequences, posterior):
     """Nothing becomes NaN, and the other streams notice nothing."""
     _, path, _ = exported[posterior]
@@ -184,3 +214,9 @@ def test_a_frame_too_far_off_counts_as_missing(exported, sequences, posterior):
         np.testing.assert_allclose(
             actual[-1][name].numpy()[rest], expected[-1][name].numpy()[rest], rtol=1e-5, atol=1e-5
         )
+
+
+def test_a_posterior_without_a_past_is_filtered(make_model, sequences):
+    model = make_model("trajectory_iaf", receptive_field=1)
+    x, u = sequences.observations, sequences.controls
+    assert np.all(np.isfinite(model.log_prob_bound(x, u, 16, seed=1, objective="fivo")))

@@ -24,15 +24,17 @@ def check_strategy(name):
 
 def check_port(address):
     """Raises ValueError unless `address`, "host:port", can be listened on."""
-    _listen(*check_address(address)).close()
+    host, port = check_address(address)
+    _listen(host, port, family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
 
 
 def check_address(address):
     """Returns host and port of `address`; ValueError unless it reads "host:port"."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+    host = host.removeprefix("[").removesuffix("]")  # Of an IPv6 address.
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ValueError(f"An address must read host:port, a port below 65536; got {address!r}.")
-    return host.strip("[]"), int(port)  # Of an IPv6 address.
+    return host, int(port)
 
 
 def _listen(host, port, **kwargs):
@@ -40,8 +42,10 @@ def _listen(host, port, **kwargs):
     try:
         return socket.create_server((host, port), **kwargs)
     except OSError as error:
-        reason = f"Port {port} of {host or 'this machine'} cannot be listened on: {error.strerror}."
-        raise ValueError(reason) from error
+        reason = error.strerror.partition(" (while")[0]  # Which repeats the address.
+        raise ValueError(
+            f"Port {port} of {host or 'this machine'} cannot be listened on: {reason}."
+        ) from error
 
 
 def _listen_as_worker():

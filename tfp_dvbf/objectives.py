@@ -101,6 +101,7 @@ def systematic(weights, offsets):
     places = tf.cast(tf.range(size), weights.dtype) + offsets[:, tf.newaxis]
     points = places / tf.cast(size, weights.dtype)
     cumulative = tf.cumsum(tf.transpose(weights), axis=-1)
+    cumulative /= cumulative[:, -1:]  # Rounding leaves the sum below 1.
     chosen = tf.searchsorted(cumulative, points, side="right")
     return tf.transpose(tf.minimum(chosen, size - 1))
 

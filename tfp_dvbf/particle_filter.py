@@ -9,7 +9,8 @@ from tfp_dvbf import data, initial, objectives, particle_noise, posteriors
 
 # A frame further than this from the mean of the data, in their standard deviations, counts as
 # missing. Weighed, it would drag the particles to where the model was never trained; the filter of
-# the quick protocol's `gaussian` took 25 frames to recover from one at this distance.
+# the quick protocol's `gaussian` took 25 frames to recover from one at this distance. A control is
+# clipped to it.
 FAR = 1e3
 
 
@@ -44,12 +45,8 @@ class ParticleFilter:
         batch = batch._replace(mask=everywhere if batch.mask is None else batch.mask)
         sizes = num_particles, self.config["state_dim"], tf.shape(batch.observations)[0]
         density, inputs = self._encode(batch)
-        particles, first_score = self._first_particles(
-            density,
-            batch.observations[:, 0],
-            batch.mask[:, 0],
-            particle_noise.draw(seed, 0, *sizes),
-        )
+        first = batch.observations[:, 0], batch.mask[:, 0], particle_noise.draw(seed, 0, *sizes)
+        particles, first_score = self._first_particles(density, *first)
         counts = data.until_last_frame(batch.mask)[:, 1:, tf.newaxis]
         by_time = tf.nest.map_structure(
             lambda tensor: tf.transpose(tensor, [1, 0, 2]),
@@ -74,11 +71,13 @@ class ParticleFilter:
         sizes = num_particles, self.config["state_dim"], tf.shape(observations)[0]
         noise = particle_noise.draw(seed, 0, *sizes)
         standardised = self.observation_standardization(observations)
-        near = _near(standardised, axis=[1, 2])
-        seen = tf.where(near[:, tf.newaxis, tf.newaxis], standardised, 0.0)
-        density = initial.prior_where_missing(self.initial_posterior(seen), near[:, tf.newaxis])
-        particles, log_score = self._first_particles(density, observations[:, 0], near, noise)
-        return particles, tf.where(near, log_score, -np.inf)
+        near = _near(standardised)
+        seen = tf.where(near[..., tf.newaxis], standardised, 0.0)
+        all_near = tf.reduce_all(near, axis=1, keepdims=True)
+        density = initial.prior_where_missing(self.initial_posterior(seen), all_near)
+        first = observations[:, 0], near[:, 0]
+        particles, log_score = self._first_particles(density, *first, noise)
+        return particles, tf.where(near[:, 0], log_score, -np.inf)
 
     def _next_belief(self, particles, frames, observations, controls, present, seed):
         """Moves on by one frame.
@@ -97,7 +96,7 @@ class ParticleFilter:
         """
         sizes = tf.shape(particles.log_weights)[0], self.config["state_dim"]
         noise = particle_noise.draw_each(seed, frames, *sizes)
-        far = present & ~_near(self.observation_standardization(observations), axis=[1])
+        far = present & ~_near(self.observation_standardization(observations))
         present &= ~far
         observations = tf.where(present[:, tf.newaxis], observations, 0.0)
         inputs = self._step_inputs(observations, controls, present)
@@ -108,7 +107,7 @@ class ParticleFilter:
     def _step_inputs(self, observations, controls, present):
         """Returns the `PosteriorInputs` of one frame, each [batch, ...]."""
         standardised = self.observation_standardization(observations)
-        controls = self.control_standardization(controls)
+        controls = tf.clip_by_value(self.control_standardization(controls), -FAR, FAR)
         features = self.encoder(standardised, controls)
         present = present[:, tf.newaxis]
         return posteriors.PosteriorInputs(features, controls, standardised, present)
@@ -165,9 +164,9 @@ class ParticleFilter:
         return moved, Prediction(mean, scale, log_score)
 
 
-def _near(standardised, axis):
-    """Returns whether all values over `axis` are within `FAR`."""
-    return tf.reduce_all(tf.abs(standardised) < FAR, axis=axis)
+def _near(standardised):
+    """Returns whether each frame of `standardised` [..., dx] is within `FAR`, [...]."""
+    return tf.reduce_all(tf.abs(standardised) < FAR, axis=-1)
 
 
 def _mix(log_weights, densities):

@@ -58,14 +58,18 @@ class Servable(tf.Module):
         and its log score. The noise of a stream depends on `seed`, its `step` and its place in the
         batch, on no other stream.
         """
-        belief = {"log_weights": log_weights, "step": step, **carry}
         frame = {"observations": observations, "controls": controls, "present": present}
-        with tf.control_dependencies([_same_batch_size(**belief, **frame)]):
-            present = present > 0
+        tensors = {"log_weights": log_weights, "step": step, **frame, **carry}
+        with tf.control_dependencies([_same_batch_size(**tensors)]):
+            tensors = tf.nest.map_structure(tf.identity, tensors)
+        log_weights, step, observations, controls, present = (
+            tensors.pop(name) for name in ["log_weights", "step", *frame]
+        )
+        present, carry = present > 0, tensors
         observations = tf.where(present[:, tf.newaxis], observations, 0.0)
         checks = self.model._assertions(observations=observations, controls=controls)
         with tf.control_dependencies(checks):
-            present = tf.identity(present)
+            observations, controls = tf.identity(observations), tf.identity(controls)
         carry = {name: _swap(tensor) for name, tensor in carry.items()}
         carry["states"] = carry.pop("particles")
         particles, prediction = self.model._next_belief(

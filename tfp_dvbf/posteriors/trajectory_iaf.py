@@ -116,11 +116,13 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
         Returns:
           `states`, z[0]; `previous`, eps[0] and z[0] joined; `past`, the inputs of the causal
           layers at the steps before, [rows, reach, units]: those of a layer of dilation d are
-          the last d, at indices d - 1 to 2 d - 2, the oldest first.
+          the last d, at indices d - 1 to 2 d - 2, the oldest first; left out without layers.
         """
+        carry = {"states": states, "previous": tf.concat([noise, states], axis=-1)}
         reach = sum(layer.dilation for layer in self.causal_layers)
-        past = tf.zeros([tf.shape(states)[0], reach, self.units])
-        return {"states": states, "previous": tf.concat([noise, states], axis=-1), "past": past}
+        if reach:
+            carry["past"] = tf.zeros([tf.shape(states)[0], reach, self.units])
+        return carry
 
     def step(self, carry, prior, inputs, noise):
         """Maps what `start` or the last `step` returned, one step of `PosteriorInputs` and eps[t].
@@ -131,7 +133,7 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
         del prior
         previous, start = tf.split(carry["previous"], 2, axis=-1)
         values = _join(previous, start, inputs)
-        context, past = self.input_layer(values), [carry["past"][:, :0]]
+        context, past = self.input_layer(values), []
         for layer in self.causal_layers:
             first = layer.dilation - 1
             past += [carry["past"][:, first + 1 : first + layer.dilation], context[:, tf.newaxis]]
@@ -139,7 +141,10 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
         raw = self.dense_part(values) + self.output_layer(context)
         states, log_prob = self._transform(raw, context, noise)
         previous = tf.concat([noise, tf.zeros_like(noise)], axis=-1)
-        return {"states": states, "previous": previous, "past": tf.concat(past, axis=1)}, log_prob
+        carry = {"states": states, "previous": previous}
+        if past:
+            carry["past"] = tf.concat(past, axis=1)
+        return carry, log_prob
 
     def _transform(self, raw, context, noise):
         """Maps g's outputs for (m, s) and c, and eps[t], to z[t] and ln q(z[t] | z[<t])."""
