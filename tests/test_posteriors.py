@@ -16,6 +16,11 @@ INPUTS = posteriors.PosteriorInputs(
 )
 
 
+PRESENT = np.ones([BATCH, STEPS - 1, 1], bool)
+PRESENT[0, 2:4] = PRESENT[1, 0] = False
+MASKED = INPUTS._replace(present=tf.constant(PRESENT))
+
+
 @pytest.fixture
 def q_initial():
     layer = initial.InitialPosterior(DIM, (8,))
@@ -134,18 +139,30 @@ def test_every_state_depends_on_all_noise_up_to_its_own(name, q_initial):
     [("gaussian", {}), ("iaf", {})]
     + [("trajectory_iaf", {"receptive_field": size}) for size in [1, 4, 64]],
 )
-def test_stepping_is_the_whole_trajectory(name, options, q_initial):
+@pytest.mark.parametrize("whole", [INPUTS, MASKED])
+def test_stepping_is_the_whole_trajectory(name, options, whole, q_initial):
     posterior = perturb(make(name, **options))
-    sample = posterior(q_initial, INPUTS, NOISE)
+    sample = posterior(q_initial, whole, NOISE)
     carry = posterior.start(sample.states[:, 0], NOISE[:, 0])
     for t in range(1, STEPS):
-        inputs = posteriors.PosteriorInputs(*(tensor[:, t - 1] for tensor in INPUTS.tensors()))
+        inputs = posteriors.PosteriorInputs(*(tensor[:, t - 1] for tensor in whole.tensors()))
         prior = None
         if name != "trajectory_iaf":
             prior = posterior.cell.transition(carry["states"], inputs.controls)
         carry, log_prob = posterior.step(carry, prior, inputs, NOISE[:, t])
         np.testing.assert_allclose(carry["states"], sample.states[:, t], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(log_prob, sample.log_prob[:, t], rtol=1e-4, atol=1e-5)
+
+
+def test_trajectory_iaf_sees_the_mask(q_initial):
+    """What is missing, not what stands there: from the step on that misses it."""
+    posterior = perturb(make("trajectory_iaf"))
+    all_there = INPUTS._replace(present=tf.ones_like(MASKED.present))
+    states = [posterior(q_initial, inputs, NOISE).states for inputs in [all_there, MASKED]]
+    differs = np.abs(np.subtract(*states)).max(axis=-1) > 1e-6
+    np.testing.assert_array_equal(differs[0], [False, False, False, True, True, True])
+    np.testing.assert_array_equal(differs[1], [False, True, True, True, True, True])
+    assert not differs[2].any()
 
 
 def test_trajectory_iaf_has_no_loop_over_time():

@@ -29,8 +29,6 @@ def test_bad_input_at_a_signature(exported, sequences):
     scalars = {"num_samples": tf.constant(1), "seed": tf.constant(1)}
     with pytest.raises(tf.errors.InvalidArgumentError, match="must reach past the frames"):
         signatures["forecast"](observations=x, controls=u[:, :3], **scalars)
-    with pytest.raises(Exception, match="observations"):
-        signatures["forecast"](observations=x[..., :2], controls=u, **scalars)
     with pytest.raises(Exception, match="float"):
         signatures["forecast"](observations=tf.cast(x, tf.float64), controls=u, **scalars)
     none = {"num_samples": tf.constant(0), "seed": tf.constant(1)}
@@ -38,11 +36,11 @@ def test_bad_input_at_a_signature(exported, sequences):
         signatures["generate"](initial_observations=x[:, :1], controls=u, **none)
     for name, frames in {"forecast": x[:, :4], "log_prob_bound": x}.items():
         with pytest.raises(
-            tf.errors.InvalidArgumentError, match="must have the (same )?batch size"
+            tf.errors.InvalidArgumentError, match="must have the batch size|Shapes must be"
         ):
             signatures[name](observations=frames, controls=u[:1], **scalars)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must have the same batch size"):
-        signatures["generate"](initial_observations=x[:1, :1], controls=u, **scalars)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`controls` must have a step or more"):
+        signatures["generate"](initial_observations=x[:, :1], controls=u[:, :0], **scalars)
     short = {"observations": x, "controls": u, "mask": tf.ones([12, 1]), "seed": tf.constant(1)}
     with pytest.raises(tf.errors.InvalidArgumentError, match="the batch and steps of `observatio"):
         signatures["filter"](**short)
@@ -52,25 +50,59 @@ def test_bad_input_at_a_signature(exported, sequences):
             bound(observations=x, controls=wrong, **scalars)
     with pytest.raises(tf.errors.InvalidArgumentError, match="must have 2 frames or more"):
         bound(observations=x[:, :1], controls=u[:, :0], **scalars)
-    longer = tf.pad(u, [[0, 0], [0, 1], [0, 0]], constant_values=9.0)  # The last one is ignored.
-    expected = bound(observations=x, controls=u, **scalars)["log_prob_bound"]
-    actual = bound(observations=x, controls=longer, **scalars)["log_prob_bound"]
-    np.testing.assert_array_equal(actual, expected)
 
 
-@pytest.mark.parametrize("name", ["observations", "controls", "present", "log_weights", "step"])
-def test_a_stream_for_each_row(exported, sequences, name):
-    signatures = tf.saved_model.load(str(exported["iaf"][1])).signatures
-    x, u, seed = sequences.observations, sequences.controls, tf.constant(1)
-    out = signatures["init"](
-        initial_observations=tf.constant(x[:, :1]), num_particles=tf.constant(4), seed=seed
+@pytest.mark.parametrize("name", ["filter", "log_prob_bound"])
+def test_a_last_control_is_ignored(exported, sequences, name):
+    signature = tf.saved_model.load(str(exported["iaf"][1])).signatures[name]
+    x, u = tf.constant(sequences.observations), tf.constant(sequences.controls)
+    others = {"mask": tf.ones([12, 8])} if name == "filter" else {"num_samples": tf.constant(1)}
+    longer = tf.pad(u, [[0, 0], [0, 1], [0, 0]], constant_values=9.0)
+    expected, actual = (
+        signature(observations=x, controls=controls, seed=tf.constant(1), **others)
+        for controls in [u, longer]
     )
-    arguments = {key: out[key] for key in ["particles", "log_weights", "step"]}
-    arguments["observations"], arguments["controls"] = tf.constant(x[:, 1]), tf.constant(u[:, 0])
-    arguments |= {"present": tf.ones([12]), "seed": seed}
-    arguments[name] = arguments[name][:1]
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must have the same batch size"):
-        signatures["filter_step"](**arguments)
+    for key in expected:
+        np.testing.assert_array_equal(actual[key], expected[key])
+
+
+def valid_arguments(signatures, sequences):
+    """Returns arguments of every signature."""
+    x, u = tf.constant(sequences.observations), tf.constant(sequences.controls)
+    seed, size = {"seed": tf.constant(1)}, {"num_samples": tf.constant(2)}
+    first = {"initial_observations": x[:, :1]}
+    out = signatures["init"](**first, num_particles=tf.constant(4), **seed)
+    belief = {name: tensor for name, tensor in out.items() if name != "log_score"}
+    frame = {"observations": x[:, 1], "controls": u[:, 0], "present": tf.ones([12])}
+    whole = {"observations": x, "controls": u}
+    return {
+        "init": {**first, "num_particles": tf.constant(4), **seed},
+        "filter_step": {**belief, **frame, **seed},
+        "filter": {**whole, "mask": tf.ones([12, 8]), **seed},
+        "forecast": {"observations": x[:, :4], "controls": u, **size, **seed},
+        "generate": {**first, "controls": u, **size, **seed},
+        "log_prob_bound": {**whole, **size, **seed},
+    }
+
+
+@pytest.mark.parametrize("posterior", ["iaf", "trajectory_iaf"])
+def test_every_size_at_every_signature(exported, sequences, posterior):
+    """One more or one alone, which would broadcast, of every size that is fixed or shared."""
+    signatures = tf.saved_model.load(str(exported[posterior][1])).signatures
+    tried = 0
+    for signature, arguments in valid_arguments(signatures, sequences).items():
+        for name, tensor in arguments.items():
+            free = [1] if name in ["observations", "controls", "mask"] and tensor.ndim > 2 else []
+            for axis in set(range(tensor.ndim)) - set(free):
+                if signature == "init" and axis == 0:
+                    continue  # The batch is that of this tensor alone.
+                for wrong in {1, tensor.shape[axis] + 1} - {tensor.shape[axis]}:
+                    spoiled = tf.repeat(tf.gather(tensor, [0], axis=axis), wrong, axis=axis)
+                    with pytest.raises(tf.errors.InvalidArgumentError, match="must (be|have)"):
+                        signatures[signature](**{**arguments, name: spoiled})
+                    tried += 1
+        signatures[signature](**arguments)
+    assert tried > 30
 
 
 def test_pixels_at_a_signature(make_model, sequences, tmp_path):

@@ -142,7 +142,10 @@ class DVBF(
         self.kl_weight = self.add_weight("kl_weight", [], initializer="ones", trainable=False)
 
     def call(self, inputs):
-        """Returns the posterior's trajectory for zero noise, [batch, time, ...], no draws."""
+        """Returns the posterior's trajectory for zero noise, [batch, time, ...], no draws.
+
+        For use in a graph: unlike `predict` it does not look for values that are not finite.
+        """
         batch = self._unpack(inputs)
         return self._observe(self._noiseless_states(batch), seed=None)
 

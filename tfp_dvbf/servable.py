@@ -60,25 +60,24 @@ class Servable(tf.Module):
         """
         frame = {"observations": observations, "controls": controls, "present": present}
         tensors = {"log_weights": log_weights, "step": step, **frame, **carry}
-        with tf.control_dependencies([_same_batch_size(**tensors)]):
-            tensors = tf.nest.map_structure(tf.identity, tensors)
+        tensors = _after([_fit(**tensors)], tensors)
         log_weights, step, observations, controls, present = (
             tensors.pop(name) for name in ["log_weights", "step", *frame]
         )
         present, carry = present > 0, tensors
-        observations = tf.where(present[:, tf.newaxis], observations, 0.0)
-        checks = self.model._assertions(observations=observations, controls=controls)
-        with tf.control_dependencies(checks):
-            observations, controls = tf.identity(observations), tf.identity(controls)
+        values = {
+            "observations": tf.where(present[:, tf.newaxis], observations, 0.0),
+            "controls": controls,
+        }
+        values = _after(self.model._assertions(**values), values)
         carry = {name: _swap(tensor) for name, tensor in carry.items()}
         carry["states"] = carry.pop("particles")
         particles, prediction = self.model._next_belief(
             objectives.Particles(carry, _swap(log_weights)),
             step + 1,
-            observations,
-            controls,
-            present,
-            rollout.stateless_seed(seed),
+            **values,
+            present=present,
+            seed=rollout.stateless_seed(seed),
         )
         return {
             **_belief(particles, step + 1),
@@ -113,9 +112,11 @@ class Servable(tf.Module):
     @tf.function
     def generate(self, initial_observations, controls, num_samples, seed):
         """Draws from the generative model alone, z[0] from q(z[0] | x[0:k])."""
-        frames, controls = self._checked(
-            initial_observations=initial_observations, controls=controls
-        )
+        some = inputs.require(tf.shape(controls)[1] >= 1, "`controls` must have a step or more.")
+        with tf.control_dependencies([some]):
+            frames, controls = self._checked(
+                initial_observations=initial_observations, controls=controls
+            )
         num_samples = _positive("num_samples", num_samples)
         seed = rollout.stateless_seed(seed)
         return self.model._generate_from(frames, controls, num_samples, seed)._asdict()
@@ -130,19 +131,21 @@ class Servable(tf.Module):
 
     def _batch(self, observations, controls, mask=None):
         """Returns the checked `data.Batch` of a signature's arguments, what is missing set to 0."""
-        with tf.control_dependencies(self.model._size_assertions(observations, controls, mask)):
-            controls, present = controls[:, : tf.shape(observations)[1] - 1], None
+        given = {"observations": observations, "controls": controls}
+        given |= {} if mask is None else {"mask": mask}
+        given = _after([_fit(**given), *self.model._size_assertions(**given)], given)
+        batch = data.Batch(**given)
+        controls = batch.controls[:, : tf.shape(batch.observations)[1] - 1]
+        values, present = {"observations": batch.observations, "controls": controls}, None
         if mask is not None:
-            present = mask > 0
-            observations, controls = data.fill_missing(observations, controls, present)
-        checked = self._checked(present, observations=observations, controls=controls)
-        return data.Batch(*checked, present)
+            present = batch.mask > 0
+            values = dict(zip(values, data.fill_missing(*values.values(), present)))
+        return data.Batch(**_after(self.model._assertions(present, **values), values), mask=present)
 
-    def _checked(self, mask=None, **tensors):
-        """Returns the `tensors`, which must be as many and hold data for the model."""
-        ops = [_same_batch_size(**tensors), *self.model._assertions(mask, **tensors)]
-        with tf.control_dependencies(ops):
-            return [tf.identity(tensor) for tensor in tensors.values()]
+    def _checked(self, **tensors):
+        """Returns the `tensors`, which must fit each other and hold data for the model."""
+        tensors = _after([_fit(**tensors)], tensors)
+        return _after(self.model._assertions(**tensors), tensors).values()
 
 
 OBSERVATIONS = ([None, None, "observation_dim"], FLOAT)
@@ -197,13 +200,34 @@ def _swap(tensor):
     return tf.transpose(tensor, [1, 0, *range(2, len(tensor.shape))])
 
 
-def _same_batch_size(**tensors):
-    """Returns an op that fails unless all `tensors` have the same first size."""
-    sizes = tf.stack([tf.shape(tensor)[0] for tensor in tensors.values()])
-    names = ", ".join(f"`{name}`" for name in tensors)
-    return inputs.require(
-        tf.reduce_all(sizes == sizes[0]), f"{names} must have the same batch size."
-    )
+def _after(checks, tensors):
+    """Returns the dictionary `tensors`, whose use waits for the ops `checks`."""
+    with tf.control_dependencies(checks):
+        return {name: tf.identity(tensor) for name, tensor in tensors.items()}
+
+
+def _fit(**tensors):
+    """Returns an op that fails unless `tensors` have the shapes of their specs and fit each other.
+
+    TensorFlow compares what a loaded signature is called with to the dtypes of its specs alone. Of
+    the sizes that they leave open the first is the batch's and, beside `log_weights`, the second
+    the particles'; others are free.
+    """
+    shapes = {name: tf.shape(tensor) for name, tensor in tensors.items()}
+    shared = {0: ("batch", next(iter(shapes.values()))[0])}
+    if "log_weights" in tensors:
+        shared[1] = "particle", shapes["log_weights"][1]
+    wanted, rules = [], []
+    for name, tensor in tensors.items():
+        labels = []
+        for axis, size in enumerate(tensor.shape):
+            label, value = shared.get(axis, (None, shapes[name][axis]))
+            labels.append(str(label if size is None else size))
+            wanted.append(value if size is None else size)
+        rules.append(f"`{name}` [{', '.join(labels)}]")
+    found = tf.concat(list(shapes.values()), axis=0)
+    fits = tf.reduce_all(found == tf.stack(wanted))
+    return inputs.require(fits, f"Shapes must be {', '.join(rules)}.")
 
 
 def _positive(name, number):
