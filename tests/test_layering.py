@@ -11,14 +11,8 @@ PACKAGE = pathlib.Path(tfp_dvbf.__file__).parent
 LAYERS = [
     ["__init__", "arguments", "choices", "distribution"],
     [
-        "runtime",
-        "networks",
-        "checks",
-        "callbacks",
-        "plots",
-        "tables",
-        "objectives",
-        "particle_noise",
+        *["runtime", "networks", "checks", "callbacks", "plots", "tables", "objectives"],
+        *["particle_noise"],
     ],
     ["data"],
     ["environments", "shards", "flows", "encoders", "emissions", "transitions", "initial"],

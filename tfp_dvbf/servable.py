@@ -99,12 +99,12 @@ class Servable(tf.Module):
         frames = self.model.config["initial_frames"]
         context, steps = tf.shape(observations)[1], tf.shape(controls)[1]
         message = "`controls` must reach past the frames of `observations`."
-        checks = [
+        observations, controls = self._checked(
             inputs.require(steps >= context, message),
             inputs.require(context >= frames, f"`observations` must have {frames} frames or more."),
-        ]
-        with tf.control_dependencies(checks):
-            observations, controls = self._checked(observations=observations, controls=controls)
+            observations=observations,
+            controls=controls,
+        )
         num_samples = _positive("num_samples", num_samples)
         seed = rollout.stateless_seed(seed)
         return self.model._forecast(observations, controls, num_samples, seed)._asdict()
@@ -112,11 +112,11 @@ class Servable(tf.Module):
     @tf.function
     def generate(self, initial_observations, controls, num_samples, seed):
         """Draws from the generative model alone, z[0] from q(z[0] | x[0:k])."""
-        some = inputs.require(tf.shape(controls)[1] >= 1, "`controls` must have a step or more.")
-        with tf.control_dependencies([some]):
-            frames, controls = self._checked(
-                initial_observations=initial_observations, controls=controls
-            )
+        frames, controls = self._checked(
+            inputs.require(tf.shape(controls)[1] >= 1, "`controls` must have a step or more."),
+            initial_observations=initial_observations,
+            controls=controls,
+        )
         num_samples = _positive("num_samples", num_samples)
         seed = rollout.stateless_seed(seed)
         return self.model._generate_from(frames, controls, num_samples, seed)._asdict()
@@ -134,17 +134,17 @@ class Servable(tf.Module):
         given = {"observations": observations, "controls": controls}
         given |= {} if mask is None else {"mask": mask}
         given = _after([_fit(**given), *self.model._size_assertions(**given)], given)
-        batch = data.Batch(**given)
-        controls = batch.controls[:, : tf.shape(batch.observations)[1] - 1]
-        values, present = {"observations": batch.observations, "controls": controls}, None
+        observations, present = given["observations"], None
+        controls = given["controls"][:, : tf.shape(observations)[1] - 1]
         if mask is not None:
-            present = batch.mask > 0
-            values = dict(zip(values, data.fill_missing(*values.values(), present)))
+            present = given["mask"] > 0
+            observations, controls = data.fill_missing(observations, controls, present)
+        values = {"observations": observations, "controls": controls}
         return data.Batch(**_after(self.model._assertions(present, **values), values), mask=present)
 
-    def _checked(self, **tensors):
-        """Returns the `tensors`, which must fit each other and hold data for the model."""
-        tensors = _after([_fit(**tensors)], tensors)
+    def _checked(self, *checks, **tensors):
+        """Returns the `tensors`, which must fit each other, hold data and pass the ops `checks`."""
+        tensors = _after([_fit(**tensors), *checks], tensors)
         return _after(self.model._assertions(**tensors), tensors).values()
 
 
