@@ -30,7 +30,7 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=["tfp_dvbf", "tfp_dvbf.posteriors"],
+    packages=setuptools.find_packages(include=["tfp_dvbf", "tfp_dvbf.*"]),
     install_requires=REQUIREMENTS,
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],

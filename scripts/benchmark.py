@@ -6,8 +6,9 @@ import platform
 import statistics
 import time
 
-from tfp_dvbf import arguments, data, runs
-from tfp_dvbf.arguments import option
+from tfp_dvbf import data
+from tfp_dvbf.experiments import command_line, run_folder
+from tfp_dvbf.experiments.command_line import option
 
 POSTERIORS = ("gaussian", "iaf", "trajectory_iaf", "chain_iaf")
 STEPS_PER_EXECUTION = (1, 32)
@@ -26,25 +27,25 @@ class Args:
 
 
 def main(args):
-    from tfp_dvbf import runtime
+    from tfp_dvbf.experiments import startup
 
     if min(args.rounds, args.batch_size, args.streaming_steps) < 1:
         raise ValueError("`rounds`, `batch_size` and `streaming_steps` must be positive.")
-    arguments.check_new_file("json", args.json)
-    train = runs.read_splits(args.data)[0]
-    device = runtime.start(seed=1).device
+    command_line.check_new_file("json", args.json)
+    train = run_folder.read_splits(args.data)[0]
+    device = startup.start(seed=1).device
     streaming_ms = time_streaming(args.data, args.streaming_steps)  # First: alone in its process.
     results = [time_posterior(name, train, args) for name in args.posteriors]
     if args.json:
         about = {"device": device, "cpu": platform.machine()}
-        runs.write_json(args.json, {**about, "results": results, "streaming": streaming_ms})
+        run_folder.write_json(args.json, {**about, "results": results, "streaming": streaming_ms})
 
 
 def time_streaming(path, rounds, num_particles=32, streams=(1, 64)):
     """Returns the latency of an exported `iaf` model's `filter_step`, by number of streams.
 
     Args:
-      path: The data, as `runs.read_splits` reads them.
+      path: The data, as `run_folder.read_splits` reads them.
       rounds: Steps timed, after as many to warm up.
       num_particles: Particles of each stream.
       streams: Numbers of streams that are stepped together.
@@ -56,9 +57,9 @@ def time_streaming(path, rounds, num_particles=32, streams=(1, 64)):
 
     import numpy as np
 
-    from tfp_dvbf import saved_model
+    from tfp_dvbf.serving import saved_model
 
-    test = runs.read_splits(path)[2]
+    test = run_folder.read_splits(path)[2]
     with tempfile.TemporaryDirectory() as folder:
         saved_model.export(make_model({"posterior": "iaf"}, test), f"{folder}/model")
         signatures = saved_model.load_exported(f"{folder}/model").signatures
@@ -111,17 +112,17 @@ def time_cost(models, path, rounds, num_draws=128):
 
     Args:
       models: Names mapped to the arguments of `DVBF`; all models are timed in turns.
-      path: The data, as `runs.read_splits` reads them.
+      path: The data, as `run_folder.read_splits` reads them.
       rounds: Timings of each.
 
     Returns:
       Names mapped to `training_ms`, a step of 16 sequences by the default way, and
       `sampling_ms`, `num_draws` trajectories from the posterior.
     """
-    from tfp_dvbf import runtime
+    from tfp_dvbf.experiments import startup
 
-    splits = runs.read_splits(path)
-    runtime.start(seed=1)
+    splits = run_folder.read_splits(path)
+    startup.start(seed=1)
     batch_size = min(16, len(splits[0]))
     functions = {}
     for name, kwargs in models.items():
@@ -236,4 +237,4 @@ def training(kwargs, train, batch_size, jit_compile, steps_per_execution):
 
 
 if __name__ == "__main__":
-    arguments.run(main, Args)
+    command_line.run(main, Args)

@@ -7,8 +7,8 @@ import benchmark
 import reproduce
 import train
 
-from tfp_dvbf import arguments, runs, tables
-from tfp_dvbf.arguments import option
+from tfp_dvbf.experiments import command_line, run_folder, tables
+from tfp_dvbf.experiments.command_line import option
 
 # A name that ends in -0 is that posterior without its flows: the ablation.
 VARIANTS = {
@@ -43,11 +43,11 @@ class Args:
 
 
 def main(args):
-    arguments.check_choices(args)
+    command_line.check_choices(args)
     if not args.seeds or args.rounds < 0 or args.epochs < 1:
         raise ValueError("`seeds` must not be empty, `rounds` not negative, `epochs` positive.")
-    arguments.check_distinct("seeds", args.seeds)
-    arguments.check_distinct("posteriors", args.posteriors)
+    command_line.check_distinct("seeds", args.seeds)
+    command_line.check_distinct("posteriors", args.posteriors)
     output = pathlib.Path(args.output)
     if output.exists() and not args.resume:
         raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
@@ -78,16 +78,16 @@ def write_report(args, output):
     rows = []
     for name in args.posteriors:
         folders = [output / f"{name}-seed{seed}" for seed in args.seeds]
-        group = [runs.read_json(folder / "metrics.json") for folder in folders]
-        lowest = min(runs.lowest_kl(folder) for folder in folders)
+        group = [run_folder.read_json(folder / "metrics.json") for folder in folders]
+        lowest = min(run_folder.lowest_kl(folder) for folder in folders)
         rows.append({**tables.summary(name, group), "lowest_kl": lowest})
     if args.rounds:
         models = {name: {"posterior": name, **VARIANTS[name]} for name in args.posteriors}
         costs = benchmark.time_cost(models, args.data, args.rounds)
         rows = [{**row, **costs[row["model"]]} for row in rows]
     protocol = {**PROTOCOL, "epochs": args.epochs}
-    runs.write_report(output, rows, seeds=args.seeds, protocol=protocol)
+    run_folder.write_report(output, rows, seeds=args.seeds, protocol=protocol)
 
 
 if __name__ == "__main__":
-    arguments.run(main, Args)
+    command_line.run(main, Args)

@@ -4,8 +4,8 @@ import dataclasses
 import os
 import pathlib
 
-from tfp_dvbf import arguments, runs, tables
-from tfp_dvbf.arguments import option
+from tfp_dvbf.experiments import command_line, run_folder, tables
+from tfp_dvbf.experiments.command_line import option
 
 
 @dataclasses.dataclass
@@ -21,24 +21,26 @@ class Args:
 
 
 def main(args):
-    from tfp_dvbf import data, evaluation, runtime, shards
+    from tfp_dvbf import data, evaluation
+    from tfp_dvbf.data import shards
+    from tfp_dvbf.experiments import startup
 
     if not os.path.exists(args.data):
         raise ValueError(f"`--data` must be an .npz file or a folder; {args.data} does not exist.")
-    arguments.check_new_file("json", args.json)
+    command_line.check_new_file("json", args.json)
     if args.json:
         table_path = pathlib.Path(args.json).with_suffix(".md")
         if table_path == pathlib.Path(args.json):
             raise ValueError(f"`--json` must not end in .md, as the table does; got {args.json}.")
-        arguments.check_new_file("json", table_path)
+        command_line.check_new_file("json", table_path)
     folder = os.path.isdir(args.data)
     sequences = shards.Shards(args.data) if folder else data.load(args.data)
-    runtime.start(args.seed)
-    model = runs.load_model(args.model)
+    startup.start(args.seed)
+    model = run_folder.load_model(args.model)
     metrics = evaluation.report(
         model,
         sequences,
-        runs.training_seconds(args.model),
+        run_folder.training_seconds(args.model),
         num_samples=args.num_samples,
         seed=args.seed,
         batch_size=args.batch_size,
@@ -46,9 +48,9 @@ def main(args):
     table = tables.format_table([metrics, *metrics["baselines"]])
     print(table)
     if args.json:
-        runs.write_json(args.json, metrics)
+        run_folder.write_json(args.json, metrics)
         table_path.write_text(table + "\n")
 
 
 if __name__ == "__main__":
-    arguments.run(main, Args)
+    command_line.run(main, Args)

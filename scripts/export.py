@@ -3,8 +3,8 @@
 import dataclasses
 import pathlib
 
-from tfp_dvbf import arguments, runs
-from tfp_dvbf.arguments import option
+from tfp_dvbf.experiments import command_line, run_folder
+from tfp_dvbf.experiments.command_line import option
 
 
 @dataclasses.dataclass
@@ -19,12 +19,12 @@ def main(args):
     output = pathlib.Path(args.output)
     if output.exists():
         raise ValueError(f"`--output` must not exist yet; got {output}.")
-    from tfp_dvbf import runtime
+    from tfp_dvbf.experiments import startup
 
-    runtime.start()
-    from tfp_dvbf import saved_model
+    startup.start()
+    from tfp_dvbf.serving import saved_model
 
-    model = runs.load_model(args.model)
+    model = run_folder.load_model(args.model)
     reasons = saved_model.export(model, output, metadata(pathlib.Path(args.model)))
     print(f"exported to {output}")
     for name, reason in reasons.items():
@@ -34,10 +34,10 @@ def main(args):
 def metadata(run):
     """Returns training arguments, metrics and data of a run folder, as far as there are any."""
     paths = {"training": run / "args.json", "metrics": run / "metrics.json"}
-    about = {name: runs.read_json(path) for name, path in paths.items() if path.is_file()}
+    about = {name: run_folder.read_json(path) for name, path in paths.items() if path.is_file()}
     data = about["metrics"].pop("data", None) if "metrics" in about else None
     return about if data is None else {**about, "data": data}
 
 
 if __name__ == "__main__":
-    arguments.run(main, Args)
+    command_line.run(main, Args)

@@ -4,8 +4,8 @@ import dataclasses
 import pathlib
 import shutil
 
-from tfp_dvbf import arguments
-from tfp_dvbf.arguments import option
+from tfp_dvbf.experiments import command_line
+from tfp_dvbf.experiments.command_line import option
 
 
 @dataclasses.dataclass
@@ -49,7 +49,7 @@ def collect_files(args):
 
     Split number k of 3 has the seed 3 seed + k, and its shard number i the seed (3 seed + k, i).
     """
-    from tfp_dvbf import environments
+    from tfp_dvbf.data import environments
 
     sizes = {"train": args.num_train, "validation": args.num_validation, "test": args.num_test}
     for index, (name, size) in enumerate(sizes.items()):
@@ -64,4 +64,4 @@ def collect_files(args):
 
 
 if __name__ == "__main__":
-    arguments.run(main, Args)
+    command_line.run(main, Args)

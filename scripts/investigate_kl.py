@@ -5,8 +5,9 @@ import pathlib
 
 import compare
 
-from tfp_dvbf import arguments, choices, runs
-from tfp_dvbf.arguments import option
+from tfp_dvbf import registry
+from tfp_dvbf.experiments import command_line, run_folder
+from tfp_dvbf.experiments.command_line import option
 
 LINEAR = {
     **{"observation_dim": 2, "control_dim": 1, "state_dim": 2, "seed": 1},
@@ -37,21 +38,21 @@ def main(args):
     if output.exists():
         raise ValueError(f"`--output` must not exist yet; got {output}.")
     histories = pendulum_histories(args)
-    from tfp_dvbf import plots, runtime
+    from tfp_dvbf.experiments import plots, startup
 
-    runtime.start(seed=1)
+    startup.start(seed=1)
     output.mkdir(parents=True)
     plots.gaussian_chain(output / "closed_form.png", closed_form())
     linear = linear_experiment(args.epochs)
-    runs.write_json(output / "linear.json", linear)
+    run_folder.write_json(output / "linear.json", linear)
     plots.bounds_and_evidence(
-        output / "evidence.png", {name: linear[name] for name in choices.POSTERIORS}
+        output / "evidence.png", {name: linear[name] for name in registry.POSTERIORS}
     )
     chains = {name: linear[name]["kl"] for name in ["chain_iaf", AS_STATED]}
     plots.kl_curves(output / "independent_draws.png", chains)
     plots.kl_curves(output / "pendulum.png", {name: h["kl"] for name, h in histories.items()})
     results = summary(linear, histories)
-    runs.write_json(output / "summary.json", results)
+    run_folder.write_json(output / "summary.json", results)
     report(results)
     print(f"figures and their numbers: {output}")
 
@@ -59,12 +60,12 @@ def main(args):
 def pendulum_histories(args):
     """Returns the training history of the first seed of each posterior, training if need be."""
     folder = pathlib.Path(args.pendulum)
-    paths = {name: folder / f"{name}-seed1" / "history.csv" for name in choices.POSTERIORS}
+    paths = {name: folder / f"{name}-seed1" / "history.csv" for name in registry.POSTERIORS}
     if not all(path.exists() for path in paths.values()):
         compare.main(
             compare.Args(seeds=(1,), data=args.data, output=str(folder), rounds=0, resume=True)
         )
-    return {name: runs.read_history(path) for name, path in paths.items()}
+    return {name: run_folder.read_history(path) for name, path in paths.items()}
 
 
 def closed_form():
@@ -92,15 +93,15 @@ def linear_experiment(epochs):
       a number after each epoch.
     """
     import tfp_dvbf
-    from tfp_dvbf import linear_gaussian
+    from tfp_dvbf.inference import kalman
 
     truth = generating_model()
     train, test = (
         draw_sequences(truth, count, seed) for count, seed in [(NUM_TRAIN, 1), (NUM_TEST, 2)]
     )
-    generating = mean(linear_gaussian.log_prob(truth, test.observations, test.controls))
+    generating = mean(kalman.log_prob(truth, test.observations, test.controls))
     curves = {}
-    for name in [*choices.POSTERIORS, AS_STATED]:
+    for name in [*registry.POSTERIORS, AS_STATED]:
         model = make_model(name)
         model.adapt(tfp_dvbf.as_dataset(train))
         curves[name] = {**train_linear(model, train, test, epochs), "generating": generating}
@@ -163,12 +164,12 @@ def evaluate(model, test, curves, num_samples=32):
     """Appends to each of `curves` its value under the model's current parameters."""
     import numpy as np
 
-    from tfp_dvbf import linear_gaussian
+    from tfp_dvbf.inference import kalman
 
     x, u = test.observations, test.controls
     nll, kl = (mean(np.sum(term, axis=2)) for term in model.bound_terms(x, u, num_samples, seed=1))
     curves["objective"].append(-(nll + kl))
-    curves["evidence"].append(mean(linear_gaussian.log_prob(model, x, u)))
+    curves["evidence"].append(mean(kalman.log_prob(model, x, u)))
     curves["kl"].append(kl)
 
 
@@ -235,7 +236,7 @@ def summary(linear, histories):
 
 def report(results):
     """Prints the numbers of `summary` as tables."""
-    from tfp_dvbf import tables
+    from tfp_dvbf.experiments import tables
 
     for title, rows in results.items():
         print(f"\n{title}")
@@ -249,4 +250,4 @@ def mean(values):
 
 
 if __name__ == "__main__":
-    arguments.run(main, Args)
+    command_line.run(main, Args)

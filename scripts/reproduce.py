@@ -5,8 +5,9 @@ import pathlib
 
 import train
 
-from tfp_dvbf import arguments, choices, runs
-from tfp_dvbf.arguments import option
+from tfp_dvbf import registry
+from tfp_dvbf.experiments import command_line, run_folder
+from tfp_dvbf.experiments.command_line import option
 
 # The poster trained 1000 epochs, 600 of them with a rising KL weight, in batches of 16, from
 # these initial learning rates. `iaf` needs no long annealing. The quick protocol shows the same in
@@ -33,7 +34,7 @@ class Args:
 
     protocol: str = option("quick", "quick takes 3 minutes a model, poster 12", ["quick", "poster"])
     posteriors: tuple[str, ...] = option(
-        ("gaussian", "chain_iaf"), "models to train", choices.POSTERIORS
+        ("gaussian", "chain_iaf"), "models to train", registry.POSTERIORS
     )
     seeds: tuple[int, ...] = option((1,), "a run for each seed")
     data: str = option("data/pendulum", "folder of generate_data.py, or one .npz file")
@@ -44,7 +45,7 @@ class Args:
 
 
 def main(args):
-    arguments.check_choices(args)
+    command_line.check_choices(args)
     output = pathlib.Path(args.output)
     if output.exists() and not args.resume:
         raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
@@ -64,7 +65,7 @@ def main(args):
 def check_finished(args, output):
     """Raises ValueError if `output` holds runs that one report must not set beside these."""
     for path in sorted(output.glob("*-seed*/args.json")):
-        config = runs.read_json(path)
+        config = run_folder.read_json(path)
         expected = PROTOCOLS[args.protocol][config["posterior"]]
         expected = {**expected, "shift_controls": args.shift_controls}
         changed = [name for name in expected if config[name] != expected[name]]
@@ -90,39 +91,46 @@ def train_one(args, posterior, seed, folder):
 
 def write_report(args, output, paths):
     """Draws the poster's panels and writes the table of all finished run folders in `output`."""
-    from tfp_dvbf import data, evaluation, tables
+    from tfp_dvbf import data, evaluation
+    from tfp_dvbf.experiments import tables
 
-    runs_found = {path.parent.name: runs.read_json(path) for path in paths}
+    runs_found = {path.parent.name: run_folder.read_json(path) for path in paths}
     order = list(PROTOCOLS[args.protocol])
     metrics = dict(sorted(runs_found.items(), key=lambda item: order.index(item[1]["model"])))
-    test = runs.read_splits(args.data)[2]
+    test = run_folder.read_splits(args.data)[2]
     if args.shift_controls:
         test = data.shift_controls(test)
     (output / "figures").mkdir(exist_ok=True)
     draw_figures(output, metrics, test)
     rows = list(metrics.values())
     rows = [*rows, *tables.medians(rows), *evaluation.baselines(test)]
-    runs.write_report(output, rows, protocol=args.protocol, shift_controls=args.shift_controls)
+    run_folder.write_report(
+        output, rows, protocol=args.protocol, shift_controls=args.shift_controls
+    )
 
 
 def draw_figures(output, metrics, test, num_draws=50):
     """Draws the first seed of each model side by side."""
-    from tfp_dvbf import evaluation, plots, runtime
+    from tfp_dvbf import evaluation
+    from tfp_dvbf.experiments import plots, startup
 
-    runtime.start()
+    startup.start()
     names = {}
     for name, values in metrics.items():
         names.setdefault(values["model"], name)
     first, figures = test[:1], output / "figures"
     draws = {
-        title: evaluation.generated_means(runs.load_model(output / name), first, num_draws)[:, 0]
+        title: evaluation.generated_means(run_folder.load_model(output / name), first, num_draws)[
+            :, 0
+        ]
         for title, name in names.items()
     }
     truth = first.observations_or_nan[0]
     panels = {title: (truth, values) for title, values in draws.items()}
     plots.observations(figures / "observations.png", panels, test.spec)
     histories = {
-        title: runs.read_history(output / name / "history.csv") for title, name in names.items()
+        title: run_folder.read_history(output / name / "history.csv")
+        for title, name in names.items()
     }
     plots.loss_curves(figures / "loss.png", histories)
     plots.bound_curves(figures / "reconstruction_and_kl.png", histories)
@@ -135,4 +143,4 @@ def draw_figures(output, metrics, test, num_draws=50):
 
 
 if __name__ == "__main__":
-    arguments.run(main, Args)
+    command_line.run(main, Args)

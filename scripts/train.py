@@ -6,8 +6,10 @@ import json
 import pathlib
 import time
 
-from tfp_dvbf import arguments, choices, data, distribution, runs, shards
-from tfp_dvbf.arguments import option
+from tfp_dvbf import data, errors, registry
+from tfp_dvbf.data import shards
+from tfp_dvbf.experiments import command_line, multi_worker, run_folder
+from tfp_dvbf.experiments.command_line import option
 
 # Options that do not change what a run ends with.
 PRACTICAL = (
@@ -24,14 +26,14 @@ class Args:
 
     data: str = option("data/pendulum", "folder of generate_data.py, or one .npz file")
     output: str = option("runs/gaussian", "run folder to make")
-    posterior: str = option("gaussian", "posterior", choices.POSTERIORS)
+    posterior: str = option("gaussian", "posterior", registry.POSTERIORS)
     num_flows: int = option(1, "flows a time step, for the posteriors made of flows")
-    transition: str = option("mlp", "transition", choices.TRANSITIONS)
-    encoder: str = option("filter", "what the posterior of z[t] sees", choices.ENCODERS)
+    transition: str = option("mlp", "transition", registry.TRANSITIONS)
+    encoder: str = option("filter", "what the posterior of z[t] sees", registry.ENCODERS)
     initial_frames: int = option(1, "frames that the posterior of z[0] sees")
     state_dim: int = option(4, "size of the latent state")
     hidden_units: int | None = option(None, "width of the hidden layers except the flows'")
-    objective: str = option("elbo", "bound to train", choices.OBJECTIVES)
+    objective: str = option("elbo", "bound to train", registry.OBJECTIVES)
     num_train_samples: int = option(1, "posterior draws a sequence in training")
     epochs: int = option(1000, "epochs")
     batch_size: int = option(16, "sequences a batch")
@@ -50,7 +52,7 @@ class Args:
     checkpoint_seconds: float = option(30.0, "least time between two checkpoints")
     resume: bool = option(False, "continue the run in --output")
     strategy: str = option(
-        "none", "tf.distribute; multiworker needs TF_CONFIG", distribution.STRATEGIES
+        "none", "tf.distribute; multiworker needs TF_CONFIG", multi_worker.STRATEGIES
     )
     time_limit: float = option(600.0, "seconds that workers wait for each other at the start")
     tensorboard: bool = option(False, "write TensorBoard logs into the run folder")
@@ -60,20 +62,20 @@ class Args:
 def main(args):
     args = with_hyperparameters(args)
     _check(args)
-    splits = runs.read_splits(args.data)
+    splits = run_folder.read_splits(args.data)
     _check_splits(args, *splits)
     config = run_config(args, splits)
-    folder, is_chief = pathlib.Path(args.output), distribution.is_chief(args.strategy)
-    runs.check_run(folder, config, args.resume)
+    folder, is_chief = pathlib.Path(args.output), multi_worker.is_chief(args.strategy)
+    run_folder.check_run(folder, config, args.resume)
     if (folder / "metrics.json").exists():
         print(f"{folder} is finished")
         return
 
-    from tfp_dvbf import runtime
+    from tfp_dvbf.experiments import startup
 
-    strategy = runtime.start(args.seed, args.strategy, args.time_limit).strategy
+    strategy = startup.start(args.seed, args.strategy, args.time_limit).strategy
     arguments_alone = {name: config[name] for name in config if name not in ("data", "data_sha256")}
-    distribution.check_same(strategy, data=config["data_sha256"], arguments=arguments_alone)
+    multi_worker.check_same(strategy, data=config["data_sha256"], arguments=arguments_alone)
     if args.shift_controls:
         splits = [data.shift_controls(split) for split in splits]
     if is_chief:
@@ -87,15 +89,15 @@ def run(args, config, splits, strategy):
     from tfp_dvbf import callbacks
 
     folder = pathlib.Path(args.output)
-    runs.open_run(folder, config, args.resume)
-    with runs.only_process(folder):
+    run_folder.open_run(folder, config, args.resume)
+    with run_folder.only_process(folder):
         if (folder / "metrics.json").exists():  # By a process that has just ended.
             raise ValueError(f"{folder} was finished by another process.")
         model, seconds = train_run(args, splits, strategy)
         if args.strategy != "none":  # A model that can do without the other replicas.
             model = make_model(args, splits[0])
             callbacks.restore_checkpoint(model, folder / "checkpoint")
-        runs.save_model(folder / "model.keras", model)
+        run_folder.save_model(folder / "model.keras", model)
         finish(model, folder, splits[2], args, seconds)
 
 
@@ -126,10 +128,10 @@ def with_hyperparameters(args):
             f"`hyperparameters` must be a best.json of tune.py; got {path}."
         ) from error
     try:
-        foreign = sorted(set(values) - set(choices.TUNED))
+        foreign = sorted(set(values) - set(registry.TUNED))
         if foreign:
             raise ValueError(f"it holds {', '.join(foreign)}.")
-        replaced = arguments.replace(args, {**values, "hyperparameters": None})
+        replaced = command_line.replace(args, {**values, "hyperparameters": None})
     except ValueError as error:
         raise ValueError(f"{path} must hold what tune.py searches; {error}") from error
     for name, value in values.items():
@@ -141,20 +143,20 @@ def with_hyperparameters(args):
 
 def run_config(args, splits):
     """Returns what defines a run: what it is told and the hash of its data."""
-    config = {**dataclasses.asdict(args), "data_sha256": runs.data_hash(splits)}
+    config = {**dataclasses.asdict(args), "data_sha256": run_folder.data_hash(splits)}
     for name in PRACTICAL:
         config.pop(name)
     return config
 
 
 def _check(args):
-    arguments.check_choices(args)
-    distribution.check_strategy(args.strategy)
+    command_line.check_choices(args)
+    multi_worker.check_strategy(args.strategy)
     positive = ["epochs", "batch_size", "learning_rate", "clipnorm", "num_samples", "time_limit"]
     for name in [*positive, "num_train_samples"]:
         if not getattr(args, name) > 0:
             raise ValueError(f"`{name}` must be positive; got {getattr(args, name)}.")
-    choices.check_model(_model_arguments(args))
+    registry.check_model(_model_arguments(args))
     annealing = args.kl_annealing_epochs
     if annealing < 0:
         raise ValueError(f"`kl_annealing_epochs` must not be negative; got {annealing}.")
@@ -169,7 +171,7 @@ def _check_splits(args, train, validation, test):
         if args.posterior == "chain_iaf":  # Or every file would be read for nothing.
             parts = [split] if isinstance(split, data.Sequences) else split.parts()
             for part in parts:
-                choices.check_mask(args.posterior, part.mask)
+                registry.check_mask(args.posterior, part.mask)
     steps = min(split.num_steps for split in [train, validation, test])
     if args.initial_frames > steps:
         raise ValueError(
@@ -235,7 +237,7 @@ def fit(model, args, folder, train, validation, num_epochs=None):
             callbacks=make_callbacks(args, folder),
         )
     except tf.errors.OpError as error:
-        reason = arguments.first_line(error)
+        reason = errors.first_line(error)
         if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError)):
             reason = "a worker is gone; start all of them again with `--resume`."
         raise ValueError(f"Training stopped: {reason}") from error
@@ -249,7 +251,7 @@ def make_callbacks(args, folder):
     import tfp_dvbf
     from tfp_dvbf import callbacks
 
-    is_chief = distribution.is_chief(args.strategy)
+    is_chief = multi_worker.is_chief(args.strategy)
     made = [tfp_dvbf.KLAnnealing(args.kl_annealing_epochs), callbacks.TerminateOnNonFinite()]
     if is_chief:
         made.append(callbacks.HistoryLogger(folder / "history.csv"))
@@ -264,19 +266,21 @@ def make_callbacks(args, folder):
 
 def finish(model, folder, test, args, seconds):
     """Writes metrics.json and the figures of a trained model."""
-    from tfp_dvbf import evaluation, tables
+    from tfp_dvbf import evaluation
+    from tfp_dvbf.experiments import tables
 
     metrics = evaluation.report(model, test, seconds, num_samples=args.num_samples)
-    metrics["lowest_kl"] = runs.lowest_kl(folder)
+    metrics["lowest_kl"] = run_folder.lowest_kl(folder)
     draw_figures(model, folder, test, metrics)
-    runs.write_json(folder / "metrics.json", metrics)
+    run_folder.write_json(folder / "metrics.json", metrics)
     print(tables.format_table([metrics]))
     print(f"model, metrics and figures: {folder}")
 
 
 def draw_figures(model, folder, test, metrics, num_sequences=3, num_draws=50):
     """Draws generated trajectories, curves and errors into `folder`/figures."""
-    from tfp_dvbf import evaluation, plots
+    from tfp_dvbf import evaluation
+    from tfp_dvbf.experiments import plots
 
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
@@ -289,7 +293,7 @@ def draw_figures(model, folder, test, metrics, num_sequences=3, num_draws=50):
     plots.observations(figures / "observations.png", panels, test.spec)
     if plots.is_pendulum(test.spec):
         plots.angles(figures / "angle.png", panels, test.spec)
-    history = {metrics["model"]: runs.read_history(folder / "history.csv")}
+    history = {metrics["model"]: run_folder.read_history(folder / "history.csv")}
     plots.loss_curves(figures / "loss.png", history)
     plots.bound_curves(figures / "reconstruction_and_kl.png", history)
     curves = {"sampled": metrics["mad_by_horizon"], "mean": metrics["mad_mean_by_horizon"]}
@@ -297,4 +301,4 @@ def draw_figures(model, folder, test, metrics, num_sequences=3, num_draws=50):
 
 
 if __name__ == "__main__":
-    arguments.run(main, Args)
+    command_line.run(main, Args)

@@ -7,8 +7,9 @@ import time
 
 import train
 
-from tfp_dvbf import arguments, choices, distribution, runs
-from tfp_dvbf.arguments import option
+from tfp_dvbf import registry
+from tfp_dvbf.experiments import command_line, multi_worker, run_folder
+from tfp_dvbf.experiments.command_line import option
 
 CHIEF = "chief"
 
@@ -17,11 +18,11 @@ CHIEF = "chief"
 class Args:
     """Searches learning rate, annealing, sizes, flows and posterior; writes trials and winner."""
 
-    tuner: str = option("random", "how trials are chosen", choices.TUNERS)
+    tuner: str = option("random", "how trials are chosen", registry.TUNERS)
     data: str = option("data/pendulum", "folder of generate_data.py, or one .npz file")
     output: str = option("runs/tune", "folder of the search; an existing one is resumed")
     objective: str = option(
-        "val_neg_elbo", "metric of the last epoch to minimise", choices.TUNING_OBJECTIVES
+        "val_neg_elbo", "metric of the last epoch to minimise", registry.TUNING_OBJECTIVES
     )
     max_trials: int | None = option(None, "trials at most; 20, or all of hyperband's brackets")
     epochs: int = option(40, "epochs of a whole training")
@@ -34,27 +35,27 @@ class Args:
 
 def main(args):
     _check(args)
-    splits = runs.read_splits(args.data)
-    config = {**dataclasses.asdict(args), "data_sha256": runs.data_hash(splits)}
+    splits = run_folder.read_splits(args.data)
+    config = {**dataclasses.asdict(args), "data_sha256": run_folder.data_hash(splits)}
     for name in ["output", "time_limit", "verbose", "max_trials"]:
         config.pop(name)
     output, role = pathlib.Path(args.output), _role()
     if role == "worker":
         _wait_for(output / "args.json", args.time_limit)
-    runs.open_run(output, config, resume=True)
+    run_folder.open_run(output, config, resume=True)
     if role == "worker":
         search(args, output, splits, role)
         return
-    with runs.only_process(output):
+    with run_folder.only_process(output):
         search(args, output, splits, role)
 
 
 def search(args, output, splits, role):
     """Runs the search, or this process' part of it; writes its results unless this is a worker."""
-    from tfp_dvbf import runtime
+    from tfp_dvbf.experiments import startup
 
-    runtime.start(args.seed)
-    from tfp_dvbf import chief, tuning
+    startup.start(args.seed)
+    from tfp_dvbf.experiments import tuning, tuning_chief
 
     oracle = tuning.make_oracle(args.tuner, args.objective, args.max_trials, args.epochs, args.seed)
 
@@ -62,12 +63,12 @@ def search(args, output, splits, role):
         return train_trial(args, splits, values, folder, epochs)
 
     if role == "worker":
-        with chief.answering(args.time_limit):
+        with tuning_chief.answering(args.time_limit):
             tuning.Tuner(oracle, output).search(train=train_values)
         return
     tuner = tuning.Tuner(oracle, output)
     if role == CHIEF:
-        chief.serve(tuner, args.time_limit)
+        tuning_chief.serve(tuner, args.time_limit)
     else:
         tuner.search(train=train_values)
     write_results(args, output, tuning.table(tuner))
@@ -78,7 +79,7 @@ def train_trial(args, splits, values, folder, num_epochs):
 
     Args:
       args: `Args`.
-      splits: Training, validation and test set, as `runs.read_splits` returns them.
+      splits: Training, validation and test set, as `run_folder.read_splits` returns them.
       values: Options of `train.py` by name.
       folder: The trial's folder; a checkpoint in it is gone on from.
       num_epochs: Epochs after which the trial ends, None for all of them.
@@ -96,7 +97,7 @@ def train_trial(args, splits, values, folder, num_epochs):
     generated = evaluation.generated_means(model, validation, num_samples=10, seed=args.seed)
     differences = evaluation.absolute_differences(generated, validation.observations)
     mad = differences[validation.present].mean()
-    neg_elbo = runs.read_history(folder / "history.csv")["val_neg_elbo"][-1]
+    neg_elbo = run_folder.read_history(folder / "history.csv")["val_neg_elbo"][-1]
     return {"val_neg_elbo": float(neg_elbo), "val_mad_sampled": float(mad)}
 
 
@@ -106,9 +107,9 @@ def write_results(args, output, rows):
     Raises:
       ValueError: If no trial completed.
     """
-    from tfp_dvbf import tables
+    from tfp_dvbf.experiments import tables
 
-    runs.write_json(output / "trials.json", rows)
+    run_folder.write_json(output / "trials.json", rows)
     table = tables.markdown(rows)
     (output / "trials.md").write_text(table + "\n")
     print(f"\n{table}")
@@ -118,12 +119,12 @@ def write_results(args, output, rows):
     names = [field.name for field in dataclasses.fields(train.Args)]
     values = {name: best[name] for name in names if name in best and name != "epochs"}
     found = {"trial": best["trial"], "objective": args.objective, "score": best[args.objective]}
-    runs.write_json(output / "best.json", {**found, "hyperparameters": values})
+    run_folder.write_json(output / "best.json", {**found, "hyperparameters": values})
     print(f"trials and the winner: {output / 'trials.json'}, {output / 'best.json'}")
 
 
 def _check(args):
-    arguments.check_choices(args)
+    command_line.check_choices(args)
     for name in ["epochs", "seed", "time_limit", "max_trials"]:
         value = getattr(args, name)
         if value is not None and not value >= 1:
@@ -137,9 +138,9 @@ def _check(args):
     role = _role()
     if role != "alone":
         address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
-        distribution.check_address(address)
+        multi_worker.check_address(address)
         if role == CHIEF:
-            distribution.check_port(address)
+            multi_worker.check_port(address)
 
 
 def _role():
@@ -162,4 +163,4 @@ def _wait_for(path, time_limit):
 
 
 if __name__ == "__main__":
-    arguments.run(main, Args)
+    command_line.run(main, Args)

@@ -9,7 +9,9 @@ import pytest
 import tf_keras
 
 import tfp_dvbf
-from tfp_dvbf import choices, datasets, environments, saved_model
+from tfp_dvbf import registry
+from tfp_dvbf.data import batching, environments
+from tfp_dvbf.serving import saved_model
 
 SHORT = {"epochs": 2, "kl_annealing_epochs": 1, "learning_rate": 1e-3}
 
@@ -41,7 +43,7 @@ def small_model(posterior="gaussian", **kwargs):
 
 def adapted(model, sequences):
     """Returns the model, standardised by `sequences`."""
-    model.adapt(datasets.as_dataset(sequences))
+    model.adapt(batching.as_dataset(sequences))
     return model
 
 
@@ -55,7 +57,7 @@ def model(sequences):
 def exported(tmp_path_factory, sequences):
     """Exports one model of each posterior; returns names mapped to (model, path, reasons)."""
     folder = tmp_path_factory.mktemp("export")
-    models = {name: small_model(name) for name in choices.POSTERIORS}
+    models = {name: small_model(name) for name in registry.POSTERIORS}
     models["two_frames"] = small_model("iaf", initial_frames=2)
     models["smoother"] = small_model("gaussian", encoder="smoother", initial_frames=2)
     results = {}

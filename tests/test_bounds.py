@@ -5,9 +5,11 @@ import scipy.stats
 import tensorflow as tf
 from conftest import adapted
 
-from tfp_dvbf import choices, data, initial, networks, posteriors, rollout
+from tfp_dvbf import data, posteriors, registry
+from tfp_dvbf.inference import rollout
+from tfp_dvbf.layers import initial, networks
 
-POSTERIORS = pytest.mark.parametrize("posterior", choices.POSTERIORS)
+POSTERIORS = pytest.mark.parametrize("posterior", registry.POSTERIORS)
 
 
 def perturb(model):

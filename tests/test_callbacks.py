@@ -10,12 +10,14 @@ import tensorflow as tf
 import tf_keras
 import train
 
-from tfp_dvbf import callbacks, data, datasets, runs
+from tfp_dvbf import callbacks, data
+from tfp_dvbf.data import batching
+from tfp_dvbf.experiments import run_folder
 
 
 def fit(model, sequences, epochs, directory, initial_epoch=0, extra=()):
     directory.mkdir(exist_ok=True)
-    dataset = datasets.as_dataset(sequences, 4, seed=1, first_epoch=initial_epoch)
+    dataset = batching.as_dataset(sequences, 4, seed=1, first_epoch=initial_epoch)
     return model.fit(
         dataset,
         epochs=epochs,
@@ -32,7 +34,7 @@ def fit(model, sequences, epochs, directory, initial_epoch=0, extra=()):
 
 def compiled(make_model, sequences, **kwargs):
     model = make_model(**kwargs)
-    model.adapt(datasets.as_dataset(sequences))
+    model.adapt(batching.as_dataset(sequences))
     rate = tf_keras.optimizers.schedules.CosineDecay(1e-2, 18)
     model.compile(tf_keras.optimizers.Adam(rate, clipnorm=10.0), jit_compile=False)
     return model
@@ -45,7 +47,7 @@ def test_annealing_is_linear_and_monotone(make_model, sequences):
     record = tf_keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: weights.append(float(model.kl_weight))
     )
-    dataset = datasets.as_dataset(sequences, 4)
+    dataset = batching.as_dataset(sequences, 4)
     history = model.fit(dataset, epochs=6, verbose=0, callbacks=[annealing, record]).history
     expected = 0.2 + 0.8 * np.minimum(1.0, np.arange(18) / 12)
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
@@ -70,7 +72,7 @@ def test_annealing_refuses(arguments, message):
 
 def test_annealing_needs_the_length_of_an_epoch(make_model, sequences):
     model = compiled(make_model, sequences)
-    unknown = datasets.as_dataset(sequences).filter(lambda batch: True)
+    unknown = batching.as_dataset(sequences).filter(lambda batch: True)
     with pytest.raises(ValueError, match="needs to know the steps in an epoch"):
         model.fit(unknown, epochs=1, verbose=0, callbacks=[callbacks.KLAnnealing(3)])
 
@@ -87,7 +89,7 @@ def test_resumed_training_ends_at_the_same_weights(make_model, sequences, tmp_pa
 
     for expected, actual in zip(straight.get_weights(), resumed.get_weights()):
         np.testing.assert_allclose(actual, expected, atol=1e-6)
-    histories = [runs.read_history(tmp_path / name / "history.csv") for name in "ab"]
+    histories = [run_folder.read_history(tmp_path / name / "history.csv") for name in "ab"]
     assert list(histories[1]["epoch"]) == [0, 1, 2, 3, 4, 5]
     for name in histories[0]:
         np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=1e-5)
@@ -100,7 +102,7 @@ def test_history_drops_rows_that_the_resumed_run_repeats(make_model, sequences, 
     model = compiled(make_model, sequences)
     callbacks.restore_checkpoint(model, tmp_path / "checkpoint")
     fit(model, sequences, epochs=4, directory=tmp_path, initial_epoch=2)
-    history = runs.read_history(tmp_path / "history.csv")
+    history = run_folder.read_history(tmp_path / "history.csv")
     assert list(history["epoch"]) == [0, 1, 2, 3]
     assert 0.1 not in history["loss"]
 
@@ -185,17 +187,19 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, sequences, kill):
     assert killed.wait() == (-signal.SIGKILL if kill is signal.SIGKILL else 130)
     assert not (tmp_path / "killed" / "metrics.json").exists()
     assert start("killed", "--resume").wait() == 0
-    models = [runs.load_model(tmp_path / name) for name in ["straight", "killed"]]
+    models = [run_folder.load_model(tmp_path / name) for name in ["straight", "killed"]]
     for expected, actual in zip(*(model.get_weights() for model in models)):
         np.testing.assert_allclose(actual, expected, atol=1e-6)
-    rows = [runs.read_history(tmp_path / name / "history.csv") for name in ["straight", "killed"]]
+    rows = [
+        run_folder.read_history(tmp_path / name / "history.csv") for name in ["straight", "killed"]
+    ]
     np.testing.assert_allclose(rows[1]["loss"], rows[0]["loss"], rtol=1e-5)
 
 
 def test_progress_line(make_model, sequences, capsys):
     model = compiled(make_model, sequences)
     lines = [callbacks.ProgressLine(min_seconds) for min_seconds in (0.0, 1e6)]
-    dataset = datasets.as_dataset(sequences, 12)
+    dataset = batching.as_dataset(sequences, 12)
     model.fit(dataset, validation_data=dataset, epochs=2, verbose=0, callbacks=lines)
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 2 and printed[1].startswith("  epoch 2 of 2: loss ")

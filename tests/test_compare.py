@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from conftest import SHORT
 
-from tfp_dvbf import data, runs
+from tfp_dvbf import data
+from tfp_dvbf.experiments import run_folder
 
 INDEPENDENT = investigate_kl.AS_STATED
 
@@ -39,7 +40,7 @@ def test_compare_tabulates_means_and_intervals(comparison):
     assert mean == pytest.approx(np.mean(values))
     # Student's t with one degree of freedom: 12.706 standard errors.
     assert half == pytest.approx(12.706 * abs(values[0] - values[1]) / 2, rel=1e-3)
-    histories = [runs.read_history(run.parent / "history.csv") for run in metric_files]
+    histories = [run_folder.read_history(run.parent / "history.csv") for run in metric_files]
     lowest = min(history[name].min() for history in histories for name in ["kl", "val_kl"])
     assert rows["gaussian"]["lowest_kl"] == pytest.approx(lowest)
     values = [json.loads(run.read_text())["lowest_kl"] for run in metric_files]

@@ -4,7 +4,7 @@ import pytest
 import scipy.special
 import tensorflow as tf
 
-from tfp_dvbf import emissions
+from tfp_dvbf.layers import emissions
 
 
 @pytest.mark.parametrize("emission", [emissions.GaussianEmission, emissions.BernoulliEmission])

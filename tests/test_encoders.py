@@ -3,7 +3,7 @@ import oracles
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import encoders
+from tfp_dvbf.layers import encoders
 
 X = tf.random.stateless_normal([2, 5, 3], [0, 1])
 U = tf.random.stateless_normal([2, 4, 1], [0, 2])

@@ -2,7 +2,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from tfp_dvbf import data, environments
+from tfp_dvbf import data
+from tfp_dvbf.data import environments
 
 
 def pendulum_step(state, torque):

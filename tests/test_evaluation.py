@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from tfp_dvbf import data, datasets, evaluation, shards
+from tfp_dvbf import data, evaluation
+from tfp_dvbf.data import batching, shards
 
 
 def test_mad_on_a_hand_made_case():
@@ -16,7 +17,7 @@ def test_mad_on_a_hand_made_case():
 @pytest.fixture
 def model(make_model, sequences):
     model = make_model()
-    model.adapt(datasets.as_dataset(sequences))
+    model.adapt(batching.as_dataset(sequences))
     return model
 
 
@@ -103,7 +104,7 @@ def test_evaluate_refuses(model, sequences, name):
 
 def test_evaluate_refuses_what_fit_takes(model, sequences):
     with pytest.raises(ValueError, match="`sequences` must be Sequences or Shards; got _Prefetch"):
-        evaluation.evaluate(model, datasets.as_dataset(sequences))
+        evaluation.evaluate(model, batching.as_dataset(sequences))
 
 
 def test_baselines(sequences):

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import flows
+from tfp_dvbf.layers import flows
 
 Z = tf.random.stateless_normal([5, 4], [0, 1])
 CONTEXT = tf.random.stateless_normal([5, 3], [0, 2])

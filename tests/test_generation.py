@@ -3,9 +3,9 @@ import oracles
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import choices, evaluation
+from tfp_dvbf import evaluation, registry
 
-POSTERIORS = pytest.mark.parametrize("posterior", choices.POSTERIORS)
+POSTERIORS = pytest.mark.parametrize("posterior", registry.POSTERIORS)
 
 
 def test_generation_starts_where_it_is_told(model, sequences):

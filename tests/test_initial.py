@@ -3,7 +3,7 @@ import oracles
 import scipy.stats
 import tensorflow as tf
 
-from tfp_dvbf import initial
+from tfp_dvbf.layers import initial
 
 
 def test_layer_battery():

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import data, datasets
+from tfp_dvbf import data
+from tfp_dvbf.data import batching
 
 
 def test_adapt_refuses_what_fit_would(make_model, sequences):
@@ -56,7 +57,7 @@ def test_fit_refuses_nan_in_validation(make_model, sequences):
     model.compile(jit_compile=False)
     arrays, mask = spoiled(sequences, "observations")
     bad = tf.data.Dataset.from_tensor_slices(arrays).batch(4)
-    good = datasets.as_dataset(sequences, 4)
+    good = batching.as_dataset(sequences, 4)
     with pytest.raises(ValueError, match="`observations` must be finite"):
         model.fit(good, validation_data=arrays)
     assert int(model.optimizer.iterations) == 0
@@ -72,7 +73,7 @@ def test_fit_takes_arrays_as_it_takes_data_sets(make_model, sequences):
     histories = []
     for inputs in [
         {**arrays, "mask": mask},
-        datasets.as_dataset(data.Sequences(**arrays, mask=mask), 4),
+        batching.as_dataset(data.Sequences(**arrays, mask=mask), 4),
     ]:
         model = make_model()
         model.adapt(inputs)
@@ -105,7 +106,7 @@ def test_fit_refuses_targets_and_weights(make_model, sequences, name):
     model = make_model()
     model.compile(jit_compile=False)
     with pytest.raises(ValueError, match=f"`{name}` must be left out; a DVBF trains its own bound"):
-        model.fit(datasets.as_dataset(sequences), **{name: {0: 1.0}})
+        model.fit(batching.as_dataset(sequences), **{name: {0: 1.0}})
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import choices, data, datasets, linear_gaussian
+from tfp_dvbf import data, registry
+from tfp_dvbf.data import batching
+from tfp_dvbf.inference import kalman
 
-POSTERIORS = pytest.mark.parametrize("posterior", choices.POSTERIORS)
-ENCODERS = pytest.mark.parametrize("encoder", choices.ENCODERS)
+POSTERIORS = pytest.mark.parametrize("posterior", registry.POSTERIORS)
+ENCODERS = pytest.mark.parametrize("encoder", registry.ENCODERS)
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def test_terms_of_missing_frames(make_model, sequences, mask, posterior):
 
 
 @pytest.mark.parametrize("posterior", ["gaussian", "iaf"])
-@pytest.mark.parametrize("transition", choices.TRANSITIONS)
+@pytest.mark.parametrize("transition", registry.TRANSITIONS)
 def test_a_missing_frame_is_drawn_from_p(make_model, sequences, mask, posterior, transition):
     """The density the posterior reports there is that of the transition."""
     model = make_model(posterior, transition=transition)
@@ -88,7 +90,7 @@ def test_a_missing_frame_is_drawn_from_p(make_model, sequences, mask, posterior,
 def test_padding_changes_nothing(make_model, sequences, posterior, encoder):
     model = make_model(posterior, encoder=encoder)
     x, u = sequences.observations, sequences.controls + 5.0
-    model.adapt(datasets.as_dataset(data.Sequences(x, u)))
+    model.adapt(batching.as_dataset(data.Sequences(x, u)))
     mask = np.broadcast_to(np.arange(8) < 5, (12, 8))
     noise = tf.random.stateless_normal([12, 8, 2], [0, 1])
     whole = data.check_sequences(x, u, mask)
@@ -128,7 +130,7 @@ def test_training_on_missing_frames(make_model, sequences, mask, posterior, enco
 def test_standardisation_leaves_out_missing_frames(make_model, sequences, mask):
     x, u = spoil(sequences, mask, 1e3)
     model = make_model()
-    model.adapt(datasets.as_dataset(data.Sequences(x, u, mask=mask), 5))
+    model.adapt(batching.as_dataset(data.Sequences(x, u, mask=mask), 5))
     mean, scale = model.observation_standardization.moments()
     np.testing.assert_allclose(mean, sequences.observations[mask].mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(scale, sequences.observations[mask].std(axis=0), rtol=1e-4)
@@ -147,11 +149,11 @@ def test_bounds_with_missing_frames_against_the_kalman_filter(make_model, sequen
         "iaf", num_flows=0, transition="locally_linear", num_bases=1, decoder_units=()
     )
     x, u = sequences.observations, sequences.controls
-    model.adapt(datasets.as_dataset(sequences))
+    model.adapt(batching.as_dataset(sequences))
     model.emission.raw_scale.assign([0.3] * 3)
     model.transition.raw_noise.assign(2.0 * tf.ones([1, 2, 2]))
-    exact = linear_gaussian.log_prob(model, x, u, mask)
-    changed = linear_gaussian.log_prob(model, *spoil(sequences, mask, 5.0), mask)
+    exact = kalman.log_prob(model, x, u, mask)
+    changed = kalman.log_prob(model, *spoil(sequences, mask, 5.0), mask)
     np.testing.assert_allclose(exact, changed, rtol=1e-4)
     fivo = model.log_prob_bound(x, u, 4000, seed=1, objective="fivo", mask=mask)
     iwae = model.log_prob_bound(x, u, 4000, seed=1, objective="iwae", mask=mask)
@@ -185,7 +187,7 @@ def test_masks_survive_files_and_slices(sequences, mask, tmp_path):
     np.testing.assert_array_equal(loaded.mask, mask)
     np.testing.assert_array_equal(loaded[1:3].mask, mask[1:3])
     assert dataclasses.replace(sequences, mask=np.ones_like(mask)).mask is None
-    batch = next(iter(datasets.as_dataset(loaded, 12)))
+    batch = next(iter(batching.as_dataset(loaded, 12)))
     np.testing.assert_array_equal(batch["mask"], mask)
 
 
@@ -213,4 +215,4 @@ def test_chain_iaf_refuses_gaps(make_model):
     with pytest.raises(ValueError, match=message):
         model.filter(X, U, mask=GAP)
     with pytest.raises(tf.errors.InvalidArgumentError, match="`mask` may only shorten sequences"):
-        model.adapt(datasets.as_dataset(data.Sequences(X, U, mask=GAP)))
+        model.adapt(batching.as_dataset(data.Sequences(X, U, mask=GAP)))

@@ -4,7 +4,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from tfp_dvbf import networks
+from tfp_dvbf.layers import networks
 
 
 def test_positive_is_above_the_floor_and_starts_at_the_initial_scale():

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_dvbf import objectives
+from tfp_dvbf.inference import objectives
 
 
 def test_resampling_is_that_of_tfp():

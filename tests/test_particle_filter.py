@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import data, datasets, linear_gaussian, saved_model
+from tfp_dvbf import data
+from tfp_dvbf.data import batching
+from tfp_dvbf.inference import kalman
+from tfp_dvbf.serving import saved_model
 
 REPLICAS = 24  # Independent filters of each sequence in `test_streaming_against_the_kalman_filter`.
 STEPPED = ["gaussian", "iaf", "trajectory_iaf"]
@@ -61,7 +64,7 @@ def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
     linear = {"transition": "locally_linear", "num_bases": 1, "decoder_units": ()}
     model = conftest.small_model(posterior, num_flows=len(flow), **linear)
     part = data.Sequences(sequences.observations[:2, :5], sequences.controls[:2, :4])
-    model.adapt(datasets.as_dataset(sequences))
+    model.adapt(batching.as_dataset(sequences))
     model.emission.raw_scale.assign([0.3] * 3)
     model.transition.raw_noise.assign([[[2.0, 0.0], [0.5, 2.0]]])
     # q(z[0] | x[0]) = N(0, 0.9^2): a proposal close to p(z[0]).
@@ -78,8 +81,8 @@ def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
         bias.assign([0.0, 0.0, 3.7, 3.7])
     saved_model.export(model, tmp_path / "linear")
     outputs = stream(tmp_path / "linear", part[np.arange(2 * REPLICAS) % 2], 2000, seed=1)
-    kalman = linear_gaussian.state_space_model(model, part.controls)
-    result = kalman.forward_filter(tf.constant(part.observations))
+    exact = kalman.state_space_model(model, part.controls)
+    result = exact.forward_filter(tf.constant(part.observations))
     scores, means, covariances, _, _, predicted, predicted_covariances = result
     for t, out in enumerate(outputs):
         assert_estimates(out["log_score"], scores[:, t])

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from tfp_dvbf import particle_noise
+from tfp_dvbf.inference import particle_noise
 
 SEED = tf.constant([3, 4])
 SIZES = {"num_particles": 5, "state_dim": 3}  # 30 normals a row: no multiple of 4.

@@ -4,7 +4,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tfp_dvbf import plots
+from tfp_dvbf.experiments import plots
 
 PENDULUM = {"env_id": "Pendulum-v1", "time_step": 0.05}
 TRUTH = np.random.default_rng(0).uniform(-1, 1, (10, 3))

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from tfp_dvbf import arguments, tables
+from tfp_dvbf.experiments import command_line, tables
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -45,7 +45,7 @@ def test_script_lines(tmp_path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_options_of_documented_commands_exist(page):
     for script, words in re.findall(r"python scripts/(\w+)\.py([^\n\"`$]*)", page.read_text()):
-        arguments.parse(importlib.import_module(script).Args, shlex.split(words))
+        command_line.parse(importlib.import_module(script).Args, shlex.split(words))
 
 
 def test_tables_are_those_of_the_committed_results():

@@ -2,7 +2,8 @@ import numpy as np
 import oracles
 import tensorflow as tf
 
-from tfp_dvbf import networks, rollout
+from tfp_dvbf.inference import rollout
+from tfp_dvbf.layers import networks
 
 DECAY, GAIN, SCALE = 0.9, 0.5, 0.3
 

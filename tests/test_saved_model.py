@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import data, saved_model, servable
+from tfp_dvbf import data
+from tfp_dvbf.serving import saved_model, signatures
 
 SIZES = [(1, 2), (5, 8), (12, 5)]  # Sequences and steps.
 
 
 def stepped(model, path, sequences):
     """Returns arguments and answers of `init` and `filter_step`, without the export."""
-    module = servable.Servable(model, str(path / "assets" / saved_model.METADATA))
+    module = signatures.Servable(model, str(path / "assets" / saved_model.METADATA))
     x, u = sequences.observations, sequences.controls
     seed, size = np.int32(3), np.int32(4)
     frames = x[:, : model.config["initial_frames"]]
@@ -116,7 +117,7 @@ def test_parity_in_a_process_without_the_libraries(exported, sequences, tmp_path
             size = np.abs(answer["log_score"]).max() if key == "log_weights" else 1.0
             tolerance = {"rtol": 1e-5, "atol": 1e-5 * max(1.0, size)}
             np.testing.assert_allclose(actual[key], value, **tolerance, err_msg=case)
-    assert {case.split("--")[1] for case in expected} == set(servable.SIGNATURES)
+    assert {case.split("--")[1] for case in expected} == set(signatures.SIGNATURES)
     assert len(expected) > 60
 
 
@@ -139,7 +140,7 @@ def test_metadata_travels_inside(exported):
     about = json.loads((path / "assets" / saved_model.METADATA).read_text())
     assert about["model"]["posterior"] == "iaf" and about["metrics"] == {"elbo": 1.5}
     assert about["units"]["log_score"] == "nats a frame"
-    assert about["version"] and set(about["signatures"]) == set(servable.SIGNATURES)
+    assert about["version"] and set(about["signatures"]) == set(signatures.SIGNATURES)
 
 
 def test_an_existing_path_is_kept(exported, tmp_path):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import train
 
-from tfp_dvbf import data, runs
+from tfp_dvbf import data
+from tfp_dvbf.experiments import run_folder
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_training_on_files_resumes_to_the_same_weights(sharded, tmp_path, monkey
                 patch.setattr(train, "fit", stopped_after_two_epochs)
                 train.main(train.Args(**args))
         train.main(train.Args(resume=name == "stopped", **args))
-        models.append(runs.load_model(tmp_path / name))
+        models.append(run_folder.load_model(tmp_path / name))
     for expected, actual in zip(*(model.get_weights() for model in models)):
         np.testing.assert_allclose(actual, expected, atol=1e-6)
     assert int(models[0].optimizer.iterations) == 12

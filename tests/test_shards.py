@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 import tfp_dvbf
-from tfp_dvbf import data, shards
+from tfp_dvbf import data
+from tfp_dvbf.data import shards
 
 X, U = np.zeros([3, 5, 2]), np.zeros([3, 4, 1])
 

@@ -1,4 +1,4 @@
-from tfp_dvbf import tables
+from tfp_dvbf.experiments import tables
 
 
 def test_medians_over_seeds():

@@ -6,9 +6,10 @@ import tensorflow as tf
 import tf_keras
 from conftest import adapted
 
-from tfp_dvbf import choices, data, datasets
+from tfp_dvbf import data, registry
+from tfp_dvbf.data import batching
 
-POSTERIORS = pytest.mark.parametrize("posterior", choices.POSTERIORS)
+POSTERIORS = pytest.mark.parametrize("posterior", registry.POSTERIORS)
 
 
 def test_a_constant_dimension_trains(make_model, sequences):
@@ -17,7 +18,7 @@ def test_a_constant_dimension_trains(make_model, sequences):
     constant = data.Sequences(observations, sequences.controls)
     model = adapted(make_model(), constant)
     model.compile(jit_compile=False)
-    history = model.fit(datasets.as_dataset(constant), epochs=2, verbose=0).history
+    history = model.fit(batching.as_dataset(constant), epochs=2, verbose=0).history
     assert np.all(np.isfinite(history["loss"]))
 
 
@@ -25,7 +26,7 @@ def test_a_constant_dimension_trains(make_model, sequences):
 def test_fit_lowers_the_loss_and_reports_every_metric(make_model, sequences, posterior):
     model = adapted(make_model(posterior), sequences)
     model.compile(tf_keras.optimizers.Adam(3e-3), jit_compile=False)
-    dataset = datasets.as_dataset(sequences, 4, seed=1)
+    dataset = batching.as_dataset(sequences, 4, seed=1)
     history = model.fit(dataset, validation_data=dataset, epochs=15, verbose=0).history
     names = ["loss", "neg_elbo", "nll", "kl"]
     assert set(history) == {*names, *(f"val_{name}" for name in names)}
@@ -46,7 +47,7 @@ def test_xla_and_graph_train_alike(make_model, sequences, monkeypatch):
         model = adapted(make_model(), sequences)
         model.compile(tf_keras.optimizers.Adam(1e-3), jit_compile=jit_compile)
         losses.append(
-            model.fit(datasets.as_dataset(sequences, 12), epochs=3, verbose=0).history["loss"]
+            model.fit(batching.as_dataset(sequences, 12), epochs=3, verbose=0).history["loss"]
         )
     np.testing.assert_allclose(*losses, rtol=1e-3)
 
@@ -55,7 +56,7 @@ def test_kl_weight_scales_the_training_loss_but_not_the_evaluation(make_model, s
     model = adapted(make_model(), sequences)
     model.compile(tf_keras.optimizers.SGD(0.0), jit_compile=False)
     model.kl_weight.assign(0.25)
-    dataset = datasets.as_dataset(sequences, 12)
+    dataset = batching.as_dataset(sequences, 12)
     history = model.fit(dataset, validation_data=dataset, verbose=0).history
     expected = (history["nll"][0] + 0.25 * history["kl"][0]) / 8
     assert history["loss"][0] == pytest.approx(expected, rel=1e-4)
@@ -64,14 +65,14 @@ def test_kl_weight_scales_the_training_loss_but_not_the_evaluation(make_model, s
 
 def test_predict_reconstructs(make_model, sequences):
     model = adapted(make_model(), sequences)
-    predicted = model.predict(datasets.as_dataset(sequences, 5), verbose=0)
+    predicted = model.predict(batching.as_dataset(sequences, 5), verbose=0)
     expected = model.reconstruct(sequences.observations, sequences.controls)
     for actual, values in zip(predicted, expected):
         np.testing.assert_allclose(actual, values[0], atol=1e-5)
 
 
 def test_every_weight_gets_a_gradient(make_model, sequences):
-    for posterior in choices.POSTERIORS:
+    for posterior in registry.POSTERIORS:
         model = adapted(make_model(posterior, num_flows=2), sequences)
         with tf.GradientTape() as tape:
             terms = model.bound_terms(sequences.observations, sequences.controls, seed=1)
@@ -84,7 +85,7 @@ def test_eager_steps_are_not_compiled(make_model, sequences):
     model = make_model()
     model.compile(run_eagerly=True)
     assert not model.jit_compile
-    model.fit(datasets.as_dataset(sequences, 4), verbose=0)
+    model.fit(batching.as_dataset(sequences, 4), verbose=0)
 
 
 def test_compile_refuses_a_loss(make_model):

@@ -4,7 +4,7 @@ import scipy.special
 import scipy.stats
 import tensorflow as tf
 
-from tfp_dvbf import networks, transitions
+from tfp_dvbf.layers import networks, transitions
 
 
 def test_layer_battery():

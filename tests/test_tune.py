@@ -15,13 +15,14 @@ import pytest
 import train
 import tune
 
-from tfp_dvbf import callbacks, runs, tuning
+from tfp_dvbf import callbacks
+from tfp_dvbf.experiments import run_folder, tuning
 
 
 @pytest.mark.slow
 def test_a_promoted_trial_goes_on_from_the_weights_of_its_parent(dataset, tmp_path):
     args = tune.Args(data=str(dataset), epochs=3, tuner="hyperband", max_trials=2)
-    splits, values = runs.read_splits(dataset), {"hidden_units": 16, "batch_size": 12}
+    splits, values = run_folder.read_splits(dataset), {"hidden_units": 16, "batch_size": 12}
     folder = tmp_path / "trial"
     folder.mkdir()
     tune.train_trial(args, splits, values, folder, 1)
@@ -29,7 +30,7 @@ def test_a_promoted_trial_goes_on_from_the_weights_of_its_parent(dataset, tmp_pa
     assert callbacks.restore_checkpoint(model, folder / "checkpoint") == 1
     metrics = tune.train_trial(args, splits, values, folder, 3)
     assert callbacks.restore_checkpoint(model, folder / "checkpoint") == 3
-    assert len(runs.read_history(folder / "history.csv")["loss"]) == 3
+    assert len(run_folder.read_history(folder / "history.csv")["loss"]) == 3
     whole = tmp_path / "whole"
     whole.mkdir()
     expected = tune.train_trial(args, splits, values, whole, None)
@@ -69,7 +70,10 @@ def test_the_script_writes_trials_and_a_winner_that_train_takes(dataset, tmp_pat
         tune.main(tune.Args(output=str(output), **{**args, "epochs": 2}))
     with pytest.raises(ValueError, match="`learning_rate` must be left out, since .* got 0.5"):
         train.with_hyperparameters(dataclasses.replace(run, learning_rate=0.5))
-    with runs.only_process(output), pytest.raises(ValueError, match="Another process is at work"):
+    with (
+        run_folder.only_process(output),
+        pytest.raises(ValueError, match="Another process is at work"),
+    ):
         tune.main(tune.Args(output=str(output), **args))
     tune.main(tune.Args(output=str(output), **{**args, "max_trials": 4}))
     assert len(json.loads((output / "trials.json").read_text())) == 4

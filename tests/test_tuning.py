@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import choices, tuning
+from tfp_dvbf import registry
+from tfp_dvbf.experiments import tuning
 
 
 def score(values):
@@ -33,7 +34,7 @@ def search(folder, tuner="random", max_trials=5, epochs=9, seed=1, num_fail=0, l
     return searcher
 
 
-@pytest.mark.parametrize("tuner", choices.TUNERS)
+@pytest.mark.parametrize("tuner", registry.TUNERS)
 def test_a_search_started_again_keeps_what_has_finished(tuner, tmp_path):
     whole, again = [], []
     count = 17 if tuner == "bayesian" else 6  # 14 of them are random before a model of them is.
@@ -128,4 +129,4 @@ def test_an_error_of_tensorflow_fails_its_trial(tmp_path):
 
 
 def test_the_space_is_what_train_takes_from_a_search():
-    assert sorted(hp.name for hp in tuning.search_space(9).space) == sorted(choices.TUNED)
+    assert sorted(hp.name for hp in tuning.search_space(9).space) == sorted(registry.TUNED)

@@ -5,17 +5,17 @@ import importlib
 __version__ = "0.2.0"
 
 _MODULES = {
-    "DVBF": "model",
+    "DVBF": "dvbf",
     "KLAnnealing": "callbacks",
     "Sequences": "data",
-    "Shards": "shards",
-    "Trajectory": "rollout",
-    "as_dataset": "datasets",
-    "collect": "environments",
+    "Shards": "data.shards",
+    "Trajectory": "inference.rollout",
+    "as_dataset": "data.batching",
+    "collect": "data.environments",
     "evaluate": "evaluation",
-    "export": "saved_model",
+    "export": "serving.saved_model",
     "load": "data",
-    "load_exported": "saved_model",
+    "load_exported": "serving.saved_model",
     "save": "data",
 }
 

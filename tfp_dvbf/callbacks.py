@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import arguments
+from tfp_dvbf import errors
 
 
 class KLAnnealing(tf_keras.callbacks.Callback):
@@ -168,7 +168,7 @@ def restore_checkpoint(model, directory):
     try:
         _checkpoint(model).restore(path).assert_existing_objects_matched()
     except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
-        reason = arguments.first_line(error)
+        reason = errors.first_line(error)
         raise ValueError(f"{path} must be a checkpoint of this model; {reason}") from error
     return int(model.optimizer.iterations.numpy())
 

@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import objectives
+from tfp_dvbf.inference import objectives
 
 NOT_TAKEN = ("y", "sample_weight", "class_weight")  # Of Keras' arguments of `fit`.
 

@@ -4,10 +4,10 @@ Each is called with q(z[0] | x[0:k]), the `PosteriorInputs` of t = 1 .. T-1 and 
 returns one `PosteriorSample`.
 """
 
+from tfp_dvbf.posteriors.base import PosteriorInputs, PosteriorSample
 from tfp_dvbf.posteriors.chain_iaf import ChainIAFPosterior
 from tfp_dvbf.posteriors.gaussian import GaussianPosterior
 from tfp_dvbf.posteriors.iaf import IAFPosterior
-from tfp_dvbf.posteriors.sample import PosteriorInputs, PosteriorSample
 from tfp_dvbf.posteriors.trajectory_iaf import TrajectoryIAFPosterior
 
 __all__ = [

@@ -3,8 +3,8 @@
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import flows
-from tfp_dvbf.posteriors import sample
+from tfp_dvbf.layers import flows
+from tfp_dvbf.posteriors import base
 
 
 class ChainIAFCell(tf_keras.layers.AbstractRNNCell):
@@ -85,11 +85,11 @@ class ChainIAFPosterior(tf_keras.layers.Layer):
     def call(self, initial, inputs, noise):
         """Maps q(z[0]), `PosteriorInputs` and eps[0:T], of which only eps[0] is used."""
         inputs = inputs.joined
-        first, log_initial = sample.draw_first(initial, noise)
+        first, log_initial = base.draw_first(initial, noise)
         states, log_det = tf.split(self.rnn(inputs, initial_state=first), [-1, 1], axis=-1)
         log_prob = log_initial[:, tf.newaxis] - tf.cumsum(log_det[..., 0], axis=1)
-        return sample.PosteriorSample(
-            sample.prepend(first, states), sample.prepend(log_initial, log_prob), None
+        return base.PosteriorSample(
+            base.prepend(first, states), base.prepend(log_initial, log_prob), None
         )
 
     def get_config(self):

@@ -3,8 +3,8 @@
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import networks
-from tfp_dvbf.posteriors import sample
+from tfp_dvbf.layers import networks
+from tfp_dvbf.posteriors import base
 
 
 class GaussianCell(tf_keras.layers.AbstractRNNCell):
@@ -90,18 +90,18 @@ class GaussianPosterior(tf_keras.layers.Layer):
     def __init__(self, transition, hidden_units=(256, 256), activation="relu", **kwargs):
         super().__init__(**kwargs)
         self.cell = GaussianCell(transition, hidden_units, activation)
-        self.rnn, self.masked_rnn = sample.make_rnns(self.cell)
+        self.rnn, self.masked_rnn = base.make_rnns(self.cell)
 
     def call(self, initial, inputs, noise):
         """Maps q(z[0]), `PosteriorInputs` and eps[0:T] to a `PosteriorSample`."""
-        first, log_first = sample.draw_first(initial, noise)
+        first, log_first = base.draw_first(initial, noise)
         rnn = self.rnn if inputs.present is None else self.masked_rnn
         cell_inputs = self.cell.project(inputs, noise[:, 1:])
         states, loc, scale, log_det = rnn(cell_inputs, initial_state=first)
-        log_prob = sample.log_base(noise[:, 1:]) - log_det[..., 0]
-        return sample.PosteriorSample(
-            sample.prepend(first, states),
-            sample.prepend(log_first, log_prob),
+        log_prob = base.log_base(noise[:, 1:]) - log_det[..., 0]
+        return base.PosteriorSample(
+            base.prepend(first, states),
+            base.prepend(log_first, log_prob),
             (initial, networks.diagonal_normal(loc, scale)),
         )
 
@@ -113,4 +113,4 @@ class GaussianPosterior(tf_keras.layers.Layer):
         """Maps z[t-1], one step of `PosteriorInputs` and eps[t], [rows, ...], to z[t], ln q."""
         del prior
         (states, _, _, log_det), _ = self.cell(self.cell.project(inputs, noise), [carry["states"]])
-        return {"states": states}, sample.log_base(noise) - log_det[..., 0]
+        return {"states": states}, base.log_base(noise) - log_det[..., 0]

@@ -3,8 +3,8 @@
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import flows, networks
-from tfp_dvbf.posteriors import sample
+from tfp_dvbf.layers import flows, networks
+from tfp_dvbf.posteriors import base
 
 OPEN_GATE = 4.0  # The flows start near the identity, and so q near p.
 
@@ -64,7 +64,7 @@ class IAFCell(tf_keras.layers.AbstractRNNCell):
     def call(self, inputs, states):
         """Maps (eps[t], *`PosteriorInputs`) and z[t-1] to (z[t], ln |det dz[t]/deps[t]|), z[t]."""
         noise, *inputs = inputs
-        inputs = sample.PosteriorInputs(*inputs)
+        inputs = base.PosteriorInputs(*inputs)
         state, log_det = self.move(
             states[0], self.transition(states[0], inputs.controls), inputs, noise
         )
@@ -128,16 +128,16 @@ class IAFPosterior(tf_keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.cell = IAFCell(transition, emission, num_flows, hidden_units, flow_units, activation)
-        self.rnn, self.masked_rnn = sample.make_rnns(self.cell)
+        self.rnn, self.masked_rnn = base.make_rnns(self.cell)
 
     def call(self, initial, inputs, noise):
         """Maps q(z[0]), `PosteriorInputs` and eps[0:T] to a `PosteriorSample`."""
-        first, log_first = sample.draw_first(initial, noise)
+        first, log_first = base.draw_first(initial, noise)
         rnn = self.rnn if inputs.present is None else self.masked_rnn
         states, log_det = rnn((noise[:, 1:], *inputs.tensors()), initial_state=first)
-        return sample.PosteriorSample(
-            sample.prepend(first, states),
-            sample.prepend(log_first, sample.log_base(noise[:, 1:]) - log_det[..., 0]),
+        return base.PosteriorSample(
+            base.prepend(first, states),
+            base.prepend(log_first, base.log_base(noise[:, 1:]) - log_det[..., 0]),
             None,
         )
 
@@ -148,4 +148,4 @@ class IAFPosterior(tf_keras.layers.Layer):
     def step(self, carry, prior, inputs, noise):
         """Maps z[t-1], its p(z[t]), `PosteriorInputs` and eps[t], [rows, ...], to z[t], ln q."""
         states, log_det = self.cell.move(carry["states"], prior, inputs, noise)
-        return {"states": states}, sample.log_base(noise) - log_det
+        return {"states": states}, base.log_base(noise) - log_det

@@ -5,8 +5,8 @@ import math
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import flows, networks
-from tfp_dvbf.posteriors import sample
+from tfp_dvbf.layers import flows, networks
+from tfp_dvbf.posteriors import base
 
 
 class CausalLayer(tf_keras.layers.Layer):
@@ -96,7 +96,7 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
 
     def call(self, initial, inputs, noise):
         """Maps q(z[0]), `PosteriorInputs` and eps[0:T] to a `PosteriorSample`."""
-        first, log_first = sample.draw_first(initial, noise)
+        first, log_first = base.draw_first(initial, noise)
         start = tf.pad(first[:, tf.newaxis], [[0, 0], [0, tf.shape(noise)[1] - 2], [0, 0]])
         values = _join(noise[:, :-1], start, inputs)
         context = self.input_layer(values)
@@ -104,9 +104,9 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
             context = layer(context)
         raw = self.dense_part(values) + self.output_layer(context)
         states, log_prob = self._transform(raw, context, noise[:, 1:])
-        return sample.PosteriorSample(
-            sample.prepend(first, states),
-            sample.prepend(log_first, log_prob),
+        return base.PosteriorSample(
+            base.prepend(first, states),
+            base.prepend(log_first, log_prob),
             None,
         )
 
@@ -151,7 +151,7 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
         loc, scale = networks.gaussian_parameters(raw)
         value, log_det = self.flow(noise, context)
         log_scale = tf.reduce_sum(tf.math.log(scale), axis=-1)
-        return loc + scale * value, sample.log_base(noise) - log_det - log_scale
+        return loc + scale * value, base.log_base(noise) - log_det - log_scale
 
     def get_config(self):
         return {**super().get_config(), **self.config}

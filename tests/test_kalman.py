@@ -1,0 +1,167 @@
+import numpy as np
+import oracles
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from tfp_dvbf import data, dvbf
+from tfp_dvbf.data import batching
+from tfp_dvbf.inference import kalman, objectives
+
+LINEAR = {"transition": "locally_linear", "num_bases": 1, "decoder_units": ()}
+STEPS = 20
+
+
+def make_sequences(count, steps=STEPS, seed=0):
+    """Draws from a damped rotation with one control, seen through a square matrix and noise."""
+    rng = np.random.default_rng(seed)
+    angle, noise = 0.3, 0.2
+    a = 0.95 * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    u = rng.normal(size=[count, steps - 1, 1])
+    z = [rng.normal(size=[count, 2])]
+    for t in range(steps - 1):
+        z.append(z[-1] @ a.T + u[:, t] * [0.0, 0.5] + noise * rng.normal(size=[count, 2]))
+    x = np.stack(z, axis=1) @ np.array([[1.0, 0.3], [-0.2, 0.8]]) + [1.0, -2.0]
+    return data.Sequences(x + 0.3 * rng.normal(size=x.shape), u)
+
+
+def make_linear(posterior, **kwargs):
+    tf_keras.utils.set_random_seed(0)
+    units = {"encoder_units": (32,), "posterior_units": (32,), "flow_units": (16,)}
+    return dvbf.DVBF(2, 1, 2, posterior=posterior, seed=1, **LINEAR, **units, **kwargs)
+
+
+def fit(model, sequences, epochs, learning_rate=1e-2):
+    dataset = batching.as_dataset(sequences, 64, seed=1)
+    model.adapt(dataset)
+    rate = tf_keras.optimizers.schedules.CosineDecay(learning_rate, epochs * len(dataset))
+    model.compile(tf_keras.optimizers.Adam(rate, clipnorm=10.0))
+    model.fit(dataset, epochs=epochs, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def sequences():
+    return make_sequences(512)
+
+
+@pytest.fixture(scope="module")
+def test_sequences():
+    return make_sequences(64, seed=1)
+
+
+@pytest.fixture(scope="module")
+def smoother(sequences):
+    """A Gaussian posterior with the smoother, trained together with its linear model."""
+    return fit(make_linear("gaussian", encoder="smoother", initial_frames=3), sequences, epochs=150)
+
+
+def test_kalman_filter_against_the_dense_gaussian(sequences):
+    x, u = sequences.observations[:5, :6], sequences.controls[:5, :5]
+    model = make_linear("gaussian")
+    model.adapt(batching.as_dataset(sequences))
+    rng = np.random.default_rng(0)
+    for weight in [*model.transition.weights, *model.emission.weights]:
+        weight.assign_add(0.03 * rng.normal(size=weight.shape).astype(np.float32))
+    mean, scale = (m.numpy() for m in model.observation_standardization.moments())
+    kernel, bias = (w.numpy() for w in model.emission.network.layers[-1].weights)
+    noise_scale = model.emission(tf.zeros([1, 2]), mean, scale).stddev().numpy()[0]
+    emission = (kernel * scale).T, mean + scale * bias, noise_scale
+    matrices = [matrix[0].numpy() for matrix in model.transition.matrices()]
+    standardised = model.control_standardization(u).numpy()
+    expected = oracles.dense_log_prob(matrices, emission, x, standardised)
+    np.testing.assert_allclose(kalman.log_prob(model, x, u), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_bases": 2}, {"decoder_units": (4,)}, {"transition": "mlp"}]
+)
+def test_only_linear_models_are_taken(change):
+    nonlinear = dvbf.DVBF(2, 1, 2, **{**LINEAR, **change})
+    with pytest.raises(ValueError, match=f"`model` must be linear, with {next(iter(change))}="):
+        kalman.log_prob(nonlinear, np.zeros([1, 3, 2]), np.zeros([1, 2, 1]))
+
+
+def test_the_smoothing_posterior_is_almost_exact(smoother, test_sequences):
+    """Below ln p(x), and within 0.05 nats a step of it."""
+    x, u = test_sequences.observations, test_sequences.controls
+    exact = np.mean(exact_log_prob(smoother, test_sequences))
+    elbo = np.mean(smoother.log_prob_bound(x, u, 256, seed=1, objective="elbo"))
+    assert exact - 0.05 * STEPS < elbo < exact
+
+
+def bound(model, sequences, objective, num_samples, repeats=20):
+    """Returns `repeats` independent estimates for each sequence, [repeats, batch]."""
+    x, u = (np.repeat(a, repeats, 0) for a in (sequences.observations, sequences.controls))
+    values = model.log_prob_bound(x, u, num_samples, seed=2, objective=objective)
+    return values.numpy().reshape(len(sequences), repeats).T
+
+
+def assert_increasing(estimates, exact):
+    """Asserts that the means of paired estimates rise to `exact` within five standard errors."""
+    estimates = [values.mean(axis=1) for values in estimates]
+    for low, high in zip(estimates, [*estimates[1:], np.full_like(estimates[0], exact)]):
+        difference = high - low
+        error = difference.std(ddof=1) / np.sqrt(len(difference))
+        assert difference.mean() > -5 * error - 1e-3
+
+
+@pytest.fixture(scope="module", params=["gaussian", "iaf", "trajectory_iaf"])
+def filtering(request, sequences):
+    """A model whose posterior sees no future, so that its bounds are not tight."""
+    return fit(make_linear(request.param), sequences, epochs=60)
+
+
+def exact_log_prob(model, sequences):
+    return kalman.log_prob(model, sequences.observations, sequences.controls).numpy()
+
+
+def test_elbo_and_iwae_rise_to_the_exact_log_prob(filtering, test_sequences):
+    exact = np.mean(exact_log_prob(filtering, test_sequences))
+    bounds = [("elbo", 1), ("iwae", 4), ("iwae", 16), ("iwae", 64)]
+    estimates = [bound(filtering, test_sequences, *each) for each in bounds]
+    assert_increasing(estimates, exact)
+    assert np.mean(estimates[1]) > np.mean(estimates[0]) + 0.5
+
+
+def test_fivo_rises_to_the_exact_log_prob(filtering, test_sequences):
+    few = test_sequences[:16]  # a particle of `trajectory_iaf` carries 32 kB
+    exact = np.mean(exact_log_prob(filtering, few))
+    estimates = [bound(filtering, few, "fivo", size) for size in [2, 16, 128]]
+    assert_increasing(estimates, exact)
+    gaps = [exact - np.mean(values) for values in estimates]
+    assert gaps[2] < 0.25 * gaps[0]
+
+
+@pytest.mark.parametrize("objective", ["iwae", "fivo"])
+def test_the_estimate_of_the_evidence_is_unbiased(smoother, test_sequences, objective):
+    few = test_sequences[:4]
+    exact = exact_log_prob(smoother, few)
+    estimates = bound(smoother, few, objective, num_samples=16, repeats=1000)
+    oracles.within_standard_error(np.exp(estimates - exact), 1.0)
+
+
+def test_training_with_iwae_raises_it_above_the_elbo(sequences, test_sequences):
+    model = make_linear("iaf", objective="iwae", num_samples=8)
+    history = fit(model, sequences, epochs=3).history.history
+    assert history["loss"][-1] < history["loss"][0]
+    assert history["loss"][-1] * STEPS < history["neg_elbo"][-1] - 0.1
+    exact = np.mean(exact_log_prob(model, test_sequences))
+    assert np.mean(bound(model, test_sequences, "iwae", 8)) < exact
+
+
+def test_resampling_keeps_the_weighted_mean():
+    states = tf.random.stateless_normal([4, 20000, 1], [0, 1])
+    log_weights = tf.math.log_softmax(tf.random.stateless_normal([4, 20000], [0, 2]) * 3, axis=0)
+    weights = tf.exp(log_weights)[..., tf.newaxis]
+    offsets = tf.random.stateless_uniform([20000], [0, 3])
+    particles = objectives.resample(objectives.Particles(states, log_weights), offsets)
+    new_weights = tf.exp(particles.log_weights)[..., tf.newaxis]
+    np.testing.assert_allclose(tf.reduce_sum(new_weights, axis=0), 1.0, rtol=1e-5)
+    difference = tf.reduce_sum(new_weights * particles.states - weights * states, axis=0)
+    oracles.within_standard_error(difference, 0.0)
+    low = 1 / np.sum(np.square(weights), axis=0)[:, 0] < 2
+    new_log_weights = particles.log_weights.numpy()[:, low]
+    np.testing.assert_allclose(new_log_weights, np.log(0.25), rtol=1e-6)
+    np.testing.assert_array_equal(particles.states.numpy()[:, ~low], states.numpy()[:, ~low])
+    assert 0.2 < low.mean() < 1.0

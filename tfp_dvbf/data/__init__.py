@@ -1,0 +1,31 @@
+"""What users bring: sequences in memory, in files or from environments, checked and batched."""
+
+from tfp_dvbf.data.sequences import (
+    ARRAYS,
+    Batch,
+    Sequences,
+    check_names,
+    check_sequences,
+    content_hash,
+    fill_missing,
+    load,
+    naming,
+    save,
+    shift_controls,
+    until_last_frame,
+)
+
+__all__ = [
+    "ARRAYS",
+    "Batch",
+    "Sequences",
+    "check_names",
+    "check_sequences",
+    "content_hash",
+    "fill_missing",
+    "load",
+    "naming",
+    "save",
+    "shift_controls",
+    "until_last_frame",
+]

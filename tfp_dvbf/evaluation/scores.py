@@ -1,0 +1,209 @@
+"""Evaluation: generation errors, bounds, and the baselines beside them."""
+
+import collections
+
+import numpy as np
+
+from tfp_dvbf import data
+from tfp_dvbf.data import environments, shards
+
+NUM_BOUND_SAMPLES = 64
+BATCH_SIZE = 128
+POSTER_MAD = {"gaussian": 0.1536, "chain_iaf": 0.1915}
+
+
+def absolute_differences(generated, observations):
+    """Returns |generated - observations| of each frame, [batch, time].
+
+    Averaged over dimensions and samples; these are differenced one by one, so that the error is
+    that of single draws and not of an average trajectory.
+
+    Args:
+      generated: [batch, time, dx] or [sample, batch, time, dx].
+      observations: [batch, time, dx].
+    """
+    difference = np.abs(np.asarray(generated, np.float64) - observations)
+    return difference.mean(axis=(-1, *range(difference.ndim - 3)))
+
+
+def generated_means(model, sequences, num_samples=1, seed=1, deterministic=False):
+    """Generates from the first frames, or from p(z[0]) where one of those is missing.
+
+    Args:
+      model: A `DVBF`.
+      sequences: `Sequences`.
+      num_samples: Draws for each sequence.
+      seed: Seed of the draws.
+      deterministic: Whether z[0] and every transition are at their means.
+
+    Returns:
+      The decoder's means, [sample, batch, time, dx].
+    """
+    options = {"num_samples": num_samples, "seed": seed, "deterministic": deterministic}
+    num_frames = model.config["initial_frames"]
+    frames = sequences.observations[:, :num_frames]
+    seen = sequences.present[:, :num_frames].all(axis=1)[:, np.newaxis, np.newaxis]
+    means = model.generate(sequences.controls, frames, **options).observation_mean.numpy()
+    if seen.all():
+        return means
+    return np.where(seen, means, model.generate(sequences.controls, **options).observation_mean)
+
+
+def evaluate(model, sequences, num_samples=10, seed=1, batch_size=BATCH_SIZE):
+    """Measures a model on `sequences`, batch by batch.
+
+    Generation starts from q(z[0] | x[0:k]) and goes on by the transition alone; its error is that
+    of the decoder's mean. "Sampled" draws z[0] and every transition (the poster's protocol); "mean"
+    takes z[0] and every transition at their means. Missing frames do not count; where one of the
+    first k is missing generation starts from p(z[0]).
+
+    Args:
+      model: A `DVBF`.
+      sequences: `Sequences`, or `Shards` where they are larger than memory.
+      num_samples: Generated trajectories for each sequence.
+      seed: Seed of all draws.
+      batch_size: Sequences evaluated at a time; memory grows with `batch_size * num_samples`.
+
+    Returns:
+      A dictionary: `mad_sampled`, `mad_mean`, `reconstruction_mad` (in the unit of the data),
+      `elbo` (for chain_iaf its objective, which bounds nothing) and, where the posterior has
+      them, `iwae_64` and `fivo_64` (nats a sequence, 64 draws or particles), `kl_per_step` (nats
+      a frame), `mad_by_horizon` and `mad_mean_by_horizon`
+      (a number a step, None where no sequence has a frame), `num_sequences, num_steps,
+      num_samples, seed`.
+
+    Raises:
+      ValueError: If `sequences` are neither, or `num_samples` or `batch_size` is not positive.
+    """
+    for name, value in {"num_samples": num_samples, "batch_size": batch_size}.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1; got {value}.")
+    if not isinstance(sequences, (data.Sequences, shards.Shards)):
+        kind = type(sequences).__name__
+        raise ValueError(f"`sequences` must be Sequences or Shards; got {kind}.")
+    sampled, mean, reconstruction, nll, kl, frames = sum(
+        _evaluate_batch(model, batch, num_samples, seed + start)
+        for start, batch in _batches(sequences, batch_size)
+    )
+    return {
+        "mad_sampled": float(sampled.sum() / frames.sum()),
+        "mad_mean": float(mean.sum() / frames.sum()),
+        "reconstruction_mad": float(reconstruction.sum() / frames.sum()),
+        "elbo": float(-(nll + kl).sum() / len(sequences)),
+        **_importance_bounds(model, sequences, seed, batch_size * num_samples),
+        "kl_per_step": float(kl.sum() / frames.sum()),
+        "mad_by_horizon": _by_step(sampled, frames),
+        "mad_mean_by_horizon": _by_step(mean, frames),
+        "num_sequences": len(sequences),
+        "num_steps": sequences.num_steps,
+        "num_samples": num_samples,
+        "seed": seed,
+    }
+
+
+def report(model, sequences, seconds=None, **options):
+    """Returns what `metrics.json` holds: `evaluate`, the model, its training, the data, baselines.
+
+    Args:
+      model: A compiled `DVBF`.
+      sequences: `Sequences` or `Shards`.
+      seconds: How long training took, if known.
+      **options: `num_samples`, `seed` and `batch_size` of `evaluate`.
+    """
+    return {
+        "model": model.config["posterior"],
+        "training_seed": model.config["seed"],
+        **evaluate(model, sequences, **options),
+        "parameters": model.count_params(),
+        "updates": int(model.optimizer.iterations.numpy()) if model.optimizer else None,
+        "seconds": seconds,
+        "data": sequences.spec,
+        "baselines": baselines(sequences),
+    }
+
+
+def _batches(sequences, size):
+    """Yields `Sequences` of at most `size`, read a file at a time, and how many came before."""
+    whole = isinstance(sequences, data.Sequences)
+    before = 0
+    for part in [sequences] if whole else sequences.parts():
+        for start in range(0, len(part), size):
+            yield before + start, part[start : start + size]
+        before += len(part)
+
+
+def _evaluate_batch(model, batch, num_samples, seed):
+    """Returns sums over the sequences of a batch, by time step, [6, time].
+
+    Three absolute differences of the frames that are there, nll, kl and the number of frames.
+    """
+    x, u, mask = batch.observations, batch.controls, batch.mask
+    sampled = generated_means(model, batch, num_samples, seed)
+    mean = generated_means(model, batch, seed=seed, deterministic=True)
+    reconstructed = model.reconstruct(x, u, mask).observation_mean
+    differences = [
+        batch.present * absolute_differences(values, x) for values in (sampled, mean, reconstructed)
+    ]
+    terms = model.bound_terms(x, u, seed=seed, mask=mask)
+    values = [*differences, *(np.asarray(term[0], np.float64) for term in terms), batch.present]
+    return np.sum(values, axis=1)
+
+
+def _by_step(sums, frames):
+    """Returns sums / frames, a list by step with None where there is no frame."""
+    return [float(value / count) if count else None for value, count in zip(sums, frames)]
+
+
+def _importance_bounds(model, sequences, seed, num_rows):
+    """Returns the bounds from several draws that the model has, holding `num_rows` draws or so."""
+    size = max(1, num_rows // NUM_BOUND_SAMPLES)
+    totals = dict.fromkeys([bound for bound in model.bounds if bound != "elbo"], 0.0)
+    for index, (_, batch) in enumerate(_batches(sequences, size)):
+        arrays = batch.observations, batch.controls, NUM_BOUND_SAMPLES, seed + index
+        for bound in totals:
+            values = model.log_prob_bound(*arrays, objective=bound, mask=batch.mask)
+            totals[bound] += float(np.sum(values, dtype=np.float64))
+    return {
+        f"{bound}_{NUM_BOUND_SAMPLES}": total / len(sequences) for bound, total in totals.items()
+    }
+
+
+def baselines(sequences):
+    """Returns table rows of what needs no model: each a name and its MAD on `sequences`.
+
+    The true simulator runs from the first state under the recorded controls; its row is left out
+    where any of the data do not say which environment made them, or the data of a folder differ
+    in how they were made. The poster's figures are on its data.
+    """
+    frames, total = 0, 0.0
+    for _, batch in _batches(sequences, BATCH_SIZE):
+        frames += batch.present.sum()
+        total += np.sum(batch.observations[batch.present], axis=0, dtype=np.float64)
+    sums, seen = collections.Counter(), collections.Counter()
+    for _, batch in _batches(sequences, BATCH_SIZE):
+        for name, guess in _guesses(batch, total / frames).items():
+            difference = absolute_differences(guess, batch.observations)
+            sums[name] += difference[batch.present].sum()
+            seen[name] += batch.present.sum()
+    rows = [
+        {"model": name, "mad_sampled": float(value / frames), "mad_mean": float(value / frames)}
+        for name, value in sums.items()
+        if seen[name] == frames
+    ]
+    poster = [{"model": f"poster, {name}", "mad_sampled": mad} for name, mad in POSTER_MAD.items()]
+    return rows + poster
+
+
+def _guesses(batch, mean):
+    """Returns what needs no model as observations of the shape of the batch's, by name."""
+    x = batch.observations
+    first_seen = x[np.arange(len(x)), batch.present.argmax(axis=1)]
+    late = (batch.spec or {}).get("controls")
+    simulator = f"true simulator, controls {late}" if late else "true simulator"
+    guesses = {
+        "zeros": np.zeros_like(x),
+        "constant mean": np.broadcast_to(mean, x.shape),
+        "hold first observation": np.broadcast_to(first_seen[:, np.newaxis], x.shape),
+        simulator: environments.simulate(batch),
+    }
+    return {name: guess for name, guess in guesses.items() if guess is not None}

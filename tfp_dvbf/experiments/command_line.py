@@ -1,0 +1,99 @@
+"""Command lines from dataclasses; imports no TensorFlow, so that `--help` answers at once."""
+
+import argparse
+import dataclasses
+import os
+import sys
+import typing
+
+
+def option(default, help, choices=None):
+    """Returns a dataclass field with its line of help."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+def parse(args_class, argv=None):
+    """Returns an `args_class` from the command line: one `--option` for each of its fields."""
+    parser = _Parser(
+        description=args_class.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    hints = typing.get_type_hints(args_class)
+    for field in dataclasses.fields(args_class):
+        name = "--" + field.name.replace("_", "-")
+        parser.add_argument(name, default=field.default, **_keywords(field, hints[field.name]))
+    values = vars(parser.parse_args(argv))
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return args_class(**{**values, **lists})
+
+
+def check_choices(args):
+    """Raises ValueError if a field of `args` is none of its choices (as the parser would)."""
+    for field in dataclasses.fields(args):
+        choices, value = field.metadata["choices"], getattr(args, field.name)
+        for item in value if isinstance(value, tuple) else [value]:
+            if choices and item not in choices:
+                names = ", ".join(map(str, choices))
+                raise ValueError(f"`{field.name}` must be one of {names}; got {item!r}.")
+
+
+def replace(args, values):
+    """Returns `args` with other values, those of a JSON file, by the names of its plain fields.
+
+    Raises:
+      ValueError: If there is no such field, or it cannot hold the value.
+    """
+    hints = typing.get_type_hints(type(args))
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ValueError(f"there are no options {', '.join(unknown)}.")
+    for name, value in values.items():
+        kinds = (*typing.get_args(hints[name]), hints[name])
+        if type(value) not in kinds and not (float in kinds and type(value) is int):
+            raise ValueError(f"`{name}` cannot be {value!r}.")
+    return dataclasses.replace(args, **values)
+
+
+def check_distinct(name, values):
+    """Raises ValueError if one of `values`, those of the option called `name`, comes twice."""
+    if len(set(values)) < len(values):
+        raise ValueError(f"`{name}` must differ; got {', '.join(map(str, values))}.")
+
+
+def check_new_file(name, path):
+    """Raises ValueError unless a file can be made at `path`, the option called `name`, or None."""
+    if path is None:
+        return
+    if os.path.exists(path):
+        raise ValueError(f"`--{name}` must not exist yet; got {path}.")
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise ValueError(f"`--{name}` must lie in a folder that exists; got {path}.")
+
+
+def _keywords(field, hint):
+    keywords = {"help": field.metadata["help"]}
+    if hint is bool:
+        return {**keywords, "action": "store_true"}
+    if typing.get_origin(hint) is tuple:
+        keywords["nargs"] = "+"
+    kinds = [kind for kind in typing.get_args(hint) if kind not in (type(None), Ellipsis)]
+    keywords["type"] = kinds[0] if kinds else hint
+    return {**keywords, "choices": field.metadata["choices"]}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"error: {message}\n")
+
+
+def run(main, args_class):
+    """Runs a script: bad input ends with one line on stderr and exit status 2."""
+    try:
+        main(parse(args_class))
+    except BrokenPipeError:  # The reader of our output left, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

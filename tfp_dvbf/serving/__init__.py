@@ -1,0 +1,1 @@
+"""A model without its Python: the signatures and files of a SavedModel."""
