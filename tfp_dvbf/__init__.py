@@ -9,7 +9,7 @@ _MODULES = {
     "KLAnnealing": "callbacks",
     "Sequences": "data",
     "Shards": "data.shards",
-    "Trajectory": "inference.rollout",
+    "Trajectory": "inference.state_space_model",
     "as_dataset": "data.batching",
     "collect": "data.environments",
     "evaluate": "evaluation",

@@ -1,6 +1,57 @@
-"""What error messages say; imports no TensorFlow."""
+"""What error messages say, and how a part says what it cannot do; imports no TensorFlow."""
 
+import difflib
+import operator
 import re
+from typing import NamedTuple
+
+
+class No(NamedTuple):
+    """What a part answers where it cannot do something: false, with the reason.
+
+    Attributes:
+      reason: Why not, a clause that can follow a colon.
+    """
+
+    reason: str
+
+    def __bool__(self):
+        return False
+
+
+def check_integer(name, value, least=1):
+    """Returns `value` as an int, or raises ValueError unless it is an integer of at least `least`.
+
+    NumPy's integers are integers; True and False are not.
+    """
+    try:
+        if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError as error:
+        raise ValueError(f"`{name}` must be an integer; got {value!r}.") from error
+    if number < least:
+        raise ValueError(f"`{name}` must be at least {least}; got {number}.")
+    return number
+
+
+def check_units(name, units, least=0):
+    """Returns sizes of layers as a tuple of ints, at least `least` of them, or raises ValueError."""
+    if not isinstance(units, (list, tuple)):
+        raise ValueError(f"`{name}` must be a sequence of positive integers; got {units!r}.")
+    if len(units) < least:
+        raise ValueError(f"`{name}` must have at least {least} layer; got {units!r}.")
+    return tuple(check_integer(name, size) for size in units)
+
+
+def check_choice(name, value, choices):
+    """Raises ValueError, naming the nearest of `choices`, unless `value` is one of them."""
+    if value in choices:
+        return
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise ValueError(f"`{name}` must be one of {', '.join(choices)}; got {value!r}{hint}")
+
 
 # What TensorFlow puts before a message: lines of its own, and where in a graph it came from.
 _PREAMBLE = re.compile(r"Graph execution error:|Detected at |<stack traces|\s*$")

@@ -1,97 +1,107 @@
-"""What a `DVBF` can be made of, and which combinations there are; imports no TensorFlow."""
+"""The names of the parts, objectives and bounds that there are, and how a name becomes a part.
 
-POSTERIORS = ("gaussian", "iaf", "trajectory_iaf", "chain_iaf")
-TRANSITIONS = ("mlp", "locally_linear")
-EMISSIONS = ("gaussian", "bernoulli")
-ENCODERS = ("filter", "smoother")
-OBJECTIVES = ("elbo", "iwae")
-BOUNDS = (*OBJECTIVES, "fivo")
-TUNERS = ("random", "hyperband", "bayesian")
-TUNED = (  # Options of train.py that a search may set.
-    *["posterior", "num_flows", "state_dim", "hidden_units", "learning_rate"],
-    *["kl_annealing_epochs", "batch_size"],
-)
-TUNING_OBJECTIVES = ("val_neg_elbo", "val_mad_sampled")
+This module imports no TensorFlow until a part is made, so that `--help` can list the names.
+"""
 
-# What arrays and, in a graph, tensors are told alike.
-GAPS = "`mask` may only shorten sequences for chain_iaf, whose states all come from the first frame"
-NOT_BINARY = "`observations` must be 0 or 1 for the bernoulli emission."
+import importlib
 
-_NO_DENSITY = "its states are one draw carried through time, so the trajectory has no density"
-REFUSED = {
-    ("chain_iaf", "iwae"): _NO_DENSITY,
-    ("chain_iaf", "fivo"): _NO_DENSITY,
+from tfp_dvbf import errors
+
+# Each line maps a name to the module and the class behind it.
+PARTS = {
+    "posterior": {
+        "innovation": "tfp_dvbf.posteriors.innovation:Innovation",
+        "gaussian": "tfp_dvbf.posteriors.gaussian:Gaussian",
+        "iaf": "tfp_dvbf.posteriors.innovation:IAF",
+        "trajectory_iaf": "tfp_dvbf.posteriors.trajectory_iaf:TrajectoryIAF",
+        "chain_iaf": "tfp_dvbf.posteriors.chain_iaf:ChainIAF",
+    },
+    "transition": {
+        "mlp": "tfp_dvbf.layers.transitions:MLPTransition",
+        "locally_linear": "tfp_dvbf.layers.transitions:LocallyLinearTransition",
+    },
+    "emission": {
+        "gaussian": "tfp_dvbf.layers.emissions:GaussianEmission",
+        "bernoulli": "tfp_dvbf.layers.emissions:BernoulliEmission",
+    },
+    "encoder": {
+        "filter": "tfp_dvbf.layers.encoders:FilterEncoder",
+        "smoother": "tfp_dvbf.layers.encoders:SmootherEncoder",
+    },
+    "initial_posterior": {
+        "gaussian": "tfp_dvbf.layers.initial_posteriors:GaussianInitialPosterior",
+    },
 }
-
-_CHOICES = {
-    "posterior": POSTERIORS,
-    "transition": TRANSITIONS,
-    "emission": EMISSIONS,
-    "encoder": ENCODERS,
-    "objective": OBJECTIVES,
+BASES = {
+    "posterior": "tfp_dvbf.posteriors.base:Posterior",
+    "transition": "tfp_dvbf.layers.transitions:Transition",
+    "emission": "tfp_dvbf.layers.emissions:Emission",
+    "encoder": "tfp_dvbf.layers.encoders:Encoder",
+    "initial_posterior": "tfp_dvbf.layers.initial_posteriors:InitialPosterior",
 }
-_POSITIVE = (
-    *["observation_dim", "control_dim", "state_dim", "num_bases", "initial_frames"],
-    *["num_samples", "receptive_field"],
-)
+OBJECTIVES = ("elbo", "iwae")  # Those that `fit` can train.
+BOUNDS = (*OBJECTIVES, "fivo")  # Those that `log_prob_bound` can estimate.
 
 
-def bounds(posterior):
-    """Returns the names of the bounds that can be estimated for a posterior."""
-    return tuple(bound for bound in BOUNDS if (posterior, bound) not in REFUSED)
+def names(kind):
+    """Returns the names of the packaged parts of a kind, the default first."""
+    return tuple(PARTS[kind])
 
 
-def check_bound(posterior, objective, choices=BOUNDS):
-    """Raises ValueError, with the reason, if `objective` is unknown or not for the posterior."""
-    _check_choice("objective", objective, choices)
-    if (posterior, objective) in REFUSED:
-        reason = REFUSED[posterior, objective]
-        raise ValueError(f"`objective` {objective} is not for {posterior}: {reason}.")
+def name_of(kind, part):
+    """Returns the name of a packaged part, the name of its class for any other."""
+    found = f"{type(part).__module__}:{type(part).__name__}"
+    return next((name for name, path in PARTS[kind].items() if path == found), type(part).__name__)
 
 
-def check_mask(posterior, mask):
-    """Raises ValueError if `mask` [batch, time], or None, has gaps and the posterior cannot."""
-    if posterior != "chain_iaf" or mask is None:
-        return
-    gaps = (~mask[:, :-1] & mask[:, 1:]).any(axis=1).nonzero()[0]
-    if len(gaps):
-        raise ValueError(f"{GAPS}; sequence {gaps[0]} has a gap.")
+def resolve(kind, identifier):
+    """Returns the part that a name, a Keras config or an object stands for.
 
+    Args:
+      kind: "posterior", "transition", "emission", "encoder" or "initial_posterior".
+      identifier: A name in `PARTS[kind]`; a config that `tf_keras.saving.serialize_keras_object`
+        made of a registered class; or a part that no model owns yet.
 
-def check_pixels(emission, observations):
-    """Raises ValueError unless the emission can make `observations`, an array."""
-    if emission == "bernoulli" and ((observations != 0) & (observations != 1)).any():
-        raise ValueError(NOT_BINARY)
-
-
-def check_model(config):
-    """Raises ValueError if the arguments of a `DVBF`, or some of them, are out of their range."""
-    for name in [name for name in _POSITIVE if name in config]:
-        if not isinstance(config[name], int) or config[name] < 1:
-            raise ValueError(f"`{name}` must be a positive integer; got {config[name]}.")
-    for name in [name for name in config if name.endswith("_units")]:
-        units = config[name]
-        if name == "posterior_units" and units is None:  # The posterior takes its own default.
-            continue
-        sizes = isinstance(units, (list, tuple))
-        if not sizes or not all(isinstance(size, int) and size > 0 for size in units):
-            raise ValueError(f"`{name}` must be positive integers; got {units}.")
-        needed = ["encoder_units", "flow_units"]
-        if config.get("posterior") == "trajectory_iaf":
-            needed.append("posterior_units")
-        if name in needed and not units:
-            raise ValueError(f"`{name}` must have at least one layer; got ().")
-    for name in [name for name in _CHOICES if name in config]:
-        _check_choice(name, config[name], _CHOICES[name])
-    posterior, num_flows = config["posterior"], config["num_flows"]
-    fewest = 1 if posterior == "chain_iaf" else 0
-    if not isinstance(num_flows, int) or num_flows < fewest:
+    Raises:
+      ValueError: If it is none of these.
+    """
+    if isinstance(identifier, str):
+        errors.check_choice(kind, identifier, names(kind))
+        return _load(PARTS[kind][identifier])(name=kind)
+    if isinstance(identifier, dict):
+        identifier = _deserialize(kind, identifier)
+    base = _load(BASES[kind])
+    if not isinstance(identifier, base):
         raise ValueError(
-            f"`num_flows` must be an integer of at least {fewest} for {posterior}; got {num_flows}."
+            f"`{kind}` must be a name ({', '.join(names(kind))}), a config or a {base.__name__}; "
+            f"got {_described(identifier)}."
         )
-    check_bound(posterior, config["objective"], OBJECTIVES)
+    if identifier.built:
+        raise ValueError(f"`{kind}` must belong to no other model; make a new part for each model.")
+    return identifier
 
 
-def _check_choice(name, value, choices):
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(choices)}; got {value!r}.")
+def _deserialize(kind, config):
+    import tf_keras
+
+    registered = config.get("registered_name")
+    if registered is None or tf_keras.saving.get_registered_object(registered) is None:
+        raise ValueError(
+            f"`{kind}` must be a config of a class registered with "
+            "`tf_keras.utils.register_keras_serializable` in this process; "
+            f"got {registered or config.get('class_name')}."
+        )
+    return tf_keras.saving.deserialize_keras_object(config)
+
+
+def _load(path):
+    module, name = path.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _described(value):
+    """Returns what a value is; a Keras 3 object is told apart, since its names are the same."""
+    kind = type(value)
+    if kind.__module__.split(".")[0] == "keras":
+        return f"a Keras 3 object, {kind.__name__} (this package takes those of tf_keras)"
+    return f"{value.__name__}, a class" if isinstance(value, type) else repr(value)

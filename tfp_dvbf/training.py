@@ -1,19 +1,45 @@
-"""How a `DVBF` trains: its loss, its steps, alone or shared between the replicas of a strategy."""
+"""How a model trains: its loss and its steps, alone or shared between replicas of a strategy."""
 
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf.inference import objectives
+from tfp_dvbf import callbacks as own_callbacks
+from tfp_dvbf import data
+from tfp_dvbf.inference import bounds
 
 NOT_TAKEN = ("y", "sample_weight", "class_weight")  # Of Keras' arguments of `fit`.
 
 
-class Training:
-    """The methods of `DVBF` that `fit` and `evaluate` call.
+class VariationalModel(tf_keras.Model):
+    """A Keras model that trains a bound on the evidence of sequences.
 
-    Under a `tf.distribute` strategy each replica takes its part of every batch. The loss is the
-    one of the whole batch: the parts are divided by the frames of all of them and summed.
+    A subclass implements `checked(dataset)`, `unpack(inputs)` and `terms(batch, seed)`. Under a
+    `tf.distribute` strategy each replica takes its part of every batch. The loss is the one of the
+    whole batch: the parts are divided by the observed steps of all of them and summed.
+
+    Args:
+      objective: "elbo" or "iwae".
     """
+
+    def __init__(self, objective, **kwargs):
+        super().__init__(**kwargs)
+        self.objective = objective
+        self.trackers = {
+            name: tf_keras.metrics.Mean(name) for name in ["loss", "neg_elbo", "nll", "kl"]
+        }
+        self.kl_weight = self.add_weight("kl_weight", [], initializer="ones", trainable=False)
+
+    def checked(self, dataset):
+        """Returns a data set, or arrays, whose values have been checked."""
+        raise NotImplementedError
+
+    def unpack(self, inputs):
+        """Returns the `data.Batch` of one batch as `fit` sees it, and the weights of its rows."""
+        raise NotImplementedError
+
+    def terms(self, batch, seed):
+        """Returns the `bounds.Terms` that the objective is made of."""
+        raise NotImplementedError
 
     def compile(self, optimizer="adam", loss=None, metrics=None, *, jit_compile=None, **kwargs):
         """Configures training.
@@ -27,30 +53,35 @@ class Training:
           **kwargs: `steps_per_execution` and other arguments of `tf_keras.Model.compile`.
 
         Raises:
-          ValueError: If a loss or metrics are given.
+          ValueError: If a loss or metrics are given, or an optimizer that is not one of tf_keras.
         """
         if loss is not None or metrics is not None:
             raise ValueError("`loss` and `metrics` must be left out; a DVBF trains its own bound.")
         if jit_compile is None:
             # XLA is the faster way: docs/results/benchmark.json, one CPU core.
             jit_compile = not kwargs.get("run_eagerly")
+        optimizer = _optimizer(optimizer)
         shared = self.distribute_strategy.num_replicas_in_sync > 1
         super().compile(optimizer=optimizer, jit_compile=jit_compile and not shared, **kwargs)
-        self._differentiate = self._training_gradients
+        self._differentiate = self._gradients
         if jit_compile and shared:  # XLA cannot compile a step that waits for other replicas.
-            self._differentiate = tf.function(self._training_gradients, jit_compile=True)
+            self._differentiate = tf.function(self._gradients, jit_compile=True)
         self.optimizer.build(self.trainable_variables)
 
     def compile_from_config(self, config):
         self.compile(**tf_keras.saving.deserialize_keras_object(config))
 
-    def fit(self, x=None, *, validation_data=None, **kwargs):
+    def fit(self, x=None, y=None, *, validation_data=None, callbacks=None, **kwargs):
         """Trains as Keras' `fit` does, after a check of what comes in.
+
+        A term of the loss that is not finite ends training with the term, the epoch and the step.
 
         Args:
           x: `tf.data.Dataset` of dictionaries, as `as_dataset` makes them, or one dictionary of
             arrays.
+          y: None; a DVBF has no targets.
           validation_data: The same as `x`, or None.
+          callbacks: Callbacks of tf_keras.
           **kwargs: As Keras takes them, but for targets and weights, of which there are none.
 
         Returns:
@@ -58,78 +89,92 @@ class Training:
 
         Raises:
           ValueError: If the data do not fit the model, an array holds a NaN or infinite value that
-            no mask covers, or targets or weights are given.
+            no mask covers, targets or weights are given, or training diverges.
           tf.errors.InvalidArgumentError: If a batch of a data set does, before it is trained on.
         """
-        given = [name for name in NOT_TAKEN if kwargs.get(name) is not None]
+        given = [name for name in NOT_TAKEN if {"y": y, **kwargs}.get(name) is not None]
         if given:
-            raise ValueError(f"`{given[0]}` must be left out; a DVBF trains its own bound.")
+            raise ValueError(
+                f"`{given[0]}` must be left out; a DVBF trains its own bound on a dictionary "
+                "{'observations': ..., 'controls': ...}."
+            )
+        callbacks = _guarded(callbacks)
         if validation_data is not None:
-            validation_data = self._checked(validation_data)
+            validation_data = data.bucket_lengths(self.checked(validation_data))
+        x = self.checked(x)
+        self.warn_if_not_adapted(x)
+        self.reset_validation()
+        return super().fit(
+            data.bucket_lengths(x), validation_data=validation_data, callbacks=callbacks, **kwargs
+        )
+
+    def warn_if_not_adapted(self, dataset):
+        """Warns if the data are far from standard and `adapt` was not called; a subclass's own."""
+
+    def reset_validation(self):
+        """Drops Keras' data handler of validation.
+
+        If an earlier `fit` raised during validation, Keras would reuse its data handler.
+        """
         if getattr(self, "_eval_data_handler", None) is not None:
-            del self._eval_data_handler  # Of a `fit` that failed in validation: Keras would go on.
-        return super().fit(self._checked(x), validation_data=validation_data, **kwargs)
+            del self._eval_data_handler
 
     def evaluate(self, x=None, *args, **kwargs):
         """Returns the metrics on a data set as Keras' `evaluate` does, and checks it as `fit`."""
         if not kwargs.get("_use_cached_eval_dataset"):  # Keras' word for a call by `fit`.
-            x = self._checked(x)
+            x = data.bucket_lengths(self.checked(x))
         return super().evaluate(x, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Returns what `call` does for a data set, as Keras' `predict`, and checks it as `fit`."""
-        return super().predict(self._checked(x), *args, **kwargs)
+        return super().predict(data.without_filling(self.checked(x)), *args, **kwargs)
 
     def train_step(self, data):
         """Takes one step of the optimizer; under a strategy on the batches of all replicas."""
-        batch = self._unpack(data)
-        num_frames = tf.distribute.get_replica_context().all_reduce("sum", _num_frames(batch))
-        seed = self._replica_seed(self.optimizer.iterations)
-        terms, gradients = self._differentiate(batch, seed, num_frames)
+        batch, weights = self.unpack(data)
+        num_steps = _num_steps(batch, weights)
+        num_steps = tf.distribute.get_replica_context().all_reduce("sum", num_steps)
+        seed = self.replica_seed(self.optimizer.iterations)
+        terms, gradients = self._differentiate(batch, weights, seed, num_steps)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
-        return self._track(terms, batch, self.kl_weight)
+        return self._track(terms, batch, weights, self.kl_weight)
 
     def test_step(self, data):
         """Tracks the bound at KL weight 1, with the same noise at every call."""
-        batch = self._unpack(data)
-        terms = self._training_terms(batch, self._replica_seed(-1))
-        return self._track(terms, batch, kl_weight=1.0)
+        batch, weights = self.unpack(data)
+        terms = self.terms(batch, self.replica_seed(-1))
+        return self._track(terms, batch, weights, kl_weight=1.0)
 
-    def _training_gradients(self, batch, seed, num_frames):
+    def _gradients(self, batch, weights, seed, num_steps):
         """Returns the `Terms` and the gradients of this replica's part of the loss."""
         with tf.GradientTape() as tape:
-            terms = self._training_terms(batch, seed)
-            loss = -tf.reduce_sum(self._objective(terms, self.kl_weight)) / num_frames
+            terms = self.terms(batch, seed)
+            objective = self._objective(terms, self.kl_weight) * weights
+            loss = -tf.reduce_sum(objective) / num_steps
         return terms, tape.gradient(loss, self.trainable_variables)
 
-    def _replica_seed(self, step):
+    def replica_seed(self, step):
         """Returns the seed of the noise of a step, another one in each replica."""
-        seed = tf.stack([self._noise_key, tf.cast(step, tf.int32)])
+        seed = tf.stack([self.noise_key, tf.cast(step, tf.int32)])
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync == 1:
             return seed
         replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
         return tf.random.experimental.stateless_fold_in(seed, replica)
 
-    def _training_terms(self, batch, seed):
-        """A closed-form KL serves the elbo; log weights need ln q - ln p of the draws."""
-        closed_form = self.config["objective"] == "elbo"
-        return self._terms(batch, seed, self.config["num_samples"], closed_form=closed_form)
-
     def _objective(self, terms, kl_weight):
         """Returns the objective of each sequence, [batch]."""
-        bound = objectives.OBJECTIVES[self.config["objective"]]
-        return bound(-(terms.nll + kl_weight * terms.kl))
+        return bounds.OBJECTIVES[self.objective](-(terms.nll + kl_weight * terms.kl))
 
-    def _track(self, terms, batch, kl_weight):
-        """Updates the metrics; `loss` is minus the objective divided by the observed frames."""
+    def _track(self, terms, batch, weights, kl_weight):
+        """Updates the metrics; `loss` is minus the objective divided by the observed steps."""
         nll, kl = (tf.reduce_sum(term, axis=2) for term in terms)
-        num_frames = _num_frames(batch)
-        total = tf.reduce_sum(self._objective(terms, kl_weight))
-        loss = -tf.math.divide_no_nan(total, num_frames)
-        self.trackers["loss"].update_state(loss, sample_weight=num_frames)
+        num_steps = _num_steps(batch, weights)
+        total = tf.reduce_sum(self._objective(terms, kl_weight) * weights)
+        loss = -tf.math.divide_no_nan(total, num_steps)
+        self.trackers["loss"].update_state(loss, sample_weight=num_steps)
         for name, value in {"neg_elbo": nll + kl, "nll": nll, "kl": kl}.items():
-            self.trackers[name].update_state(tf.reduce_mean(value, axis=0))
+            self.trackers[name].update_state(tf.reduce_mean(value, axis=0), sample_weight=weights)
         return {name: tracker.result() for name, tracker in self.trackers.items()}
 
     @property
@@ -137,7 +182,43 @@ class Training:
         return list(self.trackers.values())
 
 
-def _num_frames(batch):
-    """Returns the number of observed frames of a batch."""
-    present = tf.ones_like(batch.observations[..., 0]) if batch.mask is None else batch.mask
-    return tf.reduce_sum(tf.cast(present, tf.float32))
+def _num_steps(batch, weights):
+    """Returns the number of observed steps of a batch, less those of rows of weight 0."""
+    if batch.mask is None:
+        steps = tf.cast(tf.shape(batch.observations)[1], tf.float32)
+        return steps * tf.reduce_sum(weights)
+    return tf.reduce_sum(tf.cast(batch.mask, tf.float32) * weights[:, tf.newaxis])
+
+
+def _optimizer(optimizer):
+    """Returns an optimizer of tf_keras that can be built before its first step.
+
+    On Apple Silicon Keras takes a name for one of its old optimizers, which cannot.
+    """
+    if isinstance(optimizer, str):
+        names = {name.lower(): name for name in dir(tf_keras.optimizers)}
+        if optimizer.lower() not in names:
+            raise ValueError(f"`optimizer` must be one of tf_keras; got {optimizer!r}.")
+        return getattr(tf_keras.optimizers, names[optimizer.lower()])()
+    if not isinstance(optimizer, (tf_keras.optimizers.Optimizer, dict)):
+        raise ValueError(f"`optimizer` must be one of tf_keras; got {_kind(optimizer)}.")
+    return optimizer
+
+
+def _guarded(callbacks):
+    """Returns callbacks of tf_keras, a guard against values that are not finite first."""
+    if isinstance(callbacks, tf_keras.callbacks.CallbackList):
+        return callbacks
+    callbacks = tf.nest.flatten(callbacks) if callbacks is not None else []
+    for callback in callbacks:
+        if not isinstance(callback, tf_keras.callbacks.Callback):
+            raise ValueError(f"`callbacks` must be callbacks of tf_keras; got {_kind(callback)}.")
+    guards = [own_callbacks.TerminateOnNonFinite()]
+    if any(isinstance(callback, own_callbacks.TerminateOnNonFinite) for callback in callbacks):
+        guards = []
+    return [*guards, *callbacks]
+
+
+def _kind(value):
+    """Returns the class of a value, with the package that it comes from."""
+    return f"{type(value).__name__} of {type(value).__module__.split('.')[0]}"

@@ -1,14 +1,18 @@
-"""Bounds on the evidence of a model: their terms and their estimates."""
+"""Bounds on ln p(x[0:T] | u[0:T-1]): their terms and their estimates.
+
+A log weight is ln p(x, z) - ln q(z) of one posterior draw, or its part at one time step. In
+expectation elbo <= iwae_K <= ln p(x), iwae_K rises with K (Burda et al. 2016, theorem 1), and
+fivo_K <= ln p(x) (Maddison et al. 2017, section 3).
+"""
 
 from typing import NamedTuple
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_dvbf import data, registry
-from tfp_dvbf.data import checks
-from tfp_dvbf.inference import objectives, rollout
-from tfp_dvbf.layers import initial
+from tfp_dvbf import errors, registry
+from tfp_dvbf.inference import particle_filter, particles
+from tfp_dvbf.layers import networks
 
 tfd = tfp.distributions
 
@@ -26,85 +30,91 @@ class Terms(NamedTuple):
     kl: tf.Tensor
 
 
-class Bounds:
-    """The methods of `DVBF` that estimate ln p(x[0:T] | u[0:T-1]) or bound it."""
+def elbo(log_weights):
+    """Returns the mean over draws of ln w, [batch].
 
-    @property
-    def bounds(self):
-        """Names of the objectives that `log_prob_bound` takes for this posterior."""
-        return registry.bounds(self.config["posterior"])
+    Args:
+      log_weights: ln w[t] of each draw, [sample, batch, time].
+    """
+    return tf.reduce_mean(tf.reduce_sum(log_weights, axis=2), axis=0)
 
-    def bound_terms(self, observations, controls, num_samples=1, seed=None, mask=None):
-        """Returns the `Terms` of the elbo for posterior draws; arguments as for `filter`."""
-        batch = self._check_batch(observations, controls, mask)
-        num_samples = checks.check_num_samples(num_samples)
-        return self._bound_terms(batch, tf.constant(num_samples), rollout.stateless_seed(seed))
 
-    def log_prob_bound(
-        self, observations, controls, num_samples=64, seed=None, objective="iwae", mask=None
-    ):
-        """Estimates a lower bound on ln p of the observed frames of x[0:T], given u[0:T-1].
+def iwae(log_weights):
+    """Returns ln 1/K sum_k w_k, [batch] (Burda et al. 2016, equation 8).
 
-        Args:
-          observations: x[0:T], [batch, time, dx].
-          controls: u[0:T-1], [batch, time - 1, du]; a last control is ignored.
-          num_samples: Number K of draws for each sequence, or of particles.
-          seed: Seed of the draws; None draws a new one.
-          objective: "elbo", for chain_iaf the poster's objective, which bounds nothing; "iwae", K
-            importance samples; or "fivo", the evidence estimate of a particle filter with the
-            posterior as its proposal (Maddison et al. 2017).
-          mask: Whether each frame is there, [batch, time], or None.
+    Args:
+      log_weights: ln w[t] of each of K draws, [sample, batch, time].
+    """
+    return particles.log_mean_exp(tf.reduce_sum(log_weights, axis=2))
 
-        Returns:
-          The bound in nats and the user's units, [batch].
 
-        Raises:
-          ValueError: If an argument has the wrong shape or a NaN or infinite value, or if the
-            posterior cannot serve the objective.
-        """
-        batch = self._check_batch(observations, controls, mask)
-        num_samples = checks.check_num_samples(num_samples)
-        registry.check_bound(self.config["posterior"], objective)
-        seed = rollout.stateless_seed(seed)
-        if objective == "fivo":
-            return self._fivo(batch, tf.constant(num_samples), seed)
-        return self._log_prob_bound(batch, tf.constant(num_samples), seed, objective)
+OBJECTIVES = {"elbo": elbo, "iwae": iwae}
 
-    @tf.function(reduce_retracing=True)
-    def _bound_terms(self, batch, num_samples, seed):
-        return self._terms(batch, seed, num_samples)
 
-    @tf.function(reduce_retracing=True)
-    def _log_prob_bound(self, batch, num_samples, seed, objective):
-        terms = self._terms(batch, seed, num_samples, closed_form=False)
-        return objectives.OBJECTIVES[objective](-(terms.nll + terms.kl))
+def available(posterior):
+    """Returns the names of the bounds that can be estimated with a `Posterior`."""
+    return registry.BOUNDS if posterior.has_density else ("elbo",)
 
-    def _terms(self, batch, seed, num_samples=1, closed_form=True):
-        """Returns the `Terms` of posterior draws, each [sample, batch, time].
 
-        Where a frame is missing its nll is 0, and so is the KL of a posterior that is p there;
-        past the last frame of a sequence nothing counts.
-        """
-        shape = tf.concat([[num_samples], tf.shape(batch.observations)[:2]], axis=0)
-        batch = batch.repeat(num_samples)
-        noise = tf.random.stateless_normal(self._noise_shape(batch), seed)
-        sample = self._sample_posterior(batch, noise)
-        nll = -self._emit(sample.states).log_prob(batch.observations)
-        kl = self._kl(sample, batch.controls, closed_form)
-        if batch.mask is not None:
-            is_prior = self.posterior.is_prior_where_missing
-            nll = tf.where(batch.mask, nll, 0.0)
-            kl = tf.where(batch.mask if is_prior else data.until_last_frame(batch.mask), kl, 0.0)
-        return Terms(tf.reshape(nll, shape), tf.reshape(kl, shape))
+def check_bound(posterior, objective, choices=registry.BOUNDS):
+    """Raises ValueError, with the reason, if `objective` is unknown or not for the posterior."""
+    errors.check_choice("objective", objective, choices)
+    if objective not in available(posterior):
+        name = registry.name_of("posterior", posterior)
+        raise ValueError(
+            f"`objective` {objective} is not for {name}: {posterior.has_density.reason}."
+        )
 
-    def _kl(self, sample, controls, closed_form=True):
-        """Returns KL(q || p) for each step, [batch, time], or its estimate ln q - ln p."""
-        prior = self.transition(sample.states[:, :-1], self.control_standardization(controls))
-        first = initial.initial_prior(self.config["state_dim"])
-        if closed_form and sample.densities is not None:
-            first = tfd.kl_divergence(sample.densities[0], first)[:, tf.newaxis]
-            rest = tfd.kl_divergence(sample.densities[1], prior)
-            return tf.concat([first, rest], axis=1)
-        first = first.log_prob(sample.states[:, :1])
-        rest = prior.log_prob(sample.states[:, 1:])
-        return sample.log_prob - tf.concat([first, rest], axis=1)
+
+def terms(model, recognition, batch, num_samples, seed, closed_form=True):
+    """Returns the `Terms` of posterior draws.
+
+    Where a time step is missing its nll and KL are 0, since q is p there.
+
+    Args:
+      model: A `StateSpaceModel`.
+      recognition: A `RecognitionModel`.
+      batch: `data.Batch`.
+      num_samples: Draws for each sequence.
+      seed: Stateless seed, int32 [2].
+      closed_form: Whether the KL may be taken in closed form, which log weights of draws may not.
+    """
+    steps = tf.shape(batch.observations)[:2]
+    rows = tf.stack([num_samples * steps[0], steps[1], model.spec.state_dim])
+    noise = tf.random.stateless_normal(rows, seed)
+    sample = recognition.sample(model, batch, noise, num_samples)
+    controls = model.control_standardization(batch.controls)
+    kl = _kl(model, sample, networks.tile_rows(controls, num_samples), closed_form)
+    shape = tf.concat([[num_samples], steps], axis=0)
+    states = tf.reshape(sample.states, tf.concat([shape, [model.spec.state_dim]], axis=0))
+    nll, kl = -model.log_likelihood(states, batch.observations), tf.reshape(kl, shape)
+    if batch.mask is not None:
+        nll, kl = (tf.where(batch.mask, term, 0.0) for term in (nll, kl))
+    return Terms(nll, kl)
+
+
+def _kl(model, sample, controls, closed_form):
+    """Returns KL(q || p) for each step, [batch, time], or its estimate ln q - ln p."""
+    if not closed_form or sample.densities is None:
+        return sample.log_prob - model.log_prior(sample.states, controls)
+    prior = model.transition_distribution(sample.states[:, :-1], controls)
+    first = tfd.kl_divergence(sample.densities[0], model.initial_distribution())[:, tf.newaxis]
+    return tf.concat([first, tfd.kl_divergence(sample.densities[1], prior)], axis=1)
+
+
+def log_prob_bound(model, recognition, batch, num_samples, seed, objective="iwae"):
+    """Estimates a lower bound on ln p of the observed steps of x[0:T], given u[0:T-1].
+
+    Args:
+      model, recognition, batch, seed: As for `terms`.
+      num_samples: Number K of draws for each sequence, or of particles.
+      objective: "elbo"; "iwae", K importance samples; or "fivo", the evidence estimate of a
+        particle filter with the posterior as its proposal (Maddison et al. 2017).
+
+    Returns:
+      The bound in nats and the user's units, [batch].
+    """
+    if objective == "fivo":
+        return particle_filter.fivo(model, recognition, batch, num_samples, seed)
+    found = terms(model, recognition, batch, num_samples, seed, closed_form=False)
+    return OBJECTIVES[objective](-(found.nll + found.kl))

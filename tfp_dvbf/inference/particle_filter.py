@@ -1,196 +1,261 @@
-"""The particle filter whose proposal is the posterior: evidence estimates and streaming."""
+"""The particle filter whose proposal is the posterior: filtering, evidence estimates, streams.
+
+A step resamples particles whose weights have become uneven, moves them by q and multiplies their
+weights W by w = p(x[t] | z[t]) p(z[t] | z[t-1]) / q(z[t]). sum_k W_k w_k estimates
+p(x[t] | x[0:t]); the product of these over t is an estimate of p(x[0:T]) without bias, a single one
+is not (Maddison et al. 2017, algorithm 1). A particle is all that the posterior goes on from: its
+carry, a dictionary of tensors, `states` z[t] one of them.
+"""
 
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-from tfp_dvbf import data, posteriors
-from tfp_dvbf.inference import objectives, particle_noise
-from tfp_dvbf.layers import initial
-
-# A frame further than this from the mean of the data, in their standard deviations, counts as
-# missing. Weighed, it would drag the particles to where the model was never trained; the filter of
-# the quick protocol's `gaussian` took 25 frames to recover from one at this distance. A control is
-# clipped to it.
-FAR = 1e3
+from tfp_dvbf.inference import particles as weighted
+from tfp_dvbf.inference import random
+from tfp_dvbf.layers import networks
 
 
 class Prediction(NamedTuple):
     """What the model expects of x[t] before it is seen, and how well that went.
 
     Attributes:
-      mean: Mean of p(x[t] | x[0:t], u[0:t]), [batch, dx].
-      scale: Its standard deviation, [batch, dx].
-      log_score: Estimate of ln p(x[t] | x[0:t], u[0:t]) in nats, [batch]; where x[t] is missing 0,
-        or an estimate of 0 if q is not p there; -inf where it is further off than `FAR`.
+      mean: Mean of p(x[t] | x[0:t], u[0:t]), [batch, *observation_shape].
+      scale: Its standard deviation, [batch, *observation_shape].
+      log_evidence: Estimate of ln p(x[t] | x[0:t], u[0:t]) in nats, [batch]; 0 where x[t] is
+        missing.
     """
 
     mean: tf.Tensor
     scale: tf.Tensor
-    log_score: tf.Tensor
+    log_evidence: tf.Tensor
 
 
-class ParticleFilter:
-    """The methods of `DVBF` that follow a sequence frame by frame, by weighted particles.
+class Filtered(NamedTuple):
+    """Draws of the states that each time step leaves likely, and what was predicted before it.
 
-    A step resamples particles whose weights have become uneven, moves them by q and multiplies
-    their weights W by w = p(x[t] | z[t]) p(z[t] | z[t-1]) / q(z[t]). sum_k W_k w_k estimates
-    p(x[t] | x[0:t]); the product of these over t is an estimate of p(x[0:T]) without bias, a single
-    one is not (Maddison et al. 2017, algorithm 1). A particle is all that the posterior goes on
-    from: a dictionary of tensors, `states` z[t] one of them.
+    Attributes:
+      states: Equally weighted draws of p(z[t] | x[0:t], u[0:t]), [sample, batch, time, dz]; those
+        of different time steps are no trajectory.
+      observation_mean: E[x[t] | z[t]] of each, [sample, batch, time, *observation_shape].
+      predicted_mean: Mean of p(x[t] | x[0:t-1], u[0:t]), [batch, time, *observation_shape].
+      predicted_scale: Its standard deviation, [batch, time, *observation_shape].
+      log_evidence: Estimate of ln p(x[t] | x[0:t-1], u[0:t]) in nats, [batch, time]; 0 where x[t]
+        is missing.
     """
 
-    @tf.function(reduce_retracing=True)
-    def _fivo(self, batch, num_particles, seed):
-        everywhere = tf.ones_like(batch.observations[..., 0], tf.bool)
-        batch = batch._replace(mask=everywhere if batch.mask is None else batch.mask)
-        sizes = num_particles, self.config["state_dim"], tf.shape(batch.observations)[0]
-        density, inputs = self._encode(batch)
-        first = batch.observations[:, 0], batch.mask[:, 0], particle_noise.draw(seed, 0, *sizes)
-        particles, first_score = self._first_particles(density, *first)
-        counts = data.until_last_frame(batch.mask)[:, 1:, tf.newaxis]
-        by_time = tf.nest.map_structure(
-            lambda tensor: tf.transpose(tensor, [1, 0, 2]),
-            (inputs, batch.observations[:, 1:], counts),
+    states: tf.Tensor
+    observation_mean: tf.Tensor
+    predicted_mean: tf.Tensor
+    predicted_scale: tf.Tensor
+    log_evidence: tf.Tensor
+
+
+def fivo(model, recognition, batch, num_particles, seed):
+    """Returns the log evidence estimate of whole sequences, nats [batch].
+
+    Args:
+      model: A `StateSpaceModel`.
+      recognition: A `RecognitionModel`.
+      batch: `data.Batch`.
+      num_particles: Number K of particles for each sequence.
+      seed: Stateless seed, int32 [2].
+    """
+    (particles, first), by_time = _start(model, recognition, batch, num_particles, seed)
+
+    def step(carry, elements):
+        (particles, total), (inputs, observations, observed, index) = carry, elements
+        noise = random.draw(seed, index, *_sizes(model, particles))
+        particles, prediction = next_particles(
+            model, recognition.posterior, particles, inputs, observations, observed, noise
         )
-        frames = tf.range(1, tf.shape(batch.observations)[1])
+        return _of_same_shapes((particles, total + prediction.log_evidence), carry)
 
-        def step(carry, elements):
-            (particles, total), (inputs, observations, counts, frame) = carry, elements
-            noise = particle_noise.draw(seed, frame, *sizes)
-            particles, prediction = self._next_particles(particles, inputs, observations, noise)
-            moved = particles, total + tf.where(counts[:, 0], prediction.log_score, 0.0)
-            return tf.nest.map_structure(
-                lambda new, old: tf.ensure_shape(new, old.shape), moved, carry
-            )
+    # A fold, since a scan would keep the particles of every time step.
+    return tf.foldl(step, by_time, initializer=(particles, first.log_evidence))[1]
 
-        # A fold, since a scan would keep the particles of every frame.
-        return tf.foldl(step, (*by_time, frames), initializer=(particles, first_score))[1]
 
-    def _first_belief(self, observations, num_particles, seed):
-        """Starts from x[0:k] [batch, k, dx]; returns `Particles` and ln p(x[0]), [batch]."""
-        sizes = num_particles, self.config["state_dim"], tf.shape(observations)[0]
-        noise = particle_noise.draw(seed, 0, *sizes)
-        standardised = self.observation_standardization(observations)
-        near = _near(standardised)
-        seen = tf.where(near[..., tf.newaxis], standardised, 0.0)
-        all_near = tf.reduce_all(near, axis=1, keepdims=True)
-        density = initial.prior_where_missing(self.initial_posterior(seen), all_near)
-        first = observations[:, 0], near[:, 0]
-        particles, log_score = self._first_particles(density, *first, noise)
-        return particles, tf.where(near[:, 0], log_score, -np.inf)
+def filter(model, recognition, batch, num_particles, seed):
+    """Returns the `Filtered` of whole sequences, `num_particles` draws each; arguments as `fivo`."""
+    (particles, first), by_time = _start(model, recognition, batch, num_particles, seed)
+    draws = _resampled(model, particles, random.draw(seed, 0, *_sizes(model, particles)))
 
-    def _next_belief(self, particles, frames, observations, controls, present, seed):
-        """Moves on by one frame.
-
-        Args:
-          particles: `objectives.Particles` at t - 1.
-          frames: t of each sequence, int32 [batch].
-          observations: x[t] in the user's units, [batch, dx].
-          controls: u[t-1] in the user's units, [batch, du].
-          present: Whether x[t] is there, bool [batch].
-          seed: Stateless seed, int32 [2]. The noise of a sequence depends on it, on the sequence's
-            t and on its place in the batch; on none of the other sequences.
-
-        Returns:
-          `objectives.Particles` at t and a `Prediction`.
-        """
-        sizes = tf.shape(particles.log_weights)[0], self.config["state_dim"]
-        noise = particle_noise.draw_each(seed, frames, *sizes)
-        far = present & ~_near(self.observation_standardization(observations))
-        present &= ~far
-        observations = tf.where(present[:, tf.newaxis], observations, 0.0)
-        inputs = self._step_inputs(observations, controls, present)
-        particles, prediction = self._next_particles(particles, inputs, observations, noise)
-        log_score = tf.where(far, -np.inf, prediction.log_score)
-        return particles, prediction._replace(log_score=log_score)
-
-    def _step_inputs(self, observations, controls, present):
-        """Returns the `PosteriorInputs` of one frame, each [batch, ...]."""
-        standardised = self.observation_standardization(observations)
-        controls = tf.clip_by_value(self.control_standardization(controls), -FAR, FAR)
-        features = self.encoder(standardised, controls)
-        present = present[:, tf.newaxis]
-        return posteriors.PosteriorInputs(features, controls, standardised, present)
-
-    def _first_particles(self, density, observations, present, noise):
-        """Draws particles from q(z[0]) and weighs them by x[0] [batch, dx], `present` or not.
-
-        Returns:
-          `objectives.Particles` and ln of the evidence estimate of x[0], [batch].
-        """
-        states = density.loc + density.stddev() * noise.proposal
-        log_prior = initial.initial_prior(self.config["state_dim"]).log_prob(states)
-        log_likelihood = self._emit(states).log_prob(observations)
-        log_increments = log_prior - density.log_prob(states) + log_likelihood
-        carry = self.posterior.start(*(_to_rows(tensor) for tensor in [states, noise.proposal]))
-        particles = objectives.uniform(_from_rows(carry, tf.shape(states)[:2]))
-        return objectives.weigh(particles, tf.where(present, log_increments, 0.0))
-
-    def _next_particles(self, particles, inputs, observations, noise):
-        """Resamples particles, moves them by q and weighs them by p / q.
-
-        Args:
-          particles: `objectives.Particles` at t - 1.
-          inputs: `PosteriorInputs` of step t, each [batch, ...].
-          observations: x[t] in the user's units, [batch, dx].
-          noise: `particle_noise.Noise` of t.
-
-        Returns:
-          `objectives.Particles` at t and a `Prediction`.
-        """
-        previous = objectives.resample(particles, noise.offsets)
-        shape = tf.shape(previous.log_weights)
-        rows = tf.nest.map_structure(_to_rows, previous.states)
-        tiled, observations = tf.nest.map_structure(
-            lambda tensor: tf.tile(tensor, [shape[0], 1]), (inputs, observations)
+    def step(carry, elements):
+        (particles, _, _), (inputs, observations, observed, index) = carry, elements
+        noise = random.draw(seed, index, *_sizes(model, particles))
+        particles, prediction = next_particles(
+            model, recognition.posterior, particles, inputs, observations, observed, noise
         )
-        prior = self.transition(rows["states"], tiled.controls)
-        moments = self.observation_standardization.moments()
-        predicted = self.emission(
-            prior.loc + prior.scale.matvec(_to_rows(noise.prediction)), *moments
+        return _of_same_shapes((particles, _resampled(model, particles, noise), prediction), carry)
+
+    # Only what the result holds is kept of every time step, not the particles' whole carry.
+    kept = _scan_keeping(step, by_time, (particles, draws, first))
+    draws, prediction = tf.nest.map_structure(
+        lambda begin, rest: tf.concat([begin[tf.newaxis], rest], axis=0), (draws, first), kept
+    )
+    draws = [tf.transpose(draw, [1, 2, 0, *range(3, draw.shape.rank)]) for draw in draws]
+    return Filtered(*draws, *tf.nest.map_structure(_swap, prediction))
+
+
+def _scan_keeping(step, elements, carry):
+    """Returns what `step` makes of each element, stacked, less the first part of its carry."""
+    count = tf.shape(elements[-1])[0]
+    arrays = tf.nest.map_structure(
+        lambda tensor: tf.TensorArray(tensor.dtype, count, element_shape=tensor.shape), carry[1:]
+    )
+
+    def body(index, carry, arrays):
+        row = tf.nest.map_structure(lambda tensor: tensor[index], elements)
+        carry = step(carry, row)
+        arrays = tf.nest.map_structure(
+            lambda array, tensor: array.write(index, tensor), arrays, carry[1:]
         )
-        mean, scale = _mix(previous.log_weights, predicted)
-        rows, log_proposal = self.posterior.step(rows, prior, tiled, _to_rows(noise.proposal))
-        log_ratio = prior.log_prob(rows["states"]) - log_proposal
-        log_likelihood = self.emission(rows["states"], *moments).log_prob(observations)
-        present, is_prior = inputs.present[:, 0], self.posterior.is_prior_where_missing
-        log_ratio, log_likelihood = _from_rows((log_ratio, log_likelihood), shape)
-        log_increments = tf.where(present, log_likelihood, 0.0)
-        log_increments += tf.where(present, log_ratio, 0.0) if is_prior else log_ratio
-        moved = previous._replace(states=_from_rows(rows, shape))
-        moved, log_score = objectives.weigh(moved, log_increments)
-        if is_prior:  # Normalising leaves a rounding error.
-            log_score = tf.where(present, log_score, 0.0)
-        return moved, Prediction(mean, scale, log_score)
+        return index + 1, carry, arrays
+
+    condition = lambda index, *_: index < count  # noqa: E731
+    _, _, arrays = tf.while_loop(condition, body, (0, carry, arrays))
+    return tf.nest.map_structure(lambda array: array.stack(), arrays)
 
 
-def _near(standardised):
-    """Returns whether each frame of `standardised` [..., dx] is within `FAR`, [...]."""
-    return tf.reduce_all(tf.abs(standardised) < FAR, axis=-1)
+def _start(model, recognition, batch, num_particles, seed):
+    """Returns the particles and `Prediction` of t = 0 and the elements of the steps after it."""
+    everywhere = tf.ones(tf.shape(batch.observations)[:2], tf.bool)
+    batch = batch._replace(mask=everywhere if batch.mask is None else batch.mask)
+    first, inputs = recognition.encode(model, batch)
+    inputs = recognition.posterior.prepare(inputs), model.control_standardization(batch.controls)
+    start = first_particles(
+        model,
+        recognition.posterior,
+        first,
+        batch.observations[:, 0],
+        batch.mask[:, 0],
+        random.draw(seed, 0, num_particles, model.spec.state_dim, tf.shape(everywhere)[0]),
+    )
+    by_time = tf.nest.map_structure(
+        _swap, (inputs, batch.observations[:, 1:], batch.mask[:, 1:])
+    )
+    return start, (*by_time, tf.range(1, tf.shape(everywhere)[1]))
 
 
-def _mix(log_weights, densities):
+def first_particles(model, posterior, first, observations, observed, noise):
+    """Draws particles from q(z[0]) and weighs them by x[0].
+
+    Args:
+      model: A `StateSpaceModel`.
+      posterior: A `Posterior`.
+      first: q(z[0] | x[0:k]), of batch shape [batch].
+      observations: x[0] in the user's units, [batch, *observation_shape].
+      observed: Whether x[0] is observed, bool [batch].
+      noise: `random.Noise` of t = 0.
+
+    Returns:
+      `Particles` and the `Prediction` of x[0] by p(z[0]).
+    """
+    states = first.loc + first.stddev() * noise.proposal
+    prior = model.initial_distribution()
+    log_likelihood = model.log_likelihood(states, observations)
+    log_increments = prior.log_prob(states) - first.log_prob(states) + log_likelihood
+    carry = posterior.start(*(_to_rows(tensor) for tensor in [states, noise.proposal]))
+    shape = tf.shape(states)[:2]
+    particles = weighted.uniform(_from_rows(carry, shape))
+    drawn = prior.mean() + prior.scale.matvec(noise.prediction)
+    mean, scale = _mix(particles.log_weights, model.observation_moments(drawn))
+    log_increments = tf.where(observed, log_increments, 0.0)
+    particles, log_evidence = weighted.weigh(particles, log_increments)
+    log_evidence = tf.where(observed, log_evidence, 0.0)  # Normalising leaves a rounding error.
+    return particles, Prediction(mean, scale, log_evidence)
+
+
+def next_particles(model, posterior, particles, inputs, observations, observed, noise):
+    """Resamples particles, moves them by q and weighs them by p / q.
+
+    Args:
+      model: A `StateSpaceModel`.
+      posterior: A `Posterior`.
+      particles: `Particles` at t - 1.
+      inputs: What `posterior.prepare` returned for step t and standardised u[t-1], [batch, ...].
+      observations: x[t] in the user's units, [batch, *observation_shape].
+      observed: Whether x[t] is observed, bool [batch].
+      noise: `random.Noise` of t.
+
+    Returns:
+      `Particles` at t and a `Prediction`.
+    """
+    previous = weighted.resample(particles, noise.offsets)
+    shape = tf.shape(previous.log_weights)
+    rows = tf.nest.map_structure(_to_rows, previous.states)
+    inputs, controls = tf.nest.map_structure(lambda tensor: networks.tile_rows(tensor, shape[0]), inputs)
+    prior = model.transition_distribution(rows["states"], controls)
+    drawn = prior.loc + prior.scale.matvec(_to_rows(noise.prediction))
+    moments = _from_rows(model.observation_moments(drawn), shape)
+    mean, scale = _mix(previous.log_weights, moments)
+    step = posterior.advance(
+        model,
+        rows,
+        inputs,
+        controls,
+        networks.tile_rows(observed[:, tf.newaxis], shape[0]),
+        _to_rows(noise.proposal),
+    )
+    moved = previous._replace(states=_from_rows(step.carry, shape))
+    log_ratio = _from_rows(prior.log_prob(step.carry["states"]) - step.log_prob, shape)
+    log_likelihood = model.log_likelihood(moved.states["states"], observations)
+    log_increments = tf.where(observed, log_likelihood + log_ratio, 0.0)
+    moved, log_evidence = weighted.weigh(moved, log_increments)
+    log_evidence = tf.where(observed, log_evidence, 0.0)  # Normalising leaves a rounding error.
+    return moved, Prediction(mean, scale, log_evidence)
+
+
+def _resampled(model, particles, noise):
+    """Returns equally weighted draws of the states and the means of their observations."""
+    chosen = weighted.systematic(tf.exp(particles.log_weights), noise.offsets)
+    states = weighted.gather(particles.states["states"], chosen)
+    return states, model.observe(states).observation_mean
+
+
+def _mix(log_weights, moments):
     """Returns mean and standard deviation [batch, ...] of a mixture.
 
     Args:
       log_weights: ln W, [particle, batch].
-      densities: Distribution of batch shape [particle * batch].
+      moments: Mean and standard deviation of each part, [particle, batch, ...].
     """
-    means, variances = _from_rows((densities.mean(), densities.variance()), tf.shape(log_weights))
-    weights = tf.exp(log_weights)[..., tf.newaxis]
+    means, scales = moments
+    weights = tf.reshape(
+        tf.exp(log_weights),
+        tf.concat([tf.shape(log_weights), [1] * (means.shape.rank - 2)], axis=0),
+    )
     mean = tf.reduce_sum(weights * means, axis=0)
-    return mean, tf.sqrt(tf.reduce_sum(weights * (tf.square(means - mean) + variances), axis=0))
+    # The largest scale is taken out, so that no unit squares past the range of float32.
+    unit = tf.reduce_max(tf.maximum(scales, tf.abs(means - mean)), axis=0)
+    unit = tf.where(unit > 0.0, unit, 1.0)
+    squares = tf.square((means - mean) / unit) + tf.square(scales / unit)
+    return mean, unit * tf.sqrt(tf.reduce_sum(weights * squares, axis=0))
+
+
+def _sizes(model, particles):
+    """Returns the sizes of the noise of a step: particles, dz, sequences."""
+    shape = tf.shape(particles.log_weights)
+    return shape[0], model.spec.state_dim, shape[1]
+
+
+def _of_same_shapes(new, old):
+    return tf.nest.map_structure(lambda a, b: tf.ensure_shape(a, b.shape), new, old)
+
+
+def _swap(tensor):
+    """Swaps the first two axes."""
+    return tf.transpose(tensor, [1, 0, *range(2, tensor.shape.rank)])
 
 
 def _to_rows(tensor):
     """Returns [particle, batch, ...] as [particle * batch, ...]."""
-    return tf.reshape(tensor, [-1, *tensor.shape[2:]])
+    return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], axis=0))
 
 
 def _from_rows(tensors, shape):
     """Returns tensors [particle * batch, ...] as [particle, batch, ...], sized as `shape` says."""
     return tf.nest.map_structure(
-        lambda tensor: tf.reshape(tensor, [shape[0], shape[1], *tensor.shape[1:]]), tensors
+        lambda tensor: tf.reshape(tensor, tf.concat([shape[:2], tf.shape(tensor)[1:]], axis=0)),
+        tensors,
     )

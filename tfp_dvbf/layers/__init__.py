@@ -1,1 +1,30 @@
-"""The networks of a model: each layer returns one density, or what densities are made of."""
+"""The parts of a state-space model and the networks behind them: each returns one density."""
+
+from tfp_dvbf.layers.emissions import BernoulliEmission, Emission, GaussianEmission
+from tfp_dvbf.layers.encoders import Encoder, FilterEncoder, SmootherEncoder
+from tfp_dvbf.layers.flows import FlowChain, GatedInverseAutoregressiveFlow
+from tfp_dvbf.layers.initial_posteriors import GaussianInitialPosterior, InitialPosterior
+from tfp_dvbf.layers.networks import MLP
+from tfp_dvbf.layers.part import Part, Spec
+from tfp_dvbf.layers.standardization import Standardization
+from tfp_dvbf.layers.transitions import LocallyLinearTransition, MLPTransition, Transition
+
+__all__ = [
+    "MLP",
+    "BernoulliEmission",
+    "Emission",
+    "Encoder",
+    "FilterEncoder",
+    "FlowChain",
+    "GatedInverseAutoregressiveFlow",
+    "GaussianEmission",
+    "GaussianInitialPosterior",
+    "InitialPosterior",
+    "LocallyLinearTransition",
+    "MLPTransition",
+    "Part",
+    "Spec",
+    "SmootherEncoder",
+    "Standardization",
+    "Transition",
+]

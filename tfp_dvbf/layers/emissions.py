@@ -1,12 +1,13 @@
-"""Emission densities p(x[t] | z[t]), in the user's units."""
+"""Emission densities p(x[t] | z[t])."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
+import tf_keras
 
-from tfp_dvbf.layers import networks
+from tfp_dvbf import errors
+from tfp_dvbf.layers import networks, part
 
 tfd = tfp.distributions
-
 
 # Adam moves a weight by at most its learning rate a step. The noise scale starts at
 # `networks.INITIAL_SCALE` and has to fall by more than a factor of 20, which takes thousands of
@@ -14,33 +15,138 @@ tfd = tfp.distributions
 SCALE_SPEED = 10.0
 
 
-class GaussianEmission(networks.DensityNetwork):
-    """p(x[t] | z[t]) = N(mean + scale g(z[t]), diag (scale s_x)^2), s_x learned and constant.
+class Emission(part.Part):
+    """Base of the emissions: p(x[t] | z[t]).
 
-    `mean` and `scale` undo the standardisation of the observations, so that the density already
-    holds its Jacobian: -sum_d ln scale_d for every frame.
+    A subclass makes its weights in `build(spec)` and implements
+
+        call(states) -> p(x[t] | z[t])
+
+    with states z[t] [..., dz] to a distribution of batch shape [...] and the event shape of an
+    observation, which has a mean and draws reparameterised samples where it can.
+
+    Attributes:
+      units: "standardised" where the density is that of standardised observations, "user" where it
+        is that of observations in the user's units.
+      standardises: Whether `adapt` standardises the observations that encoder and posteriors see.
+      support: What observations must be, such as "0 or 1"; None where any finite value will do.
     """
 
-    parameters_per_dim = 1
+    units = "standardised"
+    standardises = True
+    support = None
 
-    def build(self, input_shape):
-        self.raw_scale = self.add_weight("raw_scale", [self.event_dim], initializer="zeros")
-        super().build(input_shape)
+    def supports(self, observations):
+        """Returns whether each value lies in `support`, a bool tensor; called if there is one."""
+        return tf.ones_like(observations, tf.bool)
 
-    def call(self, states, mean=0.0, scale=1.0):
-        """Maps states [..., dz] to the density of observations [..., dx]."""
-        loc = mean + scale * self.network(states)
-        noise_scale = scale * networks.positive(SCALE_SPEED * self.raw_scale)
-        return tfd.Independent(tfd.Normal(loc, noise_scale), reinterpreted_batch_ndims=1)
+    def innovation(self, states, observations):
+        """Returns how far x lies from what is expected at z, [..., size of an observation].
+
+        asinh((x - E[x | z]) / sd[x | z]) is linear near 0; its logarithmic tails keep a wrong
+        prediction from exploding the recursion. The variance is floored before its root is taken,
+        since the gradient of a root at 0 is infinite. A density without moments, such as one of
+        heavy tails, overrides this.
+
+        Args:
+          states: z, [..., dz].
+          observations: x in the emission's units, [..., *observation_shape].
+        """
+        density = self(states)
+        variance = tf.maximum(density.variance(), networks.SCALE_FLOOR**2)
+        deviations = (observations - density.mean()) / tf.sqrt(variance)
+        return networks.flatten(asinh(deviations), self.spec.observation_shape)
 
 
-class BernoulliEmission(networks.DensityNetwork):
+def asinh(values):
+    """Returns asinh of `values` by elementary functions, which LiteRT has; it has no Asinh."""
+    negative = values < 0.0
+    size = tf.where(negative, -values, values)  # Its gradient at 0 is 1, where that of abs is 0.
+    positive = tf.math.log1p(size + size * (size / (1.0 + tf.sqrt(1.0 + size**2))))
+    return tf.where(negative, -positive, positive)
+
+
+class NetworkEmission(Emission):
+    """Base of the emissions whose one parameter a value is the output of a network g(z[t]).
+
+    Args:
+      hidden_units: Sizes of the hidden layers of g; () makes g linear.
+      activation: Activation of the hidden layers.
+    """
+
+    def __init__(self, hidden_units=(128,), activation="relu", **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_units = errors.check_units("hidden_units", hidden_units)
+        self.activation = activation
+
+    def build(self, spec):
+        self.network = networks.MLP(
+            self.hidden_units, spec.observation_size, self.activation, seed=spec.seed, name="g"
+        )
+        super().build(spec)
+
+    def parameters_of(self, states):
+        """Returns g(z), [..., *observation_shape]."""
+        outputs, shape = self.network(states), self.spec.observation_shape
+        if len(shape) == 1:
+            return outputs
+        return tf.reshape(outputs, tf.concat([tf.shape(outputs)[:-1], shape], axis=0))
+
+    def independent(self, density):
+        """Returns one density of all values of an observation from one of each."""
+        return tfd.Independent(density, len(self.spec.observation_shape))
+
+    def get_config(self):
+        config = {"hidden_units": self.hidden_units, "activation": self.activation}
+        return {**super().get_config(), **config}
+
+
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class GaussianEmission(NetworkEmission):
+    """p(x[t] | z[t]) = N(g(z[t]), diag s_x^2), standardised x, s_x learned and constant.
+
+    Args:
+      hidden_units: Sizes of the hidden layers of g; () makes g linear.
+      activation: Activation of the hidden layers.
+      noise_floor: Least s_x, a fraction of the scale of the data. Without one the noise that is
+        learned from simulations without noise falls so far that a system which differs by less
+        than a percent costs thousands of nats.
+    """
+
+    def __init__(
+        self, hidden_units=(128,), activation="relu", noise_floor=networks.SCALE_FLOOR, **kwargs
+    ):
+        super().__init__(hidden_units, activation, **kwargs)
+        if not 0 < noise_floor < 1:
+            raise ValueError(f"`noise_floor` must lie in (0, 1); got {noise_floor}.")
+        self.noise_floor = noise_floor
+
+    def build(self, spec):
+        self.raw_scale = self.add_weight("raw_scale", spec.observation_shape, initializer="zeros")
+        super().build(spec)
+
+    def call(self, states):
+        """Maps states [..., dz] to the density of standardised observations."""
+        noise_scale = networks.positive(SCALE_SPEED * self.raw_scale, floor=self.noise_floor)
+        return self.independent(tfd.Normal(self.parameters_of(states), noise_scale))
+
+    def get_config(self):
+        return {**super().get_config(), "noise_floor": self.noise_floor}
+
+
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class BernoulliEmission(NetworkEmission):
     """p(x[t] | z[t]) = prod_d Bernoulli(x[t]_d; sigmoid(g(z[t])_d)), for binary pixels."""
 
-    parameters_per_dim = 1
+    units = "user"
+    standardises = False
+    support = "0 or 1"
 
-    def call(self, states, mean=0.0, scale=1.0):
-        """Maps states [..., dz] to the density of pixels [..., dx], which have no unit."""
-        del mean, scale
-        pixels = tfd.Bernoulli(logits=self.network(states), dtype=tf.float32)
-        return tfd.Independent(pixels, reinterpreted_batch_ndims=1)
+    def supports(self, observations):
+        """Returns whether each pixel is 0 or 1."""
+        return (observations == 0) | (observations == 1)
+
+    def call(self, states):
+        """Maps states [..., dz] to the density of pixels, which have no unit."""
+        logits = self.parameters_of(states)
+        return self.independent(tfd.Bernoulli(logits=logits, dtype=tf.float32))

@@ -3,11 +3,34 @@
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf.layers import networks
+from tfp_dvbf import errors
+from tfp_dvbf.layers import networks, part
 
 
-class Encoder(tf_keras.layers.Layer):
-    """Base of the encoders, which are called with x[1:T] and u[1:T-1], both standardised.
+class Encoder(part.Part):
+    """Base of the encoders: h[1:T] of x[1:T] and u[1:T-1], all standardised.
+
+    A subclass makes its networks in `build(spec)` and implements
+
+        call(observations, controls, mask=None) -> h
+
+    with observations x[1:T] [batch, time - 1, *observation_shape], controls u[1:T-1]
+    [batch, time - 2, du] and a mask of the observed ones, bool [batch, time - 1], or None where
+    all are, to h[1:T] [batch, time - 1, feature_dim]. What stands in a missing step is 0. An
+    encoder that `steps` is also called with one x[t] [batch, *observation_shape] and
+    `controls=None`.
+
+    Attributes:
+      feature_dim: Size dh of h[t], set by the constructor.
+      steps: Whether h[t] needs x[t] alone, so that a stream can be filtered; or `errors.No`, with
+        the reason why not.
+    """
+
+    steps = True
+
+
+class UnitsEncoder(Encoder):
+    """Base of the packaged encoders.
 
     Args:
       units: Sizes of the layers; the last one is the size of h[t].
@@ -16,28 +39,32 @@ class Encoder(tf_keras.layers.Layer):
 
     def __init__(self, units=(128,), activation="relu", **kwargs):
         super().__init__(**kwargs)
-        self.units = tuple(units)
+        self.units = errors.check_units("units", units, least=1)
         self.activation = activation
+        self.feature_dim = self.units[-1]
 
     def get_config(self):
-        config = super().get_config()
-        return {**config, "units": self.units, "activation": self.activation}
+        return {**super().get_config(), "units": self.units, "activation": self.activation}
 
 
-class FilterEncoder(Encoder):
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class FilterEncoder(UnitsEncoder):
     """h[t] = g(x[t]), a function of the current observation alone."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.network = networks.dense_stack(self.units, self.activation, "network")
+    def build(self, spec):
+        self.network = networks.MLP(
+            self.units, activation=self.activation, seed=spec.seed, name="network"
+        )
+        super().build(spec)
 
-    def call(self, observations, controls, mask=None):
-        """Maps x[1:T] [batch, time - 1, dx], or one x[t] [batch, dx], to h of the same axes."""
+    def call(self, observations, controls=None, mask=None):
+        """Maps x[1:T] [batch, time - 1, ...], or one x[t] [batch, ...], to h of the same axes."""
         del controls, mask
-        return self.network(observations)
+        return self.network(networks.flatten(observations, self.spec.observation_shape))
 
 
-class SmootherEncoder(Encoder):
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class SmootherEncoder(UnitsEncoder):
     """h[t] = GRU backward over (x[s], u[s]) for s = T-1 .. t: what is left of the sequence.
 
     The recurrent layer is the last one; a control that ends the sequence counts as 0. With this
@@ -45,21 +72,24 @@ class SmootherEncoder(Encoder):
     (Krishnan et al. 2017, arXiv:1609.09869, equation 4).
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.network = networks.dense_stack(self.units[:-1], self.activation, "network")
-        self.rnn = tf_keras.layers.RNN(
-            tf_keras.layers.GRUCell(self.units[-1]), return_sequences=True, go_backwards=True
+    steps = errors.No("the smoother needs time steps that are yet to come")
+
+    def build(self, spec):
+        dense, kernel, recurrent = networks.split_seed(spec.seed, 3)
+        self.network = networks.MLP(
+            self.units[:-1], activation=self.activation, seed=dense, name="network"
         )
+        cell = tf_keras.layers.GRUCell(
+            self.units[-1],
+            kernel_initializer=networks.seeded("glorot_uniform", kernel),
+            recurrent_initializer=networks.seeded("orthogonal", recurrent),
+        )
+        self.rnn = tf_keras.layers.RNN(cell, return_sequences=True, go_backwards=True)
+        super().build(spec)
 
     def call(self, observations, controls, mask=None):
-        """Maps x[1:T] [batch, time - 1, dx] and u[1:T-1] to h[1:T] [batch, time - 1, units[-1]].
-
-        Missing frames, where `mask` [batch, time - 1] is False, are passed over.
-        """
+        """Maps x[1:T] and u[1:T-1] to h[1:T]; missing steps are passed over."""
+        observations = networks.flatten(observations, self.spec.observation_shape)
         controls = tf.pad(controls, [[0, 0], [0, 1], [0, 0]])
         inputs = tf.concat([observations, controls], axis=-1)
         return tf.reverse(self.rnn(self.network(inputs), mask=mask), axis=[1])
-
-
-ENCODERS = {"filter": FilterEncoder, "smoother": SmootherEncoder}

@@ -3,6 +3,7 @@
 import itertools
 import warnings
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
@@ -14,6 +15,24 @@ tfb = tfp.bijectors
 # Saving a model, Keras asks every layer for its config, and AutoregressiveNetwork masks its kernels
 # with plain functions; the weights, not these configs, are what is saved and loaded here.
 warnings.filterwarnings("ignore", message=r"The `keras\.(initializers|constraints)\.serialize")
+
+
+class SeededKernels(tf_keras.initializers.Initializer):
+    """Glorot uniform kernels of one seed, which differ from each other by their shapes.
+
+    Args:
+      seed: The seed, a non-negative integer.
+    """
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        words = np.random.SeedSequence([self.seed, *map(int, shape)]).generate_state(1)
+        return networks.seeded(networks.GLOROT, int(words[0] >> 1))(shape, dtype, **kwargs)
+
+    def get_config(self):
+        return {"seed": self.seed}
 
 
 class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
@@ -31,6 +50,7 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
       activation: Activation of the hidden layers.
       input_order: "left-to-right" or "right-to-left", the order of the dimensions of z.
       gate_bias: What opens the gate; with 4.0 the flow starts near the identity.
+      seed: Seed of the kernels; None draws new ones.
     """
 
     def __init__(
@@ -41,6 +61,7 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
         activation="relu",
         input_order="left-to-right",
         gate_bias=0.0,
+        seed=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -64,6 +85,7 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
             input_order=input_order,
             hidden_units=list(self.hidden_units),
             activation=hidden_activation,
+            kernel_initializer=networks.GLOROT if seed is None else SeededKernels(seed),
         )
         # The masks hold only if every kernel is built with the layer.
         self.made.build([None, event_dim])
@@ -112,6 +134,7 @@ class FlowChain(tf_keras.layers.Layer):
       hidden_units: Sizes of the hidden layers of each MADE.
       activation: Activation of the hidden layers.
       gate_bias: What opens the gate of each flow at the start.
+      seed: Seed of the kernels; None draws new ones.
     """
 
     def __init__(
@@ -122,6 +145,7 @@ class FlowChain(tf_keras.layers.Layer):
         hidden_units=(64,),
         activation="relu",
         gate_bias=0.0,
+        seed=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -136,9 +160,9 @@ class FlowChain(tf_keras.layers.Layer):
         orders = itertools.cycle(["left-to-right", "right-to-left"])
         self.flows = [
             GatedInverseAutoregressiveFlow(
-                event_dim, context_dim, hidden_units, activation, order, gate_bias
+                event_dim, context_dim, hidden_units, activation, order, gate_bias, flow_seed
             )
-            for _, order in zip(range(num_flows), orders)
+            for flow_seed, order in zip(networks.split_seed(seed, num_flows), orders)
         ]
 
     def call(self, z, context):

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons, the Gaussians they parameterise, and the standardisation of data."""
+"""Multilayer perceptrons and the Gaussians that they parameterise."""
 
 import numpy as np
 import tensorflow as tf
@@ -9,24 +9,66 @@ tfd = tfp.distributions
 
 SCALE_FLOOR = 1e-4
 INITIAL_SCALE = 0.1
-FLOAT32_RESOLUTION = 1e-6
+GLOROT = "glorot_uniform"
 
 # Initializer of the last layer of a residual, z + f(z): a recurrence that does not start near
 # the identity explodes over the sequence before training can tame it.
 SMALL = {"class_name": "VarianceScaling", "config": {"scale": 1e-3}}
 
 
-def dense_stack(units, activation, name):
-    """Returns dense layers of the sizes `units`, each with `activation`."""
-    layers = [tf_keras.layers.Dense(size, activation) for size in units]
-    return tf_keras.Sequential(layers, name=name)
+def split_seed(seed, count):
+    """Returns `count` seeds that follow from one, or as many times None."""
+    if seed is None:
+        return [None] * count
+    return [int(word >> 1) for word in np.random.SeedSequence(seed).generate_state(count)]
 
 
-def mlp(hidden_units, output_units, activation, name, output_initializer="glorot_uniform"):
-    """Returns dense layers of `hidden_units` with `activation`, then a linear layer."""
-    hidden = dense_stack(hidden_units, activation, "hidden")
-    output = tf_keras.layers.Dense(output_units, kernel_initializer=output_initializer)
-    return tf_keras.Sequential([*hidden.layers, output], name=name)
+def seeded(identifier, seed):
+    """Returns the Keras initializer called `identifier`, with a seed unless that is None."""
+    initializer = tf_keras.initializers.get(identifier)
+    if seed is None:
+        return initializer
+    return type(initializer).from_config({**initializer.get_config(), "seed": seed})
+
+
+class MLP(tf_keras.layers.Layer):
+    """Dense layers over the last axis, whatever the axes before it.
+
+    A built `tf_keras.Sequential` would squeeze or add an axis of size 1, so that one sensor or one
+    state would change ranks.
+
+    Args:
+      hidden_units: Sizes of the layers that have an activation.
+      output_units: Size of the linear layer that ends the network; None leaves it out.
+      activation: Activation of the hidden layers.
+      output_initializer: Initializer of the kernel of the linear layer.
+      seed: Seed of the kernels; None draws new ones.
+    """
+
+    def __init__(
+        self,
+        hidden_units,
+        output_units=None,
+        activation="relu",
+        output_initializer=GLOROT,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        *seeds, output_seed = split_seed(seed, len(hidden_units) + 1)
+        self.layers = [
+            tf_keras.layers.Dense(size, activation, kernel_initializer=seeded(GLOROT, layer_seed))
+            for size, layer_seed in zip(hidden_units, seeds)
+        ]
+        if output_units is not None:
+            initializer = seeded(output_initializer, output_seed)
+            self.layers.append(tf_keras.layers.Dense(output_units, kernel_initializer=initializer))
+
+    def call(self, inputs):
+        """Maps [..., inputs] to [..., size of the last layer]."""
+        for layer in self.layers:
+            inputs = layer(inputs)
+        return inputs
 
 
 def unfused(total):
@@ -38,10 +80,10 @@ def unfused(total):
     return tf.ensure_shape(total, total.shape)
 
 
-def positive(raw, initial=INITIAL_SCALE):
-    """Maps `raw` to a scale above `SCALE_FLOOR`; a raw value of 0 gives about `initial`."""
+def positive(raw, initial=INITIAL_SCALE, floor=SCALE_FLOOR):
+    """Maps `raw` to a scale above `floor`; a raw value of 0 gives about `initial`."""
     offset = np.log(np.expm1(initial))  # A constant, where TFP's inverse is ops.
-    return SCALE_FLOOR + tf.math.softplus(raw + offset)
+    return floor + tf.math.softplus(raw + offset)
 
 
 def gaussian_parameters(raw):
@@ -60,50 +102,22 @@ def standard_normal(dim):
     return diagonal_normal(tf.zeros([dim]), tf.ones([dim]))
 
 
-class DensityNetwork(tf_keras.layers.Layer):
-    """Base of the layers whose `call` turns the output of one MLP into a distribution.
-
-    Args:
-      event_dim: Size of the random variable.
-      hidden_units: Sizes of the hidden layers; () makes the network linear.
-      activation: Activation of the hidden layers.
-    """
-
-    parameters_per_dim = 2
-    output_initializer = "glorot_uniform"
-
-    def __init__(self, event_dim, hidden_units, activation="relu", **kwargs):
-        super().__init__(**kwargs)
-        self.event_dim = event_dim
-        self.hidden_units = tuple(hidden_units)
-        self.activation = activation
-        outputs = self.parameters_per_dim * event_dim
-        self.network = mlp(
-            self.hidden_units, outputs, activation, "network", self.output_initializer
-        )
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "event_dim": self.event_dim,
-            "hidden_units": self.hidden_units,
-            "activation": self.activation,
-        }
+def flatten(values, event_shape):
+    """Returns values [..., *event_shape] as [..., size of an event]."""
+    if len(event_shape) == 1:
+        return values
+    lead = tf.shape(values)[: values.shape.rank - len(event_shape)]
+    return tf.reshape(values, tf.concat([lead, [int(np.prod(event_shape))]], axis=0))
 
 
-class Standardization(tf_keras.layers.Normalization):
-    """(x - mean) / scale with the mean and scale of adapted data, per feature.
+def expand_like(mask, tensor):
+    """Returns a mask of the first axes of `tensor` with as many axes as it has."""
+    ones = [1] * (tensor.shape.rank - mask.shape.rank)
+    return tf.reshape(mask, tf.concat([tf.shape(mask), ones], axis=0))
 
-    Unlike `Normalization`, units may be as small as float32 holds, and a feature that is constant
-    to float32 resolution keeps scale 1. Without `adapt` it is the identity.
-    """
 
-    def moments(self):
-        """Returns mean and scale [dim], in the user's units."""
-        scale = tf.sqrt(self.adapt_variance)
-        varies = scale > FLOAT32_RESOLUTION * tf.abs(self.adapt_mean)
-        return tf.convert_to_tensor(self.adapt_mean), tf.where(varies, scale, tf.ones_like(scale))
-
-    def call(self, inputs):
-        mean, scale = self.moments()
-        return (inputs - mean) / scale
+def tile_rows(tensor, times):
+    """Returns a tensor [batch, ...] `times` over, all of it before any comes again."""
+    if isinstance(times, int) and times == 1:
+        return tensor
+    return tf.tile(tensor, tf.concat([[times], [1] * (tensor.shape.rank - 1)], axis=0))

@@ -4,24 +4,75 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
-from tfp_dvbf.layers import networks
+from tfp_dvbf import errors
+from tfp_dvbf.layers import networks, part
 
 tfd = tfp.distributions
 
 
-class MLPTransition(networks.DensityNetwork):
-    """p(z[t] | z[t-1], u[t-1]) = N(z[t-1] + f(z[t-1], u[t-1]), diag s(z[t-1], u[t-1])^2)."""
+class Transition(part.Part):
+    """Base of the transitions: p(z[0]) and p(z[t] | z[t-1], u[t-1]).
 
-    output_initializer = networks.SMALL
+    A subclass makes its weights in `build(spec)` and implements
+
+        call(states, controls) -> p(z[t] | z[t-1], u[t-1])
+
+    with states z[t-1] [..., dz] and controls u[t-1] [..., du] to a multivariate normal over dz
+    (`tfd.MultivariateNormalDiag` or `MultivariateNormalTriL`) of batch shape [...]. It may
+    override `initial()`, the normal p(z[0]) of batch shape [].
+
+    Attributes:
+      units: "standardised", or "user" where the controls are to come in the user's units (N m, V),
+        as known physics needs them. The state has the units that the transition gives it.
+    """
+
+    units = "standardised"
+
+    def initial(self):
+        """Returns p(z[0]), N(0, I) unless overridden."""
+        return networks.standard_normal(self.spec.state_dim)
+
+
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class MLPTransition(Transition):
+    """p(z[t] | z[t-1], u[t-1]) = N(z[t-1] + f(z[t-1], u[t-1]), diag s(z[t-1], u[t-1])^2).
+
+    f and s are the outputs of one network.
+
+    Args:
+      hidden_units: Sizes of its hidden layers; () makes it linear.
+      activation: Activation of its hidden layers.
+    """
+
+    def __init__(self, hidden_units=(256, 256), activation="relu", **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_units = errors.check_units("hidden_units", hidden_units)
+        self.activation = activation
+
+    def build(self, spec):
+        self.network = networks.MLP(
+            self.hidden_units,
+            2 * spec.state_dim,
+            self.activation,
+            networks.SMALL,
+            spec.seed,
+            name="network",
+        )
+        super().build(spec)
 
     def call(self, states, controls):
-        """Maps z[t-1] [..., dz] and standardised u[t-1] [..., du] to the density of z[t]."""
+        """Maps z[t-1] [..., dz] and u[t-1] [..., du] to the density of z[t]."""
         raw = self.network(tf.concat([states, controls], axis=-1))
         change, scale = networks.gaussian_parameters(raw)
-        return networks.diagonal_normal(states + change, scale)
+        return networks.diagonal_normal(networks.unfused(states + change), scale)
+
+    def get_config(self):
+        config = {"hidden_units": self.hidden_units, "activation": self.activation}
+        return {**super().get_config(), **config}
 
 
-class LocallyLinearTransition(tf_keras.layers.Layer):
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class LocallyLinearTransition(Transition):
     """p(z[t] | z[t-1], u[t-1]) = N(A z[t-1] + B u[t-1], C C^T), linear around each point.
 
         A = sum_m w_m A_m,  B = sum_m w_m B_m,  C = sum_m w_m C_m,  w = softmax(g(z[t-1], u[t-1]))
@@ -30,65 +81,56 @@ class LocallyLinearTransition(tf_keras.layers.Layer):
     and so is C. One base matrix makes the dynamics linear.
 
     Args:
-      event_dim: Size of z.
-      control_dim: Size of u.
+      num_bases: Number of base matrices.
       hidden_units: Sizes of the hidden layers of g.
       activation: Activation of the hidden layers of g.
-      num_bases: Number of base matrices.
     """
 
-    def __init__(
-        self, event_dim, control_dim, hidden_units, activation="relu", num_bases=16, **kwargs
-    ):
+    def __init__(self, num_bases=16, hidden_units=(256, 256), activation="relu", **kwargs):
         super().__init__(**kwargs)
-        self.event_dim = event_dim
-        self.config = {
-            "event_dim": event_dim,
-            "control_dim": control_dim,
-            "hidden_units": tuple(hidden_units),
-            "activation": activation,
-            "num_bases": num_bases,
-        }
-        if num_bases > 1:
-            self.network = networks.mlp(hidden_units, num_bases, activation, "network")
+        self.num_bases = errors.check_integer("num_bases", num_bases)
+        self.hidden_units = errors.check_units("hidden_units", hidden_units)
+        self.activation = activation
 
-    def build(self, input_shape):
-        dim, bases = self.config["event_dim"], self.config["num_bases"]
-        self.state_change = self.add_weight(
-            "state_change", [bases, dim, dim], initializer="random_normal"
-        )
-        self.control_matrix = self.add_weight(
-            "control_matrix", [bases, dim, self.config["control_dim"]], initializer="random_normal"
+    def build(self, spec):
+        dim, bases = spec.state_dim, self.num_bases
+        shapes = {
+            "state_change": [bases, dim, dim],
+            "control_matrix": [bases, dim, spec.control_dim],
+        }
+        *seeds, network_seed = networks.split_seed(spec.seed, 3)
+        self.state_change, self.control_matrix = (
+            self.add_weight(name, shape, initializer=networks.seeded("random_normal", seed))
+            for (name, shape), seed in zip(shapes.items(), seeds)
         )
         self.raw_noise = self.add_weight("raw_noise", [bases, dim, dim], initializer="zeros")
-        super().build(input_shape)
+        if bases > 1:
+            self.network = networks.MLP(
+                self.hidden_units, bases, self.activation, seed=network_seed, name="network"
+            )
+        super().build(spec)
 
     def matrices(self):
         """Returns the base matrices A [m, dz, dz], B [m, dz, du] and C [m, dz, dz]."""
-        state_matrix = tf.eye(self.config["event_dim"]) + self.state_change
+        state_matrix = tf.eye(self.spec.state_dim) + self.state_change
         diagonal = networks.positive(tf.linalg.diag_part(self.raw_noise))
         noise_matrix = tf.linalg.set_diag(tf.linalg.band_part(self.raw_noise, -1, 0), diagonal)
         return state_matrix, self.control_matrix, noise_matrix
 
     def call(self, states, controls):
-        """Maps z[t-1] [..., dz] and standardised u[t-1] [..., du] to the density of z[t]."""
+        """Maps z[t-1] [..., dz] and u[t-1] [..., du] to the density of z[t]."""
         inputs = tf.concat([states, controls], axis=-1)
-        if self.config["num_bases"] > 1:
+        weights = tf.ones_like(states[..., :1])
+        if self.num_bases > 1:
             weights = tf.nn.softmax(self.network(inputs))
-        else:
-            weights = tf.ones_like(inputs[..., :1])
         a, b, c = (tf.einsum("...m,mij->...ij", weights, matrix) for matrix in self.matrices())
         loc = tf.linalg.matvec(a, states) + tf.linalg.matvec(b, controls)
-        return tfd.MultivariateNormalTriL(loc, c)
+        return tfd.MultivariateNormalTriL(networks.unfused(loc), c)
 
     def get_config(self):
-        return {**super().get_config(), **self.config}
-
-
-def make_transition(name, state_dim, control_dim, *, num_bases, hidden_units, activation):
-    """Returns the transition called `name`, one of `choices.TRANSITIONS`."""
-    if name == "mlp":
-        return MLPTransition(state_dim, hidden_units, activation, name="transition")
-    return LocallyLinearTransition(
-        state_dim, control_dim, hidden_units, activation, num_bases, name="transition"
-    )
+        config = {
+            "num_bases": self.num_bases,
+            "hidden_units": self.hidden_units,
+            "activation": self.activation,
+        }
+        return {**super().get_config(), **config}

@@ -1,4 +1,4 @@
-"""What every posterior is given and what it returns."""
+"""What a posterior is: the contract of the recursion, and the cell that scans it."""
 
 from typing import NamedTuple
 
@@ -6,30 +6,42 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
+from tfp_dvbf.layers import networks, part
+
 
 class PosteriorInputs(NamedTuple):
-    """What a posterior sees of a sequence, standardised; each [batch, time - 1, ...].
+    """What a posterior sees of one time step, or of the steps t = 1 .. T-1 of whole sequences.
 
     Attributes:
-      features: h[t] of the encoder, t = 1 .. T-1.
-      controls: u[t-1].
-      observations: x[t].
-      present: Whether x[t] is there, bool [batch, time - 1, 1]; None where all are.
+      features: h[t] of the encoder, [batch, (time - 1,) dh].
+      controls: Standardised u[t-1], [batch, (time - 1,) du].
+      observations: x[t] in the emission's units, [batch, (time - 1,) *observation_shape].
     """
 
     features: tf.Tensor
     controls: tf.Tensor
     observations: tf.Tensor
-    present: tf.Tensor | None = None
-
-    def tensors(self):
-        """The fields that are there, as a tuple: what a Keras RNN takes."""
-        return tuple(tensor for tensor in self if tensor is not None)
 
     @property
     def joined(self):
-        """(h[t], u[t-1]), [batch, time - 1, dh + du]."""
+        """(h[t], u[t-1]), [batch, (time - 1,) dh + du]."""
         return tf.concat([self.features, self.controls], axis=-1)
+
+
+class Step(NamedTuple):
+    """What one step of a posterior returns.
+
+    Attributes:
+      carry: What the next step goes on from, a dictionary of tensors [rows, ...]; `states` z[t]
+        [rows, dz] is one of them.
+      log_prob: ln q(z[t] | ...) in nats, [rows].
+      moments: Mean and standard deviation of q(z[t] | z[t-1], ...) [rows, dz], where that is a
+        normal with a diagonal covariance whose KL is to be taken in closed form; else None.
+    """
+
+    carry: dict
+    log_prob: tf.Tensor
+    moments: tuple | None = None
 
 
 class PosteriorSample(NamedTuple):
@@ -47,12 +59,163 @@ class PosteriorSample(NamedTuple):
     densities: tuple[tfp.distributions.Distribution, tfp.distributions.Distribution] | None
 
 
-def make_rnns(cell):
-    """Returns a Keras RNN over `cell` for whole sequences and one for sequences with a mask.
+class Posterior(part.Part):
+    """Base of the posteriors q(z[0:T] | x[0:T], u[0:T-1]), each defined by one step.
 
-    They share the cell; Keras binds an RNN to the number of its inputs.
+    A subclass makes its weights in `build(spec)` and implements
+
+        step(model, carry, inputs, noise) -> Step
+
+    which maps z[t-1] and fresh noise eps[t] ~ N(0, I) to z[t] and its exact log density, a smooth
+    bijection of eps[t] given the rest. The model is passed in and never stored. A generic cell
+    (`StepCell`) scans `step` over time in a Keras RNN. Where x[t] is missing nothing is to be
+    inferred: z[t] is drawn from the transition with the same noise, and the recursion starts anew
+    from it, so that every posterior takes gaps and its KL is 0 there.
+
+    A subclass may override `prepare`, to do once for all time steps what does not depend on the
+    state; `start`, if it carries more than z[t]; and `call`, if it has a way that is parallel in
+    time, which must equal the scan of `step`.
+
+    Attributes:
+      has_density: Whether the trajectory has a density, which iwae and fivo need; or `errors.No`.
+      takes_gaps: Whether steps may be missing between observed ones; or `errors.No`.
+      steps: Whether it can follow a stream step by step; or `errors.No`.
     """
-    return [tf_keras.layers.RNN(cell, return_sequences=True) for _ in range(2)]
+
+    has_density = True
+    takes_gaps = True
+    steps = True
+
+    def prepare(self, inputs):
+        """Maps `PosteriorInputs` of any number of steps to the inputs of `step`, a nest of tensors.
+
+        Each tensor keeps the first axes, [batch, (time - 1,) ...].
+        """
+        return inputs
+
+    def start(self, states, noise):
+        """Returns the carry after z[0] [rows, dz] was made of eps[0] [rows, dz]."""
+        del noise
+        return {"states": states}
+
+    def step(self, model, carry, inputs, noise):
+        """Maps z[t-1], the inputs of step t and eps[t] to a `Step`.
+
+        Args:
+          model: The `StateSpaceModel`.
+          carry: What `start` or the last `step` returned, tensors [rows, ...].
+          inputs: One time step of what `prepare` returned, [rows, ...].
+          noise: eps[t], [rows, dz].
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement `step`.")
+
+    def advance(self, model, carry, inputs, controls, observed, noise):
+        """Returns the `Step` of `step` where x[t] is observed, that of the transition elsewhere.
+
+        Args:
+          model, carry, inputs, noise: As for `step`.
+          controls: Standardised u[t-1], [rows, du].
+          observed: Whether x[t] is observed, bool [rows, 1].
+        """
+        prior = model.transition_distribution(carry["states"], controls)
+        moved = prior.loc + prior.scale.matvec(noise)
+        inferred = self.step(model, carry, inputs, noise)
+        log_prob = log_base(noise) - prior.scale.log_abs_determinant()
+        restarted = self.start(moved, noise)
+        carry = {
+            name: tf.where(networks.expand_like(observed[:, 0], tensor), tensor, restarted[name])
+            for name, tensor in inferred.carry.items()
+        }
+        log_prob = tf.where(observed[:, 0], inferred.log_prob, log_prob)
+        return Step(carry, log_prob, inferred.moments)
+
+    def call(self, model, first, inputs, noise, observed=None):
+        """Draws one trajectory by a scan of `step`.
+
+        Args:
+          model: The `StateSpaceModel`.
+          first: q(z[0] | x[0:k]), a diagonal normal of batch shape [batch].
+          inputs: `PosteriorInputs` of t = 1 .. T-1, [batch, time - 1, ...].
+          noise: eps[0:T], [batch, time, dz].
+          observed: Whether x[t] is observed, bool [batch, time - 1, 1]; None where all are.
+
+        Returns:
+          A `PosteriorSample`.
+        """
+        states, log_first = draw_first(first, noise)
+        carry = self.start(states, noise[:, 0])
+        masked = () if observed is None else (inputs.controls, observed)
+        scanned = (noise[:, 1:], self.prepare(inputs), *masked)
+        outputs = scan(self, model, carry, scanned)
+        densities = None
+        if outputs.moments is not None:
+            densities = first, tfp.distributions.MultivariateNormalDiag(*outputs.moments)
+        return PosteriorSample(
+            prepend(states, outputs.states), prepend(log_first, outputs.log_prob), densities
+        )
+
+
+class Scanned(NamedTuple):
+    """What `scan` returns for t = 1 .. T-1: each [batch, time - 1, ...], as in `Step`."""
+
+    states: tf.Tensor
+    log_prob: tf.Tensor
+    moments: tuple | None
+
+
+class StepCell(tf_keras.layers.AbstractRNNCell):
+    """The recurrent cell of any posterior: one call of its `step`, or `advance` where steps lack.
+
+    It belongs to one scan and holds no weights of its own.
+
+    Args:
+      posterior: A `Posterior`.
+      model: The `StateSpaceModel`.
+      carry: The carry at t = 0.
+      structure: The nest of inputs that `call` takes.
+    """
+
+    def __init__(self, posterior, model, carry, structure):
+        super().__init__()
+        self.functions = posterior.step, posterior.advance, model
+        self.names = list(carry)
+        self.sizes = [tensor.shape[1:] for tensor in carry.values()]
+        self.structure = structure
+
+    @property
+    def state_size(self):
+        return self.sizes
+
+    def call(self, inputs, states):
+        """Maps the inputs of step t and the carry of t-1 to (z[t], ln q, moments) and the carry."""
+        step, advance, model = self.functions
+        inputs = tf.nest.pack_sequence_as(self.structure, tf.nest.flatten(inputs))
+        noise, prepared, *masked = inputs
+        carry = dict(zip(self.names, states))
+        if masked:
+            result = advance(model, carry, prepared, *masked, noise)
+        else:
+            result = step(model, carry, prepared, noise)
+        outputs = result.carry["states"], result.log_prob[:, tf.newaxis], *(result.moments or ())
+        return outputs, [result.carry[name] for name in self.names]
+
+
+def scan(posterior, model, carry, inputs):
+    """Scans `step` over t = 1 .. T-1 in a Keras RNN; returns `Scanned`.
+
+    Args:
+      posterior: A `Posterior`.
+      model: The `StateSpaceModel`.
+      carry: The carry at t = 0, tensors [batch, ...].
+      inputs: eps[1:T], what `prepare` returned and, where steps are missing, u[0:T-1] and whether
+        x[t] is observed, each [batch, time - 1, ...].
+    """
+    structure = tf.nest.map_structure(lambda tensor: None, inputs)
+    cell = StepCell(posterior, model, carry, structure)
+    rnn = tf_keras.layers.RNN(cell, return_sequences=True)
+    outputs = rnn(tuple(tf.nest.flatten(inputs)), initial_state=list(carry.values()))
+    states, log_prob, *moments = outputs
+    return Scanned(states, log_prob[..., 0], tuple(moments) or None)
 
 
 def draw_first(density, noise):

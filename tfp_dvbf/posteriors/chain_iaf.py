@@ -3,48 +3,16 @@
 import tensorflow as tf
 import tf_keras
 
+from tfp_dvbf import errors
 from tfp_dvbf.layers import flows
 from tfp_dvbf.posteriors import base
 
-
-class ChainIAFCell(tf_keras.layers.AbstractRNNCell):
-    """z[t] = F(z[t-1]; i[t]), F a chain of gated inverse autoregressive flows.
-
-    Args:
-      state_dim: Size of z.
-      context_dim: Size of i[t].
-      num_flows: Number of flows a time step, at least 1.
-      hidden_units: Sizes of the hidden layers of each MADE.
-      activation: Activation of the hidden layers.
-    """
-
-    def __init__(self, state_dim, context_dim, num_flows, hidden_units, activation, **kwargs):
-        super().__init__(**kwargs)
-        self.config = {
-            "state_dim": state_dim,
-            "context_dim": context_dim,
-            "num_flows": num_flows,
-            "hidden_units": tuple(hidden_units),
-            "activation": activation,
-        }
-        self.state_dim = state_dim
-        self.flow = flows.FlowChain(state_dim, context_dim, num_flows, hidden_units, activation)
-
-    @property
-    def state_size(self):
-        return self.state_dim
-
-    @property
-    def output_size(self):
-        return self.state_dim + 1
-
-    def call(self, inputs, states):
-        """Maps i[t] and z[t-1] to (z[t], ln |det dz[t] / dz[t-1]|), concatenated, and z[t]."""
-        state, log_det = self.flow(states[0], inputs)
-        return tf.concat([state, log_det[..., tf.newaxis]], axis=-1), [state]
+ONE_DRAW = "its states are one draw carried through time, so the trajectory has no density"
+FROM_THE_FIRST = "its states all come from the first time step"
 
 
-class ChainIAFPosterior(tf_keras.layers.Layer):
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class ChainIAF(base.Posterior):
     """The poster's IAF DVBF: one draw, carried through time by flows.
 
         z[0] ~ q(z[0] | x[0:k]),  z[t] = F(z[t-1]; h[t], u[t-1]),
@@ -58,39 +26,57 @@ class ChainIAFPosterior(tf_keras.layers.Layer):
     to without limit, and the objective built on it bounds no evidence: it reproduces the poster.
 
     Args:
-      state_dim: Size of z.
-      context_dim: Size of i[t] = (h[t], u[t-1]).
       num_flows: Number of flows a time step, at least 1.
       hidden_units: Sizes of the hidden layers of each MADE.
       activation: Activation of the hidden layers.
     """
 
-    is_prior_where_missing = False
+    has_density = errors.No(ONE_DRAW)
+    takes_gaps = errors.No(FROM_THE_FIRST)
+    steps = errors.No(ONE_DRAW)
 
-    def __init__(
-        self,
-        state_dim,
-        context_dim,
-        num_flows=1,
-        hidden_units=(256, 256),
-        activation="relu",
-        **kwargs,
-    ):
+    def __init__(self, num_flows=1, hidden_units=(256, 256), activation="relu", **kwargs):
         super().__init__(**kwargs)
-        if num_flows < 1:
-            raise ValueError(f"`num_flows` must be at least 1 for chain_iaf; got {num_flows}.")
-        self.cell = ChainIAFCell(state_dim, context_dim, num_flows, hidden_units, activation)
-        self.rnn = tf_keras.layers.RNN(self.cell, return_sequences=True)
+        self.num_flows = errors.check_integer("num_flows", num_flows)
+        self.hidden_units = errors.check_units("hidden_units", hidden_units, least=1)
+        self.activation = activation
 
-    def call(self, initial, inputs, noise):
-        """Maps q(z[0]), `PosteriorInputs` and eps[0:T], of which only eps[0] is used."""
-        inputs = inputs.joined
-        first, log_initial = base.draw_first(initial, noise)
-        states, log_det = tf.split(self.rnn(inputs, initial_state=first), [-1, 1], axis=-1)
-        log_prob = log_initial[:, tf.newaxis] - tf.cumsum(log_det[..., 0], axis=1)
-        return base.PosteriorSample(
-            base.prepend(first, states), base.prepend(log_initial, log_prob), None
+    def build(self, spec):
+        self.flow = flows.FlowChain(
+            spec.state_dim,
+            spec.feature_dim + spec.control_dim,
+            self.num_flows,
+            self.hidden_units,
+            self.activation,
+            seed=spec.seed,
         )
+        super().build(spec)
+
+    def prepare(self, inputs):
+        """Maps `PosteriorInputs` to i[t] = (h[t], u[t-1])."""
+        return inputs.joined
+
+    def start(self, states, noise):
+        """Returns z[0] and the sum of the log determinants so far, which is 0."""
+        return {"states": states, "log_det": tf.zeros_like(noise[:, :1])}
+
+    def step(self, model, carry, inputs, noise):
+        """Maps z[t-1] and i[t] to z[t]; the `log_prob` is that of the flows since t = 0 alone."""
+        del model, noise
+        states, log_det = self.flow(carry["states"], inputs)
+        log_det = carry["log_det"] + log_det[:, tf.newaxis]
+        return base.Step({"states": states, "log_det": log_det}, -log_det[:, 0])
+
+    def call(self, model, first, inputs, noise, observed=None):
+        """Draws one trajectory; of eps[0:T] only eps[0] is used."""
+        sample = super().call(model, first, inputs, noise, observed)
+        log_first, log_det = sample.log_prob[:, :1], sample.log_prob[:, 1:]
+        return sample._replace(log_prob=tf.concat([log_first, log_first + log_det], axis=1))
 
     def get_config(self):
-        return {**super().get_config(), **self.cell.config}
+        config = {
+            "num_flows": self.num_flows,
+            "hidden_units": self.hidden_units,
+            "activation": self.activation,
+        }
+        return {**super().get_config(), **config}

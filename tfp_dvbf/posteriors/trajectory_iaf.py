@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 import tf_keras
 
+from tfp_dvbf import errors
 from tfp_dvbf.layers import flows, networks
 from tfp_dvbf.posteriors import base
 
@@ -16,12 +17,14 @@ class CausalLayer(tf_keras.layers.Layer):
       units: Size of v and y.
       dilation: The distance d; v[t-d] is 0 before the first step.
       activation: Activation in place of relu.
+      seed: Seed of W and V; None draws new ones.
     """
 
-    def __init__(self, units, dilation, activation, **kwargs):
+    def __init__(self, units, dilation, activation, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.dilation = dilation
-        self.dense = tf_keras.layers.Dense(units, activation)
+        initializer = networks.seeded(networks.GLOROT, seed)
+        self.dense = tf_keras.layers.Dense(units, activation, kernel_initializer=initializer)
 
     def call(self, values):
         """Maps v [batch, time, units] to y of the same shape."""
@@ -34,14 +37,15 @@ class CausalLayer(tf_keras.layers.Layer):
         return values + self.dense(tf.concat([values, past], axis=-1))
 
 
-class TrajectoryIAFPosterior(tf_keras.layers.Layer):
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class TrajectoryIAF(base.Posterior):
     """z[0:T] as one draw of one flow of eps[0:T], with no loop over time.
 
         z[t] = m[t] + s[t] * F(eps[t]; c[t]),   (m[t], s[t]) = f(i[t]) + W c[t],   c[t] = g(i[<=t])
 
     F composes gated inverse autoregressive flows, f is a dense network and g one of dilated causal
-    convolutions. i[t] = (eps[t-1], h[t], u[t-1], whether x[t] is there), z[0] too at t = 1, so that
-    (m[t], s[t], c[t]) depend on eps[<t], h[<=t] and u[<t] only; s is made positive. The Jacobian of
+    convolutions. i[t] = (eps[t-1], h[t], u[t-1]), z[0] too at t = 1, so that (m[t], s[t], c[t])
+    depend on eps[<t], h[<=t] and u[<t] only; s is made positive. The Jacobian of
     eps[0:T] -> z[0:T] is block lower-triangular, so the density of the trajectory is exact:
 
         ln q(z[0:T]) = ln q(z[0]) + sum_{t>0} [ ln N(eps[t]; 0, I) - ln |det dF/deps[t]|
@@ -51,63 +55,72 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
     `receptive_field` steps, rounded up to a power of 2. Longer sequences are allowed: noise and
     inputs from further back then have no effect.
 
+    Where x[t] is missing z[t] comes from the transition, as for every posterior, and the flow
+    starts anew behind it, as it does at t = 1 behind z[0]: a gap shows it nothing that it has not
+    seen in training. Sequences with gaps are scanned step by step.
+
     Args:
-      state_dim: Size of z.
       num_flows: Number of flows a time step; 0 leaves a Gaussian given the past noise.
+      flow_units: Sizes of the hidden layers of each MADE.
+      receptive_field: Steps that g reaches back.
       hidden_units: Sizes of the hidden layers of f; the first is also the width of the
         convolutions.
-      receptive_field: Steps that g reaches back.
-      flow_units: Sizes of the hidden layers of each MADE.
       activation: Activation of the hidden layers.
     """
 
-    is_prior_where_missing = False
-
     def __init__(
         self,
-        state_dim,
         num_flows=1,
-        hidden_units=(128,),
-        receptive_field=64,
         flow_units=(64,),
+        receptive_field=64,
+        hidden_units=(128,),
         activation="relu",
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.config = {
-            "state_dim": state_dim,
-            "num_flows": num_flows,
-            "hidden_units": tuple(hidden_units),
-            "receptive_field": receptive_field,
-            "flow_units": tuple(flow_units),
-            "activation": activation,
-        }
-        self.state_dim = state_dim
-        units, outputs = hidden_units[0], 2 * state_dim
-        self.units = units
-        self.dense_part = networks.mlp(hidden_units, outputs, activation, "dense_part")
-        self.input_layer = tf_keras.layers.Dense(units)
-        self.causal_layers = [
-            CausalLayer(units, 2**level, activation)
-            for level in range(math.ceil(math.log2(receptive_field)))
-        ]
-        self.output_layer = tf_keras.layers.Dense(outputs, kernel_initializer=networks.SMALL)
-        self.flow = flows.FlowChain(state_dim, units, num_flows, flow_units, activation)
+        self.num_flows = errors.check_integer("num_flows", num_flows, least=0)
+        self.flow_units = errors.check_units("flow_units", flow_units, least=1)
+        self.receptive_field = errors.check_integer("receptive_field", receptive_field)
+        self.hidden_units = errors.check_units("hidden_units", hidden_units, least=1)
+        self.activation = activation
 
-    def call(self, initial, inputs, noise):
-        """Maps q(z[0]), `PosteriorInputs` and eps[0:T] to a `PosteriorSample`."""
-        first, log_first = base.draw_first(initial, noise)
-        start = tf.pad(first[:, tf.newaxis], [[0, 0], [0, tf.shape(noise)[1] - 2], [0, 0]])
-        values = _join(noise[:, :-1], start, inputs)
+    def build(self, spec):
+        units, outputs = self.hidden_units[0], 2 * spec.state_dim
+        levels = math.ceil(math.log2(self.receptive_field))
+        dense, first, last, flow, *layers = networks.split_seed(spec.seed, 4 + levels)
+        self.dense_part = networks.MLP(self.hidden_units, outputs, self.activation, seed=dense)
+        self.input_layer = tf_keras.layers.Dense(
+            units, kernel_initializer=networks.seeded(networks.GLOROT, first)
+        )
+        self.causal_layers = [
+            CausalLayer(units, 2**level, self.activation, seed) for level, seed in enumerate(layers)
+        ]
+        self.output_layer = tf_keras.layers.Dense(
+            outputs, kernel_initializer=networks.seeded(networks.SMALL, last)
+        )
+        self.flow = flows.FlowChain(
+            spec.state_dim, units, self.num_flows, self.flow_units, self.activation, seed=flow
+        )
+        super().build(spec)
+
+    def prepare(self, inputs):
+        """Maps `PosteriorInputs` to (h[t], u[t-1])."""
+        return inputs.joined
+
+    def call(self, model, first, inputs, noise, observed=None):
+        """Draws one trajectory, all time steps at once where none is missing."""
+        if observed is not None:
+            return super().call(model, first, inputs, noise, observed)
+        states, log_first = base.draw_first(first, noise)
+        start = tf.pad(states[:, tf.newaxis], [[0, 0], [0, tf.shape(noise)[1] - 2], [0, 0]])
+        values = tf.concat([noise[:, :-1], start, self.prepare(inputs)], axis=-1)
         context = self.input_layer(values)
         for layer in self.causal_layers:
             context = layer(context)
         raw = self.dense_part(values) + self.output_layer(context)
-        states, log_prob = self._transform(raw, context, noise[:, 1:])
+        later, log_prob = self._transform(raw, context, noise[:, 1:])
         return base.PosteriorSample(
-            base.prepend(first, states),
-            base.prepend(log_first, log_prob),
-            None,
+            base.prepend(states, later), base.prepend(log_first, log_prob), None
         )
 
     def start(self, states, noise):
@@ -121,18 +134,13 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
         carry = {"states": states, "previous": tf.concat([noise, states], axis=-1)}
         reach = sum(layer.dilation for layer in self.causal_layers)
         if reach:
-            carry["past"] = tf.zeros([tf.shape(states)[0], reach, self.units])
+            carry["past"] = tf.zeros([tf.shape(states)[0], reach, self.hidden_units[0]])
         return carry
 
-    def step(self, carry, prior, inputs, noise):
-        """Maps what `start` or the last `step` returned, one step of `PosteriorInputs` and eps[t].
-
-        Returns:
-          The same for z[t], and ln q(z[t] | eps[<t], ...), [rows].
-        """
-        del prior
-        previous, start = tf.split(carry["previous"], 2, axis=-1)
-        values = _join(previous, start, inputs)
+    def step(self, model, carry, inputs, noise):
+        """Maps what `start` or the last `step` returned, (h[t], u[t-1]) and eps[t] to a `Step`."""
+        del model
+        values = tf.concat([carry["previous"], inputs], axis=-1)
         context, past = self.input_layer(values), []
         for layer in self.causal_layers:
             first = layer.dilation - 1
@@ -144,7 +152,7 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
         carry = {"states": states, "previous": previous}
         if past:
             carry["past"] = tf.concat(past, axis=1)
-        return carry, log_prob
+        return base.Step(carry, log_prob)
 
     def _transform(self, raw, context, noise):
         """Maps g's outputs for (m, s) and c, and eps[t], to z[t] and ln q(z[t] | z[<t])."""
@@ -154,12 +162,11 @@ class TrajectoryIAFPosterior(tf_keras.layers.Layer):
         return loc + scale * value, base.log_base(noise) - log_det - log_scale
 
     def get_config(self):
-        return {**super().get_config(), **self.config}
-
-
-def _join(previous_noise, start, inputs):
-    """Returns g's inputs at each step: eps[t-1], z[0] at t = 1, h[t], u[t-1], whether x[t] is."""
-    present = tf.ones_like(previous_noise[..., :1])
-    if inputs.present is not None:
-        present = tf.cast(inputs.present, present.dtype)
-    return tf.concat([previous_noise, start, inputs.joined, present], axis=-1)
+        config = {
+            "num_flows": self.num_flows,
+            "flow_units": self.flow_units,
+            "receptive_field": self.receptive_field,
+            "hidden_units": self.hidden_units,
+            "activation": self.activation,
+        }
+        return {**super().get_config(), **config}

@@ -1,39 +1,8 @@
-"""Bounds on ln p(x[0:T] | u[0:T-1]) from log weights, and the particle filter behind one of them.
-
-A log weight is ln p(x, z) - ln q(z) of one posterior draw, or its part at one time step. In
-expectation elbo <= iwae_K <= ln p(x), iwae_K rises with K (Burda et al. 2016, theorem 1), and
-fivo_K <= ln p(x) (Maddison et al. 2017, section 3).
-"""
+"""Weighted draws of the latent state: weighing and resampling them."""
 
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-
-
-def elbo(log_weights):
-    """Returns the mean over draws of ln w, [batch].
-
-    Args:
-      log_weights: ln w[t] of each draw, [sample, batch, time].
-    """
-    return tf.reduce_mean(tf.reduce_sum(log_weights, axis=2), axis=0)
-
-
-def iwae(log_weights):
-    """Returns ln 1/K sum_k w_k, [batch] (Burda et al. 2016, equation 8).
-
-    Args:
-      log_weights: ln w[t] of each of K draws, [sample, batch, time].
-    """
-    return log_mean_exp(tf.reduce_sum(log_weights, axis=2))
-
-
-OBJECTIVES = {"elbo": elbo, "iwae": iwae}
-
-
-def log_mean_exp(values):
-    """Returns ln 1/K sum_k exp(values_k) over the first axis."""
-    return tf.reduce_logsumexp(values, axis=0) - _log_size(values)
 
 
 class Particles(NamedTuple):
@@ -62,13 +31,13 @@ def weigh(particles, log_increments):
       log_increments: ln w, [particle, batch].
 
     Returns:
-      `Particles` with normalised weights, and the log score ln sum_k W_k w_k, [batch]. Where every
-      increment vanishes, the score is -inf and the weights stay.
+      `Particles` with normalised weights, and the log evidence ln sum_k W_k w_k, [batch]. Where every
+      increment vanishes, it is -inf and the weights stay.
     """
     joint = particles.log_weights + log_increments
-    log_score = tf.reduce_logsumexp(joint, axis=0)
-    log_weights = tf.where(tf.math.is_finite(log_score), joint - log_score, particles.log_weights)
-    return Particles(particles.states, log_weights), log_score
+    log_evidence = tf.reduce_logsumexp(joint, axis=0)
+    log_weights = tf.where(tf.math.is_finite(log_evidence), joint - log_evidence, particles.log_weights)
+    return Particles(particles.states, log_weights), log_evidence
 
 
 def resample(particles, offsets):
@@ -82,7 +51,7 @@ def resample(particles, offsets):
     weights, size = tf.exp(log_weights), tf.shape(log_weights)[0]
     needed = 1.0 / tf.reduce_sum(weights**2, axis=0) < tf.cast(size, weights.dtype) / 2.0
     chosen = tf.where(needed, systematic(weights, offsets), tf.range(size)[:, tf.newaxis])
-    states = tf.nest.map_structure(lambda tensor: _gather(tensor, chosen), states)
+    states = tf.nest.map_structure(lambda tensor: gather(tensor, chosen), states)
     return Particles(states, tf.where(needed, -_log_size(log_weights), log_weights))
 
 
@@ -106,10 +75,15 @@ def systematic(weights, offsets):
     return tf.transpose(tf.minimum(chosen, size - 1))
 
 
-def _gather(tensor, ancestors):
+def gather(tensor, ancestors):
     """Returns tensor[ancestors[k, b], b] for a tensor [particle, batch, ...]."""
     batch = tf.broadcast_to(tf.range(tf.shape(tensor)[1]), tf.shape(ancestors))
     return tf.gather_nd(tensor, tf.stack([ancestors, batch], axis=-1))
+
+
+def log_mean_exp(values):
+    """Returns ln 1/K sum_k exp(values_k) over the first axis."""
+    return tf.reduce_logsumexp(values, axis=0) - _log_size(values)
 
 
 def _log_size(values):

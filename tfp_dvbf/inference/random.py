@@ -1,16 +1,25 @@
-"""The random numbers of a particle filter: a sequence's do not depend on its company."""
+"""Random numbers: seeds, and those of a particle filter, where a sequence's are its own."""
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 NORMAL = tf.raw_ops.StatelessRandomNormalV2
 UNIFORM = tf.raw_ops.StatelessRandomUniformV2
 PHILOX = 1
+SEED_SALT = 0x5EED
+
+
+def stateless_seed(seed=None):
+    """Returns a stateless seed, int32 [2], from an integer or scalar; None draws a new one."""
+    if seed is None:
+        seed = np.random.SeedSequence().generate_state(1).view(np.int32)[0]
+    return tf.stack([tf.cast(seed, tf.int32), SEED_SALT])
 
 
 class Noise(NamedTuple):
-    """The random numbers of one frame.
+    """The random numbers of one time step.
 
     Attributes:
       offsets: Draws of U(0, 1) to resample by, [batch].
@@ -23,30 +32,30 @@ class Noise(NamedTuple):
     prediction: tf.Tensor
 
 
-def draw(seed, frame, num_particles, state_dim, batch, first=0):
-    """Returns the `Noise` of `batch` sequences from number `first` on, all at one frame.
+def draw(seed, step, num_particles, state_dim, batch, first=0):
+    """Returns the `Noise` of `batch` sequences from number `first` on, all at one time step.
 
     Args:
       seed: Stateless seed, int32 [2].
-      frame: Scalar, the index t of the frame.
+      step: Scalar, the index t of the time step.
       num_particles: Particles of each sequence.
       state_dim: Size dz of the state.
       batch: Number of sequences.
       first: Place in the batch of the first of them.
     """
-    offsets, normals = (_key(seed, frame, use) for use in range(2))
+    offsets, normals = (_key(seed, step, use) for use in range(2))
     shape = [batch, 2, num_particles, state_dim]
     drawn = _draw_rows(NORMAL, normals, first, batch, 2 * num_particles * state_dim)
     proposal, prediction = tf.unstack(tf.transpose(tf.reshape(drawn, shape), [1, 2, 0, 3]))
     return Noise(_draw_rows(UNIFORM, offsets, first, batch, 1)[:, 0], proposal, prediction)
 
 
-def draw_each(seed, frames, num_particles, state_dim):
-    """Returns the `Noise` of sequences that are at `frames` of their own, int32 [batch]."""
-    batch, latest = tf.shape(frames)[0], tf.reduce_max(frames)
+def draw_each(seed, steps, num_particles, state_dim):
+    """Returns the `Noise` of sequences that are at `steps` of their own, int32 [batch]."""
+    batch, latest = tf.shape(steps)[0], tf.reduce_max(steps)
 
     def draw_row(row):
-        return draw(seed, frames[row], num_particles, state_dim, 1, row)
+        return draw(seed, steps[row], num_particles, state_dim, 1, row)
 
     def draw_rows():
         types = Noise(*3 * [tf.float32])
@@ -55,15 +64,15 @@ def draw_each(seed, frames, num_particles, state_dim):
         return Noise(offsets[:, 0], *normals)
 
     return tf.cond(
-        tf.reduce_all(frames == latest),
+        tf.reduce_all(steps == latest),
         lambda: draw(seed, latest, num_particles, state_dim, batch),
         draw_rows,
     )
 
 
-def _key(seed, frame, use):
-    """Returns the stateless seed of one `use` of random numbers, 0 or 1, at one frame."""
-    return tf.random.experimental.stateless_fold_in(seed, 2 * frame + use)
+def _key(seed, step, use):
+    """Returns the stateless seed of one `use` of random numbers, 0 or 1, at one time step."""
+    return tf.random.experimental.stateless_fold_in(seed, 2 * step + use)
 
 
 def _draw_rows(operation, seed, first, count, width):

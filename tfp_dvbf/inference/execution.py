@@ -1,0 +1,77 @@
+"""How functions of tensors are run: as graphs of open sizes, a part of the rows at a time."""
+
+import tensorflow as tf
+
+# Time steps of all rows that a call holds at a time; a decoder of 128 units takes 256 MiB for them.
+TIME_STEPS = 2**19
+
+
+class Graphs:
+    """Runs functions of a model as graphs whose batch and time axes are open.
+
+    Two things need the open axes. One graph serves all sizes; and Grappler, which turns sums of
+    three or more large tensors in the body of a loop into an operation that fails when the loop
+    runs again (AlreadyExistsError), does so only where their sizes are known.
+
+    Args:
+      model: A `StateSpaceModel`.
+      recognition: A `RecognitionModel`.
+    """
+
+    def __init__(self, model, recognition):
+        self._models = model, recognition
+        self._functions = {}
+
+    def run(self, function, *arguments, **static):
+        """Returns what `function(model, recognition, *arguments, **static)` returns.
+
+        Args:
+          function: One of the functions of this package.
+          *arguments: Tensors, or structures of them.
+          **static: Values that the graph is made for.
+        """
+        key = function, *sorted(static.items())
+        if key not in self._functions:
+            self._functions[key] = tf.function(
+                lambda *tensors: function(*self._models, *tensors, **static)
+            )
+        specs = tf.nest.map_structure(_open, arguments)
+        return self._functions[key].get_concrete_function(*specs)(*arguments)
+
+    def run_in_parts(self, function, rows, num_samples, num_steps, seed, axis=1, **static):
+        """Runs a function on a part of the batch at a time and joins what it returns.
+
+        Args:
+          function: Function of `*rows`, the number of samples and a seed.
+          rows: Tensors [batch, ...], or structures of them.
+          num_samples: Draws for each sequence.
+          num_steps: Time steps T of a sequence, which with `num_samples` say how large a part is.
+          seed: Stateless seed, int32 [2]; each part has another.
+          axis: The axis of the results that is the batch, or a structure of axes like theirs.
+          **static: As for `run`.
+        """
+        batch, draws = tf.nest.flatten(rows)[0].shape[0], tf.convert_to_tensor(num_samples)
+        known = None not in (batch, num_steps, tf.get_static_value(draws))
+        size = max(1, TIME_STEPS // (int(num_samples) * num_steps)) if known else batch
+        if not known or batch <= size:
+            return self.run(function, *rows, draws, seed, **static)
+        parts = []
+        for start in range(0, batch, size):
+            part = tf.nest.map_structure(
+                lambda tensor, s=start: None if tensor is None else tensor[s : s + size], rows
+            )
+            part_seed = tf.random.experimental.stateless_fold_in(seed, start)
+            parts.append(self.run(function, *part, draws, part_seed, **static))
+        if isinstance(axis, int):
+            axis = tf.nest.map_structure(lambda _: axis, parts[0])
+        return tf.nest.map_structure(lambda axis, *part: tf.concat(part, axis), axis, *parts)
+
+
+def _open(tensor):
+    """Returns the spec of a tensor with its first two axes open; of scalars and seeds, as it is."""
+    if tensor is None:
+        return None
+    shape = tensor.shape.as_list()
+    if len(shape) > 1:
+        shape[:2] = [None, None]
+    return tf.TensorSpec(shape, tensor.dtype)

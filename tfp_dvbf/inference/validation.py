@@ -1,0 +1,301 @@
+"""What a model takes: each rule once, for arrays and eager tensors and for tensors of a graph.
+
+A rule is a condition on tensors. Where it can be decided at once, as for arrays, eager tensors and
+static shapes, breaking it raises a ValueError that says where; in a graph it becomes an assertion
+that fails when the graph runs. What passes is returned untouched but for casts and the zeros put in
+missing steps, so that gradients reach what was given.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_dvbf import data, errors, registry
+from tfp_dvbf.inference.checks import Checks, check_finite, check_shape, numeric
+from tfp_dvbf.layers import networks
+
+
+class Rules(NamedTuple):
+    """What observations, controls and masks of a model must be.
+
+    Attributes:
+      observation_shape: Shape of x[t].
+      control_dim: Size du of u[t].
+      initial_steps: The number k of steps that q(z[0] | x[0:k]) sees.
+      emission: The `Emission`, for its support.
+      posterior: The `Posterior`, for whether it takes gaps.
+    """
+
+    observation_shape: tuple
+    control_dim: int
+    initial_steps: int
+    emission: object
+    posterior: object
+
+
+def check_dictionary(inputs):
+    """Raises ValueError unless `inputs` is a dictionary that holds observations."""
+    if not isinstance(inputs, dict) or "observations" not in inputs:
+        raise ValueError(
+            "Data must be dictionaries {'observations': ..., 'controls': ...} or a "
+            f"`tf.data.Dataset` of them; got {type(inputs).__name__}. `as_dataset` makes them."
+        )
+
+
+def check_batch(rules, observations, controls=None, mask=None):
+    """Checks whole sequences.
+
+    Args:
+      rules: `Rules`.
+      observations: x[0:T], [batch, time, *observation_shape].
+      controls: u[0:T-1], [batch, time - 1, du]; a last control is ignored. None where du is 0.
+      mask: Whether each step is observed, [batch, time], or None. What stands in a missing step
+        has no effect. The first NaN among the controls behind the last observed step ends the
+        sequence.
+
+    Returns:
+      A `data.Batch`, float32, what is missing set to 0, and whether each step is known, bool
+      [batch, time], False from where a NaN control leads; None where all are.
+
+    Raises:
+      ValueError: If they break a rule that can be decided at once.
+    """
+    checks = Checks()
+    observations, mask = _split_masked(observations, mask)
+    observations = check_observations(checks, rules, "observations", observations)
+    steps = tf.shape(observations)[1]
+    least = max(2, rules.initial_steps)
+    checks.require(
+        steps >= least,
+        lambda _: f"`observations` must have at least {least} steps; got {_size(observations, 1)}.",
+    )
+    controls = check_controls(checks, rules, controls, observations, steps)
+    known = None
+    if mask is not None:
+        mask = check_mask(checks, rules, mask, observations)
+        controls, known = _end_at_nan(controls, mask)
+        observations = tf.where(networks.expand_like(mask, observations), observations, 0.0)
+        if tf.get_static_value(tf.reduce_all(mask)):
+            mask = None
+    _check_values(checks, rules, observations=observations, controls=controls)
+    batch = data.Batch(observations, controls, mask)
+    return checks.passed((batch, known))
+
+
+def check_context(rules, observations, controls, mask=None, num_steps=None):
+    """Checks the context x[0:c] of a forecast and the controls u[0:T-1] that reach past it.
+
+    Returns:
+      A `data.Batch` of x[0:c], all the controls, and the mask.
+    """
+    checks = Checks()
+    observations, mask = _split_masked(observations, mask)
+    observations = check_observations(checks, rules, "observations", observations)
+    context, least = tf.shape(observations)[1], rules.initial_steps
+    checks.require(
+        context >= least,
+        lambda _: (
+            f"`observations` must have the {least} steps that q(z[0]) sees, or more; "
+            f"got {_size(observations, 1)}."
+        ),
+    )
+    if rules.control_dim == 0 and controls is None:
+        total = _check_num_steps(num_steps)
+        controls = tf.zeros([tf.shape(observations)[0], total - 1, 0])
+    controls = numeric("controls", controls)
+    check_shape(checks, "controls", controls, [("batch", observations), "time", rules.control_dim])
+    checks.require(
+        tf.shape(controls)[1] >= context,
+        lambda _: (
+            f"`controls` must reach past the context of {_size(observations, 1)} observations; "
+            f"got {_size(controls, 1)} steps."
+        ),
+    )
+    if mask is not None:
+        mask = check_mask(checks, rules, mask, observations)
+        observations = tf.where(networks.expand_like(mask, observations), observations, 0.0)
+    _check_values(checks, rules, observations=observations, controls=controls)
+    return checks.passed(data.Batch(observations, controls, mask))
+
+
+def check_future(rules, controls, num_steps=None, batch_size=1):
+    """Returns checked controls u[0:T-1] of a generated trajectory.
+
+    Without controls in the model, `num_steps` T and `batch_size` take their place.
+    """
+    checks = Checks()
+    if controls is None and rules.control_dim == 0:
+        controls = tf.zeros([batch_size, _check_num_steps(num_steps) - 1, 0])
+    controls = numeric("controls", controls)
+    check_shape(checks, "controls", controls, ["batch", "time", rules.control_dim])
+    checks.require(tf.shape(controls)[1] >= 1, "`controls` must have a step or more.")
+    _check_values(checks, rules, controls=controls)
+    return checks.passed(controls)
+
+
+def check_initial_observations(rules, initial_observations, controls, mask=None):
+    """Returns a `data.Batch` of x[0:k] [batch, k, *observation_shape] and its mask, or None."""
+    checks = Checks()
+    observations, mask = _split_masked(initial_observations, mask)
+    observations = check_observations(
+        checks, rules, "initial_observations", observations, controls, rules.initial_steps
+    )
+    if mask is not None:
+        mask = check_mask(checks, rules, mask, observations, whole=False)
+        observations = tf.where(networks.expand_like(mask, observations), observations, 0.0)
+    _check_values(checks, rules, initial_observations=observations)
+    return checks.passed(data.Batch(observations, controls, mask))
+
+
+def check_initial_state(state_dim, initial_state, num_samples, controls):
+    """Returns z[0], [batch, dz] or [num_samples, batch, dz]."""
+    checks = Checks()
+    state = numeric("initial_state", initial_state)
+    batch = tf.get_static_value(tf.shape(controls)[0])
+    shape = [num_samples, batch, state_dim]
+    if batch is not None and list(state.shape) not in (shape, shape[1:]):
+        raise ValueError(
+            f"`initial_state` must have shape {shape[1:]} or {shape}; got {tuple(state.shape)}."
+        )
+    check_finite(checks, "initial_state", state)
+    return checks.passed(state)
+
+
+def check_step(rules, observations, controls=None, observed=None):
+    """Checks one time step of streams.
+
+    Args:
+      rules: `Rules`.
+      observations: x[t], [batch, *observation_shape].
+      controls: u[t-1], [batch, du]; None where du is 0.
+      observed: Whether x[t] is observed, [batch]; None where all are.
+
+    Returns:
+      Observations, what is missing set to 0, controls and bool `observed`.
+    """
+    checks = Checks()
+    observations = numeric("observations", observations)
+    check_shape(checks, "observations", observations, ["batch", *rules.observation_shape])
+    if observed is None:
+        observed = tf.ones(tf.shape(observations)[:1], tf.bool)
+    observed = tf.convert_to_tensor(observed)
+    check_shape(checks, "observed", observed, [("batch", observations)])
+    observed = tf.cast(observed, tf.bool)
+    observations = tf.where(networks.expand_like(observed, observations), observations, 0.0)
+    if controls is None and rules.control_dim == 0:
+        controls = tf.zeros([tf.shape(observations)[0], 0])
+    controls = numeric("controls", controls)
+    check_shape(checks, "controls", controls, [("batch", observations), rules.control_dim])
+    _check_values(checks, rules, observations=observations, controls=controls)
+    return checks.passed((observations, controls, observed))
+
+
+def check_count(name, number):
+    """Returns a positive integer, or a scalar tensor that a graph asserts to be one."""
+    if tf.is_tensor(number) and tf.get_static_value(number) is None:
+        checks = Checks()
+        checks.require(number >= 1, f"`{name}` must be at least 1.")
+        return checks.passed(number)
+    return errors.check_integer(name, number.numpy() if hasattr(number, "numpy") else number)
+
+
+def check_observations(checks, rules, name, observations, like=None, steps="time"):
+    """Returns numeric observations of the right shape; `like` has their batch size."""
+    observations = numeric(name, observations)
+    batch = "batch" if like is None else ("batch", like)
+    check_shape(checks, name, observations, [batch, steps, *rules.observation_shape])
+    return observations
+
+
+def check_controls(checks, rules, controls, observations, steps):
+    """Returns u[0:T-1] for x[0:T], a last control dropped."""
+    if controls is None and rules.control_dim == 0:
+        return tf.zeros([tf.shape(observations)[0], steps - 1, 0])
+    controls = numeric("controls", controls)
+    static, batch = observations.shape[1], ("batch", observations)
+    time = "time" if static is None else (static - 1, static)
+    check_shape(checks, "controls", controls, [batch, time, rules.control_dim])
+    extra = tf.shape(controls)[1] - (steps - 1)
+    checks.require(
+        (extra == 0) | (extra == 1),
+        "`controls` must have as many steps as `observations`, or one fewer.",
+    )
+    return controls[:, : steps - 1]
+
+
+def check_mask(checks, rules, mask, observations, whole=True):
+    """Returns a bool mask [batch, time] of the steps that are observed.
+
+    Args:
+      checks, rules: As elsewhere.
+      mask: The mask.
+      observations: What it is the mask of.
+      whole: Whether it is that of whole sequences, which must have an observed step each.
+    """
+    mask = tf.convert_to_tensor(mask)
+    check_shape(checks, "mask", mask, [("batch", observations), ("time", observations)])
+    if mask.dtype != tf.bool:
+        binary = tf.reduce_all((mask == 0) | (mask == 1))
+        checks.require(binary, "`mask` must hold 0 (missing) and 1 (observed) only.")
+        mask = tf.cast(mask, tf.bool)
+    if whole:
+        some = tf.reduce_any(mask, axis=1)
+        checks.require(
+            tf.reduce_all(some),
+            lambda holds: (
+                "`mask` must leave an observed step in every sequence"
+                + ("." if holds is None else f"; {int(np.argmin(some))} has none.")
+            ),
+        )
+    if not rules.posterior.takes_gaps:
+        name = registry.name_of("posterior", rules.posterior)
+        gaps = tf.reduce_any(~mask[:, :-1] & mask[:, 1:])
+        reason = rules.posterior.takes_gaps.reason
+        checks.require(~gaps, f"`mask` must have no gaps for {name}: {reason}.")
+    return mask
+
+
+def _end_at_nan(controls, mask):
+    """Returns controls, 0 from where a NaN among those behind the last observed step ends them.
+
+    Returns:
+      The controls, and whether each step is known, bool [batch, time].
+    """
+    follow = tf.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True)[:, 1:] > 0
+    ends = ~follow & tf.reduce_any(tf.math.is_nan(controls), axis=-1)
+    ended = tf.cumsum(tf.cast(ends, tf.int32), axis=1) > 0
+    known = tf.pad(~ended, [[0, 0], [1, 0]], constant_values=True)
+    return tf.where(ended[..., tf.newaxis], 0.0, controls), known
+
+
+def _check_values(checks, rules, **tensors):
+    """Requires finite values and, of what is observed, those that the emission can make."""
+    for name, tensor in tensors.items():
+        check_finite(checks, name, tensor)
+        if name != "controls" and rules.emission.support is not None:
+            emission = registry.name_of("emission", rules.emission)
+            checks.require(
+                tf.reduce_all(rules.emission.supports(tensor)),
+                f"`{name}` must be {rules.emission.support} for the {emission} emission.",
+            )
+
+
+def _split_masked(observations, mask):
+    """Returns the values of a `numpy.ma` array, and a mask that leaves out what it masks."""
+    if not isinstance(observations, np.ma.MaskedArray):
+        return observations, mask
+    hidden = np.ma.getmaskarray(observations)
+    observed = ~hidden.any(axis=tuple(range(2, hidden.ndim)))
+    values = np.where(hidden, 0, observations.data)
+    return values, observed if mask is None else observed & np.asarray(mask, bool)
+
+
+def _check_num_steps(num_steps):
+    if num_steps is None:
+        raise ValueError("`num_steps` must be given where the model has no controls.")
+    return errors.check_integer("num_steps", num_steps, least=2)
+
+
+def _size(tensor, axis):
+    return tensor.shape[axis]

@@ -1,0 +1,111 @@
+"""The transition, corrected by what its prediction got wrong, with or without flows."""
+
+import tensorflow as tf
+import tf_keras
+
+from tfp_dvbf import errors
+from tfp_dvbf.layers import flows, networks
+from tfp_dvbf.posteriors import base
+
+OPEN_GATE = 4.0  # The flows start near the identity, and so q near p.
+
+
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class Innovation(base.Posterior):
+    """z[t] = mu + m + L (s * eps[t]),  with p(z[t] | z[t-1], u[t-1]) = N(mu, L L^T).
+
+    The posterior corrects what the transition got wrong: (m, s) are the outputs of one MLP of
+    z[t-1], h[t], u[t-1] and the innovation, the distance of x[t] from what the emission expects at
+    mu, in standard deviations. So q follows p while p is learned, as in Karl et al. (2017),
+    section 3.1, and is p where (m, s) = (0, 1):
+
+        ln q(z[t] | z[t-1], ...) = ln N(eps[t]; 0, I) - sum_d ln s_d - ln |det L|
+
+    m is not in units of L: a dimension in which L is small could not be corrected then, nothing
+    would raise L, and the dimension would be lost (one run in five).
+
+    Args:
+      hidden_units: Sizes of the hidden layers of the MLP.
+      activation: Activation of the hidden layers.
+    """
+
+    def __init__(self, hidden_units=(64, 64), activation="relu", **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_units = errors.check_units("hidden_units", hidden_units)
+        self.activation = activation
+
+    def build(self, spec, context_dim=0):
+        self.sizes = [spec.state_dim, spec.state_dim, context_dim]
+        self.network = networks.MLP(
+            self.hidden_units, sum(self.sizes), self.activation, networks.SMALL, spec.seed
+        )
+        super().build(spec)
+
+    def step(self, model, carry, inputs, noise):
+        """Maps z[t-1], `PosteriorInputs` and eps[t], [rows, ...], to the `Step` of z[t]."""
+        states = carry["states"]
+        prior = model.transition_distribution(states, inputs.controls)
+        innovation = model.emission.innovation(prior.loc, inputs.observations)
+        seen = tf.concat([states, innovation, inputs.features, inputs.controls], axis=-1)
+        correction, raw_scale, context = tf.split(self.network(seen), self.sizes, axis=-1)
+        scale = networks.positive(raw_scale, initial=1.0)
+        value, log_det = self.transform(noise, context)
+        log_det += tf.reduce_sum(tf.math.log(scale), axis=-1) + prior.scale.log_abs_determinant()
+        states = networks.unfused(prior.loc + correction) + prior.scale.matvec(scale * value)
+        return base.Step({"states": states}, base.log_base(noise) - log_det)
+
+    def transform(self, noise, context):
+        """Returns F(eps; c) and ln |det dF/deps|; here F is the identity."""
+        del context
+        return noise, tf.zeros_like(noise[..., 0])
+
+    def get_config(self):
+        config = {"hidden_units": self.hidden_units, "activation": self.activation}
+        return {**super().get_config(), **config}
+
+
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class IAF(Innovation):
+    """z[t] = mu + m + L (s * F(eps[t]; c)): `Innovation` with a flow of the noise of every step.
+
+    F composes gated inverse autoregressive flows, TFP bijectors, whose context c is one more output
+    of the MLP (Kingma et al. 2016, equation 10):
+
+        ln q(z[t] | z[t-1], ...) = ln N(eps[t]; 0, I) - ln |det dF/deps| - sum_d ln s_d - ln |det L|
+
+    Args:
+      num_flows: Number of flows a time step, 1 or more; the order of the dimensions is reversed
+        from one to the next.
+      flow_units: Sizes of the hidden layers of each MADE; the first is also the size of c.
+      hidden_units: Sizes of the hidden layers of the MLP.
+      activation: Activation of the hidden layers.
+    """
+
+    def __init__(
+        self, num_flows=1, flow_units=(64,), hidden_units=(64, 64), activation="relu", **kwargs
+    ):
+        super().__init__(hidden_units, activation, **kwargs)
+        self.num_flows = errors.check_integer("num_flows", num_flows)
+        self.flow_units = errors.check_units("flow_units", flow_units, least=1)
+
+    def build(self, spec):
+        context_dim = self.flow_units[0]
+        own, flow_seed = networks.split_seed(spec.seed, 2)
+        self.flow = flows.FlowChain(
+            spec.state_dim,
+            context_dim,
+            self.num_flows,
+            self.flow_units,
+            self.activation,
+            OPEN_GATE,
+            flow_seed,
+        )
+        super().build(spec._replace(seed=own), context_dim)
+
+    def transform(self, noise, context):
+        """Returns F(eps; c) and ln |det dF/deps|."""
+        return self.flow(noise, context)
+
+    def get_config(self):
+        config = {"num_flows": self.num_flows, "flow_units": self.flow_units}
+        return {**super().get_config(), **config}

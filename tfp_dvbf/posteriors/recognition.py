@@ -1,0 +1,112 @@
+"""The recognition model: what turns observations into posterior draws."""
+
+import tensorflow as tf
+import tf_keras
+
+from tfp_dvbf import registry
+from tfp_dvbf.layers import networks, part
+from tfp_dvbf.posteriors import base
+
+
+class RecognitionModel(tf_keras.layers.Layer):
+    """q(z[0:T] | x[0:T], u[0:T-1]): an encoder, a posterior of z[0] and the recursion after it.
+
+    Args:
+      observation_shape: Shape of x[t].
+      control_dim: Size du of u[t].
+      state_dim: Size dz of z[t].
+      posterior, encoder, initial_posterior: A name, a config or an object each.
+      seed: Seed of the weights of the parts that are given by name or config, or None.
+    """
+
+    def __init__(
+        self,
+        observation_shape,
+        control_dim,
+        state_dim,
+        posterior="innovation",
+        encoder="filter",
+        initial_posterior="gaussian",
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        given = {"encoder": encoder, "initial_posterior": initial_posterior, "posterior": posterior}
+        parts = {kind: registry.resolve(kind, part) for kind, part in given.items()}
+        self.encoder = parts["encoder"]
+        self.initial_posterior = parts["initial_posterior"]
+        self.posterior = parts["posterior"]
+        spec = part.Spec(observation_shape, control_dim, state_dim, self.encoder.feature_dim)
+        for (kind, built), part_seed in zip(parts.items(), networks.split_seed(seed, 3)):
+            named = isinstance(given[kind], (str, dict))
+            built.build(spec._replace(seed=part_seed if named else None))
+
+    @property
+    def initial_steps(self):
+        """The number k of time steps that q(z[0] | x[0:k]) sees."""
+        return self.initial_posterior.num_steps
+
+    def encode(self, model, batch):
+        """Returns q(z[0] | x[0:k]) and the `PosteriorInputs` of t = 1 .. T-1.
+
+        Args:
+          model: The `StateSpaceModel`.
+          batch: `data.Batch` in the user's units, what is missing set to 0.
+        """
+        observations = model.standardise_observations(batch.observations)
+        mask = None
+        if batch.mask is not None:
+            mask = batch.mask[:, 1:]
+            observations = tf.where(networks.expand_like(batch.mask, observations), observations, 0.0)
+        controls = model.control_standardization(batch.controls)
+        features = self.encoder(observations[:, 1:], controls=controls[:, 1:], mask=mask)
+        seen = model.to_emission_units(batch.observations[:, 1:])
+        inputs = base.PosteriorInputs(features, controls, seen)
+        return self.initial(model, observations, batch.mask), inputs
+
+    def initial(self, model, observations, mask=None):
+        """Returns q(z[0] | x[0:k]), and p(z[0]) where one of the steps that it needs is missing.
+
+        Args:
+          model: The `StateSpaceModel`.
+          observations: Standardised x, [batch, k or more, *observation_shape].
+          mask: Whether each of them is observed, bool [batch, k or more], or None where all are.
+        """
+        density = self.initial_posterior(observations)
+        if mask is None:
+            return density
+        seen = tf.reduce_all(mask[:, : self.initial_steps], axis=1, keepdims=True)
+        prior = model.transition.initial()
+        loc = tf.where(seen, density.loc, prior.mean())
+        return networks.diagonal_normal(loc, tf.where(seen, density.stddev(), prior.stddev()))
+
+    def sample(self, model, batch, noise, num_samples=1):
+        """Returns the `PosteriorSample` of `num_samples` draws for each sequence.
+
+        Args:
+          model: The `StateSpaceModel`.
+          batch: `data.Batch`, which is encoded once.
+          noise: eps[0:T], [num_samples * batch, time, dz], all sequences before any comes again.
+          num_samples: Draws for each sequence.
+        """
+        first, inputs = self.encode(model, batch)
+        observed = None
+        if batch.mask is not None:
+            observed = networks.tile_rows(batch.mask[:, 1:, tf.newaxis], num_samples)
+        loc, scale, inputs = tf.nest.map_structure(
+            lambda tensor: networks.tile_rows(tensor, num_samples),
+            (first.loc, first.stddev(), inputs),
+        )
+        first = networks.diagonal_normal(loc, scale)
+        return self.posterior(model, first=first, inputs=inputs, noise=noise, observed=observed)
+
+    def step_inputs(self, model, observations, controls):
+        """Returns the `PosteriorInputs` of one time step.
+
+        Args:
+          model: The `StateSpaceModel`.
+          observations: x[t] in the user's units, [batch, *observation_shape].
+          controls: Standardised u[t-1], [batch, du].
+        """
+        features = self.encoder(model.standardise_observations(observations), controls=None)
+        return base.PosteriorInputs(features, controls, model.to_emission_units(observations))
