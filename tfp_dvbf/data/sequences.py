@@ -1,15 +1,11 @@
 """Data sets of sequences: checked, stored and read."""
 
-import contextlib
 import dataclasses
-import hashlib
-import json
-import os
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfp_dvbf.data import checks
+from tfp_dvbf.data import checks, missing
 
 
 class Batch(NamedTuple):
@@ -130,31 +126,10 @@ def check_sequences(
     if mask is not None:
         mask = checks.check_mask(mask, observations.shape[:2])
         observations = np.where(mask[..., np.newaxis], observations, np.float32(0))
-        controls = np.where(_frames_follow(mask)[..., np.newaxis], controls, np.float32(0))
+        controls = np.where(missing.frames_follow(mask)[..., np.newaxis], controls, np.float32(0))
         mask = None if mask.all() else mask
     checks.check_finite(observations=observations, controls=controls)
     return Batch(observations, controls, mask)
-
-
-def fill_missing(observations, controls, mask):
-    """Returns tensors with 0 in missing frames and in controls that no frame follows."""
-    import tensorflow as tf
-
-    follow = until_last_frame(mask)[:, 1:]
-    observations = tf.where(mask[..., tf.newaxis], observations, tf.zeros_like(observations))
-    return observations, tf.where(follow[..., tf.newaxis], controls, tf.zeros_like(controls))
-
-
-def until_last_frame(mask):
-    """Returns whether a frame is there or follows, a bool tensor [batch, time]."""
-    import tensorflow as tf
-
-    return tf.math.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True) > 0
-
-
-def _frames_follow(mask):
-    """Returns for each control u[t] whether a frame after t is there, [batch, time - 1]."""
-    return np.maximum.accumulate(mask[:, ::-1], axis=1)[:, ::-1][:, 1:]
 
 
 def shift_controls(sequences):
@@ -167,71 +142,3 @@ def shift_controls(sequences):
     late[:, 1:] = sequences.controls[:, :-1]
     spec = {**(sequences.spec or {}), "controls": "one step late"}
     return dataclasses.replace(sequences, controls=late, spec=spec)
-
-
-def save(path, sequences):
-    """Writes `sequences` to the `.npz` file `path`, whole or not at all."""
-    arrays = {name: getattr(sequences, name) for name in ARRAYS}
-    arrays = {name: array for name, array in arrays.items() if array is not None}
-    spec = {**(sequences.spec or {}), "sha256": content_hash(arrays)}
-    temporary = f"{path}.partial"
-    with open(temporary, "wb") as file:
-        np.savez_compressed(file, spec=json.dumps(spec), **arrays)
-    os.replace(temporary, path)
-
-
-def load(path):
-    """Reads `Sequences` from an `.npz` file; never unpickles.
-
-    The file holds `observations` [N, T, dx], `controls` [N, T or T - 1, du] and, optionally,
-    `states`, `mask` [N, T] and `spec` (JSON).
-
-    Raises:
-      ValueError: If the file is not such a file, or does not match the hash in its spec; the
-        message names the file.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for damaged files.
-        raise ValueError(f"{path} must be an .npz file of numeric arrays; {error}.") from error
-    check_names(path, arrays)
-    try:
-        spec = json.loads(str(arrays.get("spec", "{}")))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: `spec` must be JSON; {error}.") from error
-    if not isinstance(spec, dict):
-        raise ValueError(f"{path}: `spec` must be a JSON object; got {spec!r}.")
-    stored = {name: arrays[name] for name in ARRAYS if name in arrays}
-    if "sha256" in spec and spec["sha256"] != content_hash(stored):
-        raise ValueError(f"{path} is corrupt: its content does not match its sha256.")
-    with naming(path):
-        return Sequences(**stored, spec=spec or None)
-
-
-def check_names(path, names):
-    """Raises ValueError unless `names`, those in the file `path`, are enough."""
-    missing = {"observations", "controls"} - set(names)
-    if missing:
-        raise ValueError(f"{path} must hold `observations` and `controls`; it lacks {missing}.")
-
-
-@contextlib.contextmanager
-def naming(path):
-    """Puts the name of the file `path` before the message of a ValueError."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def content_hash(arrays):
-    """Returns the SHA-256 of named arrays, their dtypes and shapes."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
