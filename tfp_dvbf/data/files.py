@@ -24,8 +24,8 @@ def save(path, sequences):
 def load(path):
     """Reads `Sequences` from an `.npz` file; never unpickles.
 
-    The file holds `observations` [N, T, dx], `controls` [N, T or T - 1, du] and, optionally,
-    `states`, `mask` [N, T] and `spec` (JSON).
+    The file holds `observations` [N, T, *observation_shape] and, optionally, `controls`
+    [N, T or T - 1, du], `states` [N, T, ds], `mask` [N, T] and `spec` (JSON).
 
     Raises:
       ValueError: If the file is not such a file, or does not match the hash in its spec; the
@@ -54,9 +54,9 @@ def load(path):
 
 def check_names(path, names):
     """Raises ValueError unless `names`, those in the file `path`, are enough."""
-    missing = {"observations", "controls"} - set(names)
-    if missing:
-        raise ValueError(f"{path} must hold `observations` and `controls`; it lacks {missing}.")
+    if "observations" not in names:
+        held = ", ".join(sorted(names)) or "nothing"
+        raise ValueError(f"{path} must hold `observations`; it holds {held}.")
 
 
 @contextlib.contextmanager
