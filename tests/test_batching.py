@@ -40,7 +40,13 @@ def folder(tmp_path_factory):
 
 def order(dataset):
     """Returns the number of each sequence in the order in which they come."""
-    return np.concatenate([batch["observations"][:, 0, 0] for batch in dataset]).astype(int)
+    numbers = [batch["observations"][:, 0, 0].numpy()[real(batch)] for batch in dataset]
+    return np.concatenate(numbers).astype(int)
+
+
+def real(batch):
+    """Returns which rows of a batch are sequences, not repeated to fill it."""
+    return batch["weights"].numpy() == 1 if "weights" in batch else slice(None)
 
 
 def files_of(numbers):
@@ -60,13 +66,62 @@ def test_batches_in_order(source):
     dataset = tfp_dvbf.as_dataset(source, batch_size=4)
     assert len(dataset) == 4
     shapes = [(batch["observations"].shape, batch["controls"].shape) for batch in dataset]
-    assert shapes == [((4, 4, 2), (4, 3, 1))] * 3 + [((3, 4, 2), (3, 3, 1))]
+    assert shapes == [((4, 4, 2), (4, 3, 1))] * 4
     np.testing.assert_array_equal(order(dataset), np.arange(15))
-    expected = {
-        "observations": tf.TensorSpec([None, 4, 2], tf.float32),
-        "controls": tf.TensorSpec([None, 3, 1], tf.float32),
+    assert dataset.element_spec == {
+        "observations": tf.TensorSpec([4, 4, 2], tf.float32),
+        "controls": tf.TensorSpec([4, 3, 1], tf.float32),
+        "weights": tf.TensorSpec([4], tf.float32),
     }
-    assert dataset.element_spec == expected
+
+
+@SOURCES
+@pytest.mark.parametrize("seed", [None, 1])
+def test_the_last_batch_is_filled_with_rows_of_weight_0(source, seed):
+    for batch_size, fillers in [(4, 1), (7, 6), (40, 25)]:
+        *whole, last = batching.as_dataset(source, batch_size, seed)
+        for batch in whole:
+            np.testing.assert_array_equal(batch["weights"], np.ones(batch_size))
+        count = batch_size - fillers
+        np.testing.assert_array_equal(last["weights"], np.arange(batch_size) < count)
+        rows = np.arange(batch_size) % count
+        for name in ["observations", "controls"]:
+            np.testing.assert_array_equal(last[name], last[name].numpy()[rows])
+
+
+@SOURCES
+def test_batches_that_come_out_even_have_no_weights(source):
+    dataset = batching.as_dataset(source, np.int64(5), seed=np.int64(1))
+    assert len(dataset) == 3 == len(list(dataset))
+    assert dataset.element_spec == {
+        "observations": tf.TensorSpec([5, 4, 2], tf.float32),
+        "controls": tf.TensorSpec([5, 3, 1], tf.float32),
+    }
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "int64", "float32"])
+@pytest.mark.parametrize("seed", [None, 1])
+def test_images_come_in_their_type_without_controls(tmp_path, dtype, seed):
+    images = np.arange(7 * 3 * 4).reshape(7, 3, 2, 2, 1).astype(dtype)
+    sequences = data.Sequences(images)
+    for index in range(2):
+        data.save(tmp_path / f"{index}.npz", sequences[4 * index : 4 * index + 4])
+    for source in [sequences, tmp_path]:
+        dataset = batching.as_dataset(source, 4, seed)
+        assert dataset.element_spec["observations"] == tf.TensorSpec([4, 3, 2, 2, 1], dtype)
+        assert dataset.element_spec["controls"] == tf.TensorSpec([4, 2, 0], tf.float32)
+        rows = np.concatenate([batch["observations"].numpy()[real(batch)] for batch in dataset])
+        rows = rows[np.argsort(rows[:, 0, 0, 0, 0])]
+        np.testing.assert_array_equal(rows, images)
+
+
+def test_files_of_different_types_come_in_one(tmp_path):
+    for index, dtype in enumerate(["uint8", "float64"]):
+        values = np.full([2, 3, 1], index + 0.5).astype(dtype)
+        np.savez(tmp_path / f"{index}.npz", observations=values)
+    (batch,) = batching.as_dataset(tmp_path, 4)
+    np.testing.assert_array_equal(batch["observations"][:, 0, 0], [0, 0, 1.5, 1.5])
+    assert batch["observations"].dtype == tf.float32
 
 
 @SOURCES
@@ -79,6 +134,7 @@ def test_every_sequence_comes_once_an_epoch_with_its_controls(source, batch_size
         np.testing.assert_array_equal(np.sort(order(batches)), np.arange(15))
         for batch in batches:
             x, u = batch["observations"].numpy(), batch["controls"].numpy()
+            assert len(x) == len(u) == batch_size
             np.testing.assert_array_equal(x, np.tile(x[:, :1, :1], [1, 4, 2]))
             np.testing.assert_array_equal(u, np.tile(-x[:, :1, :1], [1, 3, 1]))
 
@@ -150,6 +206,8 @@ def test_a_bad_file_ends_fit_with_its_name(make_model, sequences, tmp_path):
     "source, batch_size, message",
     [
         (numbered(3), 0, "`batch_size` must be at least 1; got 0"),
+        (numbered(3), True, "`batch_size` must be an integer; got True"),
+        (numbered(3), 2.0, "`batch_size` must be an integer; got 2.0"),
         (np.zeros([3, 4, 2]), 4, "`sequences` must be Sequences, Shards or a folder; got ndarray"),
         ("nowhere", 4, "`folder` must hold .npz files; got nowhere"),
     ],
@@ -157,6 +215,88 @@ def test_a_bad_file_ends_fit_with_its_name(make_model, sequences, tmp_path):
 def test_as_dataset_refuses(source, batch_size, message):
     with pytest.raises(ValueError, match=message):
         batching.as_dataset(source, batch_size)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"seed": True}, "`seed` must be an integer; got True"),
+        ({"seed": 1.5}, "`seed` must be an integer; got 1.5"),
+        ({"first_epoch": True}, "`first_epoch` must be an integer; got True"),
+        ({"first_epoch": -1}, "`first_epoch` must be at least 0; got -1"),
+    ],
+)
+def test_as_dataset_refuses_seeds_and_epochs(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        batching.as_dataset(numbered(3), 1, **arguments)
+
+
+def of_lengths(lengths, masked=False, controls_too_long=False):
+    """Returns a data set of batches of 2, one a length, the number of its step in every value."""
+
+    def batches():
+        for length in lengths:
+            steps = np.broadcast_to(np.arange(1, length + 1)[:, np.newaxis], [2, length, 1])
+            batch = {"observations": steps.astype(np.uint8), "weights": np.ones(2, np.float32)}
+            batch["controls"] = steps[:, : length - 1 + controls_too_long].astype(np.float32)
+            if masked:
+                batch["mask"] = np.arange(length) != np.array([[0], [1]])
+            yield batch
+
+    specs = {
+        "observations": tf.TensorSpec([2, None, 1], tf.uint8),
+        "weights": tf.TensorSpec([2], tf.float32),
+        "controls": tf.TensorSpec([2, None, 1], tf.float32),
+    }
+    if masked:
+        specs["mask"] = tf.TensorSpec([2, None], tf.bool)
+    return tf.data.Dataset.from_generator(batches, output_signature=specs)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("controls_too_long", [False, True])
+def test_bucket_lengths_pads_with_missing_steps(masked, controls_too_long):
+    lengths = {2: 16, 16: 16, 17: 32, 64: 64, 65: 128, 129: 512, 513: 2048, 2049: 8192}
+    dataset = of_lengths(lengths, masked, controls_too_long)
+    batches = list(batching.bucket_lengths(dataset))
+    for batch, original, (length, bucket) in zip(batches, dataset, lengths.items(), strict=True):
+        x, u, mask = (batch[name].numpy() for name in ["observations", "controls", "mask"])
+        assert x.shape == (2, bucket, 1) and x.dtype == np.uint8
+        assert u.shape == (2, bucket - 1, 1) and mask.shape == (2, bucket)
+        np.testing.assert_array_equal(x[:, :length], original["observations"])
+        np.testing.assert_array_equal(u[:, : length - 1], original["controls"][:, : length - 1])
+        assert not x[:, length:].any() and not u[:, length - 1 :].any()
+        expected = original["mask"] if masked else np.ones([2, length])
+        np.testing.assert_array_equal(mask[:, :length], expected)
+        assert not mask[:, length:].any()
+        np.testing.assert_array_equal(batch["weights"], [1, 1])
+
+
+def test_32_lengths_are_compiled_at_most_4_times():
+    traces = []
+
+    @tf.function(reduce_retracing=False)
+    def step(batch):
+        traces.append(batch["observations"].shape)
+        return tf.reduce_sum(tf.cast(batch["mask"], tf.int32))
+
+    counts = [int(step(batch)) for batch in batching.bucket_lengths(of_lengths(range(20, 52)))]
+    assert counts == [2 * length for length in range(20, 52)]
+    assert len(traces) <= 4
+
+
+def test_a_data_set_without_controls_is_bucketed():
+    dataset = of_lengths([3]).map(lambda batch: {"observations": batch["observations"]})
+    (batch,) = batching.bucket_lengths(dataset)
+    assert {name: value.shape for name, value in batch.items()} == {
+        "observations": (2, 16, 1),
+        "mask": (2, 16),
+    }
+
+
+def test_a_known_length_stays():
+    dataset = batching.as_dataset(numbered(3), 2)
+    assert batching.bucket_lengths(dataset) is dataset
 
 
 # Not `ru_maxrss`: it begins at the memory of the process that starts this one.

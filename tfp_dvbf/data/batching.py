@@ -3,7 +3,9 @@
 import os
 
 from tfp_dvbf import data
-from tfp_dvbf.data import shards
+from tfp_dvbf.data import checks, shards
+
+BUCKETS = (16, 32, 64, *(128 * 4**power for power in range(12)))
 
 
 def as_dataset(sequences, batch_size=16, seed=None, first_epoch=0):
@@ -12,17 +14,22 @@ def as_dataset(sequences, batch_size=16, seed=None, first_epoch=0):
     A folder is streamed: two of its files are in memory at a time, and batches run across their
     borders. Shuffled, the files come in random order, and so do the sequences within each.
 
+    All batches have the same size, so that a training step is compiled once. Where the sequences
+    do not divide by it, the last batch is filled with rows of its own, repeated with weight 0.
+
     Args:
       sequences: `Sequences`, `Shards` or the path of a folder of `.npz` files.
-      batch_size: Sequences a batch; the last batch may be smaller.
+      batch_size: Sequences a batch.
       seed: Shuffles if given: the order of each epoch depends on `seed` and its number alone, so
         that a resumed run sees what an uninterrupted one would have seen. None keeps the order.
       first_epoch: Number of the epoch that the first iteration over the data set is; every
         iteration counts, that of `adapt` too.
 
     Returns:
-      A `tf.data.Dataset` of {"observations": [batch, time, dx], "controls": [batch, time - 1, du]}
-      and, where frames are missing or any file has a mask, "mask": bool [batch, time].
+      A `tf.data.Dataset` of {"observations": [batch, time, *observation_shape], "controls":
+      [batch, time - 1, du]}; where steps are missing or any file has a mask, "mask": bool
+      [batch, time]; and where the last batch is filled, "weights": float32 [batch], 0 in the rows
+      that fill it and 1 in all others. Observations keep the integer type that they have.
 
     Raises:
       ValueError: If an argument is none of these, or as `Shards` does. A file that turns out
@@ -30,8 +37,10 @@ def as_dataset(sequences, batch_size=16, seed=None, first_epoch=0):
     """
     import tensorflow as tf  # Here, so that collecting data does not wait for TensorFlow.
 
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1; got {batch_size}.")
+    batch_size = checks.check_integer("batch_size", batch_size, least=1)
+    first_epoch = checks.check_integer("first_epoch", first_epoch, least=0)
+    if seed is not None:
+        seed = checks.check_integer("seed", seed)
     if isinstance(sequences, (str, os.PathLike)):
         sequences = shards.Shards(sequences)
     if not isinstance(sequences, (data.Sequences, shards.Shards)):
@@ -47,9 +56,21 @@ def as_dataset(sequences, batch_size=16, seed=None, first_epoch=0):
 def _batches(source, batch_size, seed, first_epoch):
     """Returns the data set of batches, dictionaries of tensors, of `Sequences` or `Shards`."""
     keys = None if seed is None else _keys(seed, first_epoch)
+    even = len(source) % batch_size == 0
     if isinstance(source, shards.Shards):
-        return _shard_tensors(source, keys).prefetch(1).rebatch(batch_size)
-    return _batches_in_memory(source, batch_size, keys)
+        batches = _shard_tensors(source, keys).prefetch(1).rebatch(batch_size, drop_remainder=even)
+        return batches if even else batches.map(lambda batch: _filled(batch, batch_size))
+    return _batches_in_memory(source, batch_size, keys, even)
+
+
+def _filled(batch, batch_size):
+    """Returns a batch of `batch_size`, its rows repeated as often as it takes, with weights."""
+    import tensorflow as tf
+
+    count = tf.shape(batch["observations"])[0]
+    rows = tf.range(batch_size)
+    weights = tf.cast(rows < count, tf.float32)
+    return {**_gather(batch, rows % count), "weights": weights}
 
 
 def _keys(seed, first_epoch):
@@ -75,18 +96,21 @@ def _gather(tensors, index):
     return tf.nest.map_structure(lambda tensor: tf.gather(tensor, index), tensors)
 
 
-def _batches_in_memory(sequences, batch_size, keys):
+def _batches_in_memory(sequences, batch_size, keys, even):
     """Gathers each batch from tensors of the whole data set."""
     import tensorflow as tf
 
-    arrays = _arrays(sequences, sequences.mask is not None)
+    arrays = _arrays(sequences, sequences.mask is not None, sequences.observations.dtype)
     tensors = tf.nest.map_structure(tf.constant, arrays)
     indices = tf.data.Dataset.range(len(sequences))
     if keys is not None:
         indices = keys.flat_map(
             lambda key: tf.data.Dataset.from_tensor_slices(_shuffled_range(len(sequences), key))
         )
-    return indices.batch(batch_size).map(lambda index: _gather(tensors, index))
+    batches = indices.batch(batch_size, drop_remainder=even).map(
+        lambda index: _gather(tensors, index)
+    )
+    return batches if even else batches.map(lambda batch: _filled(batch, batch_size))
 
 
 def _shard_tensors(source, keys):
@@ -113,15 +137,15 @@ def _load_tensors(source, index):
     """Returns the tensors [sequences, ...] of one file, read when the graph runs."""
     import tensorflow as tf
 
-    steps = source.num_steps
+    steps, dtype = source.num_steps, source.observation_dtype
     specs = {
-        "observations": tf.TensorSpec([None, steps, source.observation_dim], tf.float32),
+        "observations": tf.TensorSpec([None, steps, *source.observation_shape], dtype),
         "controls": tf.TensorSpec([None, steps - 1, source.control_dim], tf.float32),
     }
     if source.has_mask:
         specs["mask"] = tf.TensorSpec([None, steps], tf.bool)
     values = tf.numpy_function(
-        lambda number: list(_arrays(source.load(number), source.has_mask).values()),
+        lambda number: list(_arrays(source.load(number), source.has_mask, dtype).values()),
         [index],
         [spec.dtype for spec in specs.values()],
     )
@@ -131,9 +155,52 @@ def _load_tensors(source, index):
     }
 
 
-def _arrays(sequences, has_mask):
+def _arrays(sequences, has_mask, dtype):
     """Returns the arrays of a batch by name, with a mask of ones where one is due and none is."""
-    arrays = {"observations": sequences.observations, "controls": sequences.controls}
+    observations = sequences.observations.astype(dtype, copy=False)
+    arrays = {"observations": observations, "controls": sequences.controls}
     if has_mask:
-        arrays["mask"] = sequences.present
+        arrays["mask"] = sequences.observed
     return arrays
+
+
+def bucket_lengths(dataset):
+    """Pads the time axis of batches whose length is not known, so that few lengths are compiled.
+
+    A training step is compiled for every length that comes. Here each batch is padded with missing
+    steps to the next of 16, 32, 64, 128, 512, 2048, 8192 and so on, by factors of 4.
+
+    Args:
+      dataset: `tf.data.Dataset` of dictionaries, as `as_dataset` makes them.
+
+    Returns:
+      `dataset` itself where its element_spec knows the number of steps. Otherwise a data set with
+      the same keys and a "mask", False in the padding; there observations and controls are 0.
+    """
+    if dataset.element_spec["observations"].shape[1] is not None:
+        return dataset
+    return dataset.map(_padded_to_bucket)
+
+
+def _padded_to_bucket(batch):
+    import tensorflow as tf
+
+    batch = dict(batch)
+    shape = tf.shape(batch["observations"])
+    steps = shape[1]
+    bounds = tf.constant(BUCKETS)
+    bucket = bounds[tf.searchsorted(bounds, steps[tf.newaxis])[0]]
+    if "controls" in batch:
+        batch["controls"] = batch["controls"][:, : steps - 1]  # A last one would move the padding.
+    batch.setdefault("mask", tf.ones(shape[:2], tf.bool))
+    for name in {"observations", "controls", "mask"} & set(batch):
+        batch[name] = _pad_steps(batch[name], bucket - steps)
+    return batch
+
+
+def _pad_steps(tensor, count):
+    """Returns a tensor [batch, time, ...] with `count` steps of 0 more."""
+    import tensorflow as tf
+
+    others = [[0, 0]] * (len(tensor.shape) - 2)
+    return tf.pad(tensor, [[0, 0], [0, count], *others])

@@ -4,6 +4,76 @@ import operator
 
 import numpy as np
 
+PAD = (
+    "Pad sequences of different lengths and mark the padding as missing with a `mask` "
+    "[sequences, time]."
+)
+
+
+def check_integer(name, value, least=None):
+    """Returns `value` as an int, or raises ValueError unless it is one and at least `least`.
+
+    Integers of NumPy are integers; True and False are not.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise ValueError(f"`{name}` must be an integer; got {value!r}.") from error
+    if isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"`{name}` must be an integer; got {value!r}.")
+    if least is not None and number < least:
+        raise ValueError(f"`{name}` must be at least {least}; got {number}.")
+    return number
+
+
+def check_num_samples(num_samples):
+    """Returns `num_samples` as an int, or raises ValueError unless it is a positive integer."""
+    return check_integer("num_samples", num_samples, least=1)
+
+
+def check_observation_shape(observation_shape):
+    """Returns the shape of an observation as a tuple of ints; an integer is a vector's size.
+
+    Raises:
+      ValueError: If it is empty or holds anything but positive integers.
+    """
+    sizes = observation_shape
+    if not isinstance(sizes, (tuple, list)):
+        sizes = (sizes,)
+    try:
+        shape = tuple(check_integer("observation_shape", size, least=1) for size in sizes)
+    except ValueError:
+        shape = ()
+    if not shape:
+        raise ValueError(
+            f"`observation_shape` must be positive integers; got {observation_shape}."
+        ) from None
+    return shape
+
+
+def check_axes(name, shape, axes):
+    """Raises ValueError unless `shape` has the axes, and the sizes that are known fit.
+
+    Args:
+      name: Name of the array.
+      shape: Its shape; None is a size that is not known yet, which passes.
+      axes: A pair (label, allowed) for each axis. The allowed sizes are a tuple, or None for any
+        but 0.
+    """
+    shape = tuple(shape)
+    fits = len(shape) == len(axes) and all(
+        size is None or (size > 0 if allowed is None else size in allowed)
+        for size, (_, allowed) in zip(shape, axes)
+    )
+    if not fits:
+        raise ValueError(f"`{name}` must have shape {describe(axes)}; got {shape}.")
+
+
+def describe(axes):
+    """Returns the sizes that `check_axes` allows, in words."""
+    sizes = [" or ".join(map(str, allowed)) if allowed else label for label, allowed in axes]
+    return f"[{', '.join(sizes)}]"
+
 
 def check_shape(name, shape, batch=None, time=None, dim=None):
     """Raises ValueError unless `shape` is [batch, time, dim].
@@ -11,42 +81,66 @@ def check_shape(name, shape, batch=None, time=None, dim=None):
     Each size is None (any but 0) or a tuple of the allowed ones; a size of `shape` that is None
     is not known yet and passes.
     """
+    check_axes(name, shape, [("batch", batch), ("time", time), ("dim", dim)])
+
+
+def check_sequence_shape(name, shape, observation_shape=None):
+    """Raises ValueError unless `shape` is [batch, time, *observation_shape], of any size for None.
+
+    Args:
+      name: Name of the array.
+      shape: Its shape; None is a size that is not known yet, which passes.
+      observation_shape: Shape of an observation, a tuple or the size of a vector, or None.
+    """
+    if observation_shape is not None:
+        sizes = check_observation_shape(observation_shape)
+        check_axes(name, shape, [("batch", None), ("time", None), *((s, (s,)) for s in sizes)])
+        return
     shape = tuple(shape)
-    expected = {"batch": batch, "time": time, "dim": dim}
-    fits = len(shape) == 3 and all(
-        size is None or (size > 0 if allowed is None else size in allowed)
-        for size, allowed in zip(shape, expected.values())
-    )
-    if not fits:
-        sizes = [
-            " or ".join(map(str, allowed)) if allowed else axis
-            for axis, allowed in expected.items()
-        ]
-        raise ValueError(f"`{name}` must have shape [{', '.join(sizes)}]; got {shape}.")
+    if len(shape) < 3 or 0 in shape:
+        raise ValueError(
+            f"`{name}` must have shape [batch, time, *observation_shape]; got {shape}."
+        )
 
 
-def check_shapes(observations, controls, observation_dim=None, control_dim=None, min_steps=2):
-    """Raises ValueError unless the two shapes fit each other and the sizes given."""
-    dims = [None if dim is None else (dim,) for dim in [observation_dim, control_dim]]
-    check_shape("observations", observations, dim=dims[0])
-    batch, steps, _ = observations
-    min_steps = max(min_steps, 2)
+def check_shapes(observations, controls, observation_shape=None, control_dim=None, min_steps=2):
+    """Raises ValueError unless the two shapes fit each other and the sizes given.
+
+    Args:
+      observations: Shape of the observations, [batch, time, *observation_shape].
+      controls: Shape of the controls, [batch, time - 1 or time, control_dim], or None where there
+        are none.
+      observation_shape: Shape of an observation that is expected, or None.
+      control_dim: Size of a control that is expected, which may be 0, or None.
+      min_steps: Number of steps that are needed.
+    """
+    check_sequence_shape("observations", observations, observation_shape)
+    batch, steps = tuple(observations)[:2]
+    min_steps = max(check_integer("min_steps", min_steps), 2)
     if steps is not None and steps < min_steps:
         raise ValueError(f"`observations` must have at least {min_steps} steps; got {steps}.")
-    check_shape(
-        "controls",
-        controls,
-        batch=None if batch is None else (batch,),
-        time=None if steps is None else (steps - 1, steps),
-        dim=dims[1],
-    )
+    if control_dim is not None:
+        control_dim = check_integer("control_dim", control_dim, least=0)
+    axes = [
+        ("batch", None if batch is None else (batch,)),
+        ("time", None if steps is None else (steps - 1, steps)),
+        ("dim", None if control_dim is None else (control_dim,)),
+    ]
+    if controls is None:
+        if control_dim:
+            raise ValueError(f"`controls` must have shape {describe(axes)}; got None.")
+        return
+    controls = tuple(controls)
+    if control_dim is None and len(controls) == 3 and controls[2] == 0:
+        controls = (*controls[:2], None)  # Without controls, their size is 0.
+    check_axes("controls", controls, axes)
 
 
 def check_mask(mask, shape):
     """Returns `mask` as bool, or raises ValueError unless it has `shape`, 0 and 1
-    only, and a frame in every sequence.
+    only, and an observed step in every sequence.
     """
-    mask = np.asarray(mask)
+    mask = np.asarray(np.ma.filled(mask, 0))
     if mask.shape != tuple(shape):
         raise ValueError(f"`mask` must have shape {tuple(shape)}; got {mask.shape}.")
     if not np.isin(mask, [0, 1]).all():
@@ -54,35 +148,76 @@ def check_mask(mask, shape):
     mask = mask.astype(bool)
     empty = np.flatnonzero(~mask.any(axis=1))
     if len(empty):
-        raise ValueError(f"`mask` must leave a frame in every sequence; {empty[0]} has none.")
+        raise ValueError(
+            f"`mask` must leave an observed step in every sequence; {empty[0]} has none."
+        )
     return mask
 
 
 def check_finite(**arrays):
     """Raises ValueError naming the first place with a NaN or infinite value."""
     for name, array in arrays.items():
+        if array.dtype.kind != "f":
+            continue
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
-            first = ["sample", "sequence"] if name == "initial_state" else ["sequence", "step"]
-            axes = [*first, "dimension"][-array.ndim :]
-            place = ", ".join(f"{axis} {index}" for axis, index in zip(axes, bad[0]))
-            raise ValueError(f"`{name}` must be finite; got {array[tuple(bad[0])]} in {place}.")
+            value = array[tuple(bad[0])]
+            hint = ""
+            if name == "observations" and np.isnan(value):
+                hint = " A `mask` says which steps are missing."
+            raise ValueError(
+                f"`{name}` must be finite; got {value} in {_place(name, bad[0])}.{hint}"
+            )
 
 
-def check_num_samples(num_samples):
-    """Returns `num_samples` as an int, or raises ValueError unless it is a positive integer."""
+def _place(name, index):
+    """Returns in words where in the array `name` an index is."""
+    axes = ["sample", "sequence"] if name == "initial_state" else ["sequence", "step"]
+    if len(index) > 3:
+        parts = [f"{axis} {i}" for axis, i in zip(axes, index)]
+        return ", ".join([*parts, f"dimensions {', '.join(map(str, index[2:]))}"])
+    axes = [*axes, "dimension"][-len(index) :]
+    return ", ".join(f"{axis} {i}" for axis, i in zip(axes, index))
+
+
+def numeric_array(name, values):
+    """Returns `values` as an array of numbers, a masked array where `values` are masked.
+
+    Raises:
+      ValueError: If they are anything but numbers or no rectangle.
+    """
+    kind = type(values).__name__
+    if kind.startswith("RaggedTensor"):  # By its name, so that this needs no TensorFlow.
+        raise ValueError(f"`{name}` must be numeric; got a {kind}. {PAD}")
+    masked = isinstance(values, np.ma.MaskedArray)
+    rows = values if isinstance(values, (list, tuple)) else ()
     try:
-        number = operator.index(num_samples)
-    except TypeError as error:
-        raise ValueError(f"`num_samples` must be an integer; got {num_samples!r}.") from error
-    if number < 1:
-        raise ValueError(f"`num_samples` must be at least 1; got {number}.")
-    return number
+        if any(isinstance(row, np.ma.MaskedArray) for row in rows):
+            values = np.ma.stack(rows)
+        elif not masked:
+            values = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` must be numeric; got sequences of different lengths. {PAD}"
+        ) from error
+    if values.dtype.kind not in "fiub":
+        hint = f" {PAD}" if values.dtype.kind == "O" else ""
+        raise ValueError(f"`{name}` must be numeric; got dtype {values.dtype}.{hint}")
+    return values
 
 
-def check_numeric(name, array):
-    """Returns `array` as float32, or raises ValueError if it holds anything but numbers."""
-    array = np.asarray(array)
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"`{name}` must be numeric; got dtype {array.dtype}.")
-    return array.astype(np.float32)
+def check_numeric(name, values):
+    """Returns `values` as float32, NaN where a masked array is masked.
+
+    Raises:
+      ValueError: As `numeric_array` does.
+    """
+    return np.ma.filled(numeric_array(name, values).astype(np.float32), np.float32(np.nan))
+
+
+def stored_dtype(dtype):
+    """Returns the type in which observations of a type are kept: float32 or the integer it is."""
+    dtype = np.dtype(dtype)
+    if dtype.kind == "b":
+        return np.dtype(np.uint8)
+    return np.dtype(np.float32) if dtype.kind == "f" else dtype.newbyteorder("=")

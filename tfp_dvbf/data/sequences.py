@@ -1,24 +1,20 @@
 """Data sets of sequences: checked, stored and read."""
 
-import contextlib
 import dataclasses
-import hashlib
-import json
-import os
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfp_dvbf.data import checks
+from tfp_dvbf.data import checks, missing
 
 
 class Batch(NamedTuple):
     """Sequences as the model takes them, missing values set to 0.
 
     Attributes:
-      observations: x[0:T], [batch, time, dx].
+      observations: x[0:T], [batch, time, *observation_shape].
       controls: u[0:T-1], [batch, time - 1, du].
-      mask: Whether each frame is there, bool [batch, time]; None where all are.
+      mask: Whether each step is observed, bool [batch, time]; None where all are.
     """
 
     observations: Any
@@ -43,15 +39,20 @@ class Sequences:
     """Checked sequences of observations and the controls applied between them.
 
     Attributes:
-      observations: x[0:T], float32 [sequences, time, dx].
+      observations: x[0:T], [sequences, time, *observation_shape]. Integers keep their type, bool
+        becomes uint8 and anything else float32.
       controls: u[0:T-1], float32 [sequences, time - 1, du]; u[t] acts between x[t] and x[t+1].
-        A last control u[T-1] is accepted and dropped.
-      mask: bool [sequences, time], False where a frame is missing, or None where none is. Shorter
-        sequences are padded at their end. What stands in missing frames, and in controls after
-        the last frame of a sequence, has no effect; it may be NaN and is stored as 0.
+        A last control u[T-1] is accepted and dropped. None, for a system without controls, is
+        stored as [sequences, time - 1, 0].
+      mask: bool [sequences, time], False where a step is missing, or None where none is; the mask
+        of a masked array (`numpy.ma`) counts as well. Shorter sequences are padded at their end.
+        What stands in missing steps has no effect; it may be NaN and is stored as 0. Controls after
+        the last observed step may go on: the first NaN among them ends the sequence, and what
+        follows it is stored as 0.
       states: The environment's own states, [sequences, time, ds], or None.
       spec: Where the data come from (environment, observation_scale, seed, ...), or None. Its
-        `observation_names` and `control_names`, a name and unit a dimension, label plots.
+        `observation_names` (of vectors) and `control_names`, a name and unit a dimension, label
+        plots.
 
     Raises:
       ValueError: If an array is not numeric or has the wrong shape, or if observations or controls
@@ -59,7 +60,7 @@ class Sequences:
     """
 
     observations: np.ndarray
-    controls: np.ndarray
+    controls: np.ndarray | None = None
     states: np.ndarray | None = None
     spec: dict | None = None
     mask: np.ndarray | None = None
@@ -69,10 +70,14 @@ class Sequences:
         for name, array in batch._asdict().items():
             object.__setattr__(self, name, array)
         if self.states is not None:
-            checks.check_numeric("states", self.states)
-            object.__setattr__(self, "states", np.asarray(self.states))
-            checks.check_shape("states", self.states.shape, (len(self),), (self.num_steps,))
-        sizes = {"observation_names": self.observation_dim, "control_names": self.control_dim}
+            states = checks.numeric_array("states", self.states)
+            checks.check_shape("states", states.shape, (len(self),), (self.num_steps,))
+            if isinstance(states, np.ma.MaskedArray):
+                states = states.astype(np.float64).filled(np.nan)
+            object.__setattr__(self, "states", states)
+        sizes = {"control_names": self.control_dim}
+        if len(self.observation_shape) == 1:
+            sizes["observation_names"] = self.observation_shape[0]
         for name, size in sizes.items():
             names = (self.spec or {}).get(name)
             if names is not None and not (isinstance(names, list) and len(names) == size):
@@ -87,25 +92,27 @@ class Sequences:
         return self.observations.shape[1]
 
     @property
-    def observation_dim(self):
-        """Size dx of an observation."""
-        return self.observations.shape[2]
+    def observation_shape(self):
+        """Shape of an observation, a tuple such as (3,) or (16, 16, 1)."""
+        return self.observations.shape[2:]
 
     @property
     def control_dim(self):
-        """Size du of a control."""
+        """Size du of a control, 0 for a system without controls."""
         return self.controls.shape[2]
 
     @property
-    def present(self):
-        """Whether each frame is there, bool [sequences, time]: `mask`, or True everywhere."""
+    def observed(self):
+        """Whether each step is observed, bool [sequences, time]: `mask`, or True everywhere."""
         shape = self.observations.shape[:2]
         return np.ones(shape, bool) if self.mask is None else self.mask
 
     @property
     def observations_or_nan(self):
-        """The observations, NaN in missing frames, [sequences, time, dx]."""
-        return np.where(self.present[..., np.newaxis], self.observations, np.float32(np.nan))
+        """The observations, NaN in missing steps, float32 [sequences, time, *observation_shape]."""
+        observations = self.observations.astype(np.float32)
+        observations[~self.observed] = np.nan
+        return observations
 
     def __getitem__(self, index):
         """Selects sequences by a slice or an index array; the spec stays."""
@@ -115,46 +122,62 @@ class Sequences:
 
 
 def check_sequences(
-    observations, controls, mask=None, observation_dim=None, control_dim=None, min_steps=2
+    observations, controls=None, mask=None, observation_shape=None, control_dim=None, min_steps=2
 ):
-    """Returns float32 sequences as a `Batch`; its mask is None if nothing is missing.
+    """Returns checked sequences as a `Batch`; its mask is None if nothing is missing.
+
+    Missing steps, and controls from the first NaN after the last observed step on, are 0 in it;
+    `known_steps` of the controls given says where a sequence ends.
+
+    Args:
+      observations: [batch, time, *observation_shape], an array, masked array or nested list.
+      controls: [batch, time - 1 or time, du], or None where there are none.
+      mask: [batch, time], 0 where a step is missing, or None.
+      observation_shape: Shape of an observation that is expected, a tuple or the size of a vector.
+      control_dim: Size of a control that is expected.
+      min_steps: Number of steps that are needed.
 
     Raises:
-      ValueError: If they are not numeric, do not fit each other or the dimensions, or hold a NaN
-        that the mask does not cover.
+      ValueError: If they are not numeric, do not fit each other or the sizes, or hold a NaN that
+        the mask does not cover.
     """
-    observations = checks.check_numeric("observations", observations)
-    controls = checks.check_numeric("controls", controls)
-    checks.check_shapes(observations.shape, controls.shape, observation_dim, control_dim, min_steps)
-    controls = controls[:, : observations.shape[1] - 1]
+    observations = checks.numeric_array("observations", observations)
+    shape = None
+    if controls is not None:
+        controls = checks.check_numeric("controls", controls)
+        shape = controls.shape
+    checks.check_shapes(observations.shape, shape, observation_shape, control_dim, min_steps)
+    batch, steps = observations.shape[:2]
+    if controls is None:
+        controls = np.zeros([batch, steps - 1, 0], np.float32)
+    controls = controls[:, : steps - 1]
+    mask = _observed(observations, mask)
+    observations = np.ma.filled(observations, 0)
+    observations = observations.astype(checks.stored_dtype(observations.dtype), copy=False)
     if mask is not None:
-        mask = checks.check_mask(mask, observations.shape[:2])
-        observations = np.where(mask[..., np.newaxis], observations, np.float32(0))
-        controls = np.where(_frames_follow(mask)[..., np.newaxis], controls, np.float32(0))
+        observations = _where(mask, observations)
+        controls = _where(missing.known_steps(controls, mask)[:, 1:], controls)
         mask = None if mask.all() else mask
     checks.check_finite(observations=observations, controls=controls)
     return Batch(observations, controls, mask)
 
 
-def fill_missing(observations, controls, mask):
-    """Returns tensors with 0 in missing frames and in controls that no frame follows."""
-    import tensorflow as tf
-
-    follow = until_last_frame(mask)[:, 1:]
-    observations = tf.where(mask[..., tf.newaxis], observations, tf.zeros_like(observations))
-    return observations, tf.where(follow[..., tf.newaxis], controls, tf.zeros_like(controls))
-
-
-def until_last_frame(mask):
-    """Returns whether a frame is there or follows, a bool tensor [batch, time]."""
-    import tensorflow as tf
-
-    return tf.math.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True) > 0
+def _observed(observations, mask):
+    """Returns the checked mask, False also where a value of a masked array is; None for none."""
+    shape = observations.shape[:2]
+    if mask is not None:
+        mask = checks.check_mask(mask, shape)
+    if np.ma.is_masked(observations):
+        values_masked = np.ma.getmaskarray(observations).reshape([*shape, -1])
+        whole = ~values_masked.any(axis=2)
+        mask = checks.check_mask(whole if mask is None else mask & whole, shape)
+    return mask
 
 
-def _frames_follow(mask):
-    """Returns for each control u[t] whether a frame after t is there, [batch, time - 1]."""
-    return np.maximum.accumulate(mask[:, ::-1], axis=1)[:, ::-1][:, 1:]
+def _where(kept, values):
+    """Returns `values` [batch, time, ...] with 0 in the steps that are not kept."""
+    kept = kept.reshape(kept.shape + (1,) * (values.ndim - 2))
+    return np.where(kept, values, values.dtype.type(0))
 
 
 def shift_controls(sequences):
@@ -167,71 +190,3 @@ def shift_controls(sequences):
     late[:, 1:] = sequences.controls[:, :-1]
     spec = {**(sequences.spec or {}), "controls": "one step late"}
     return dataclasses.replace(sequences, controls=late, spec=spec)
-
-
-def save(path, sequences):
-    """Writes `sequences` to the `.npz` file `path`, whole or not at all."""
-    arrays = {name: getattr(sequences, name) for name in ARRAYS}
-    arrays = {name: array for name, array in arrays.items() if array is not None}
-    spec = {**(sequences.spec or {}), "sha256": content_hash(arrays)}
-    temporary = f"{path}.partial"
-    with open(temporary, "wb") as file:
-        np.savez_compressed(file, spec=json.dumps(spec), **arrays)
-    os.replace(temporary, path)
-
-
-def load(path):
-    """Reads `Sequences` from an `.npz` file; never unpickles.
-
-    The file holds `observations` [N, T, dx], `controls` [N, T or T - 1, du] and, optionally,
-    `states`, `mask` [N, T] and `spec` (JSON).
-
-    Raises:
-      ValueError: If the file is not such a file, or does not match the hash in its spec; the
-        message names the file.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for damaged files.
-        raise ValueError(f"{path} must be an .npz file of numeric arrays; {error}.") from error
-    check_names(path, arrays)
-    try:
-        spec = json.loads(str(arrays.get("spec", "{}")))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: `spec` must be JSON; {error}.") from error
-    if not isinstance(spec, dict):
-        raise ValueError(f"{path}: `spec` must be a JSON object; got {spec!r}.")
-    stored = {name: arrays[name] for name in ARRAYS if name in arrays}
-    if "sha256" in spec and spec["sha256"] != content_hash(stored):
-        raise ValueError(f"{path} is corrupt: its content does not match its sha256.")
-    with naming(path):
-        return Sequences(**stored, spec=spec or None)
-
-
-def check_names(path, names):
-    """Raises ValueError unless `names`, those in the file `path`, are enough."""
-    missing = {"observations", "controls"} - set(names)
-    if missing:
-        raise ValueError(f"{path} must hold `observations` and `controls`; it lacks {missing}.")
-
-
-@contextlib.contextmanager
-def naming(path):
-    """Puts the name of the file `path` before the message of a ValueError."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def content_hash(arrays):
-    """Returns the SHA-256 of named arrays, their dtypes and shapes."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()

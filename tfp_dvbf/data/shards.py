@@ -16,13 +16,22 @@ HEADER_READERS = {
 
 
 class Header(NamedTuple):
-    """What one shard holds: its number of sequences and the size of each."""
+    """What one shard holds: its number of sequences, the size of each and their type."""
 
     num_sequences: int
     num_steps: int
-    observation_dim: int
+    observation_shape: tuple
     control_dim: int
+    observation_dtype: np.dtype
     has_mask: bool
+
+    @property
+    def sizes(self):
+        """What must be the same in all shards, in words."""
+        return (
+            f"{self.num_steps} steps, observation_shape {self.observation_shape}, "
+            f"control_dim {self.control_dim}"
+        )
 
 
 class Shards:
@@ -36,8 +45,10 @@ class Shards:
     Attributes:
       paths: The files, in the order of their names.
       num_steps: Observations T of each sequence.
-      observation_dim: Size dx of an observation.
-      control_dim: Size du of a control.
+      observation_shape: Shape of an observation, a tuple.
+      control_dim: Size du of a control, 0 without controls.
+      observation_dtype: Type that holds the observations of all files: the integer type that they
+        have, or float32.
       has_mask: Whether any of the files has a mask.
 
     Raises:
@@ -50,14 +61,16 @@ class Shards:
         if not self.paths:
             raise ValueError(f"`folder` must hold .npz files; got {folder}.")
         self._headers = [_read_header(path) for path in self.paths]
-        sizes = self._headers[0][1:4]
+        first = self._headers[0]
         for path, header in zip(self.paths, self._headers):
-            if header[1:4] != sizes:
+            if header.sizes != first.sizes:
                 raise ValueError(
-                    f"{path} must have the sizes [time, dx, du] of {self.paths[0].name}, "
-                    f"{list(sizes)}; got {list(header[1:4])}."
+                    f"{path} must have the sizes of {self.paths[0].name}, {first.sizes}; "
+                    f"got {header.sizes}."
                 )
-        self.num_steps, self.observation_dim, self.control_dim = sizes
+        self.num_steps, self.observation_shape, self.control_dim = first[1:4]
+        dtypes = [header.observation_dtype for header in self._headers]
+        self.observation_dtype = checks.stored_dtype(np.result_type(*dtypes))
         self.has_mask = any(header.has_mask for header in self._headers)
 
     def __len__(self):
@@ -80,11 +93,21 @@ class Shards:
         """
         path, header = self.paths[index], self._headers[index]
         sequences = data.load(path)
-        sizes = (len(sequences), *(getattr(sequences, name) for name in Header._fields[1:4]))
-        if sizes != header[:4] or (sequences.mask is not None and not header.has_mask):
+        held = Header(
+            len(sequences),
+            sequences.num_steps,
+            sequences.observation_shape,
+            sequences.control_dim,
+            sequences.observations.dtype,
+            sequences.mask is not None,
+        )
+        if held[:5] != header[:5] or (held.has_mask and not header.has_mask):
+            was, now = (
+                f"{each.num_sequences} sequences, {each.sizes}, {each.observation_dtype}"
+                for each in (header, held)
+            )
             raise ValueError(
-                f"{path} must not change while it is in use; it held {list(header[:4])} "
-                f"[sequences, time, dx, du] and holds {list(sizes)}."
+                f"{path} must not change while it is in use; it held {was} and holds {now}."
             )
         return sequences
 
@@ -108,10 +131,14 @@ def _read_header(path):
     data.check_names(path, arrays)
     with data.naming(path):
         for name, (_, dtype) in arrays.items():
-            checks.check_numeric(name, np.empty(0, dtype))
-        observations, controls = arrays["observations"][0], arrays["controls"][0]
-        checks.check_shapes(observations, controls)
-    return Header(*observations, controls[2], "mask" in arrays)
+            checks.numeric_array(name, np.empty(0, dtype))
+        shape, dtype = arrays["observations"]
+        controls = arrays["controls"][0] if "controls" in arrays else None
+        checks.check_shapes(shape, controls)
+    batch, steps, *observation_shape = shape
+    control_dim = 0 if controls is None else controls[2]
+    dtype = checks.stored_dtype(dtype)
+    return Header(batch, steps, tuple(observation_shape), control_dim, dtype, "mask" in arrays)
 
 
 def _read_array_header(archive, name):
