@@ -192,7 +192,7 @@ class DVBF(training.VariationalModel):
             )
 
     def checked(self, dataset):
-        """Returns a data set whose iteration fails at values that break a rule, or checked arrays."""
+        """Returns checked arrays, or a data set whose iteration fails at what breaks a rule."""
         if isinstance(dataset, tf.data.Dataset):
             validation.check_dictionary(dataset.element_spec)
             return dataset.map(self._check_inputs)
@@ -253,7 +253,9 @@ class DVBF(training.VariationalModel):
         Raises:
           ValueError: If an argument has the wrong shape or a NaN or infinite value.
         """
-        return self._infer(sampling.sample_posterior, observations, controls, num_samples, seed, mask)
+        return self._infer(
+            sampling.sample_posterior, observations, controls, num_samples, seed, mask
+        )
 
     def impute(self, observations, controls=None, mask=None, num_samples=1, seed=None):
         """Draws the missing steps; arguments as for `sample_posterior`.
@@ -516,4 +518,3 @@ def _nan_where(unknown, tensor, axis):
     ones = [1] * (tensor.shape.rank - 2 - axis)
     unknown = tf.reshape(unknown, tf.concat([tf.shape(unknown), ones], axis=0))
     return tf.where(unknown, np.nan, tensor)
-

@@ -36,7 +36,7 @@ def check_integer(name, value, least=1):
 
 
 def check_units(name, units, least=0):
-    """Returns sizes of layers as a tuple of ints, at least `least` of them, or raises ValueError."""
+    """Returns the sizes of `least` layers or more as integers, or raises ValueError."""
     if not isinstance(units, (list, tuple)):
         raise ValueError(f"`{name}` must be a sequence of positive integers; got {units!r}.")
     if len(units) < least:

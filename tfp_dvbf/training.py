@@ -4,7 +4,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfp_dvbf import callbacks as own_callbacks
-from tfp_dvbf import data
+from tfp_dvbf.data import batching
 from tfp_dvbf.inference import bounds
 
 NOT_TAKEN = ("y", "sample_weight", "class_weight")  # Of Keras' arguments of `fit`.
@@ -100,12 +100,12 @@ class VariationalModel(tf_keras.Model):
             )
         callbacks = _guarded(callbacks)
         if validation_data is not None:
-            validation_data = data.bucket_lengths(self.checked(validation_data))
+            validation_data = _in_buckets(self.checked(validation_data))
         x = self.checked(x)
         self.warn_if_not_adapted(x)
         self.reset_validation()
         return super().fit(
-            data.bucket_lengths(x), validation_data=validation_data, callbacks=callbacks, **kwargs
+            _in_buckets(x), validation_data=validation_data, callbacks=callbacks, **kwargs
         )
 
     def warn_if_not_adapted(self, dataset):
@@ -122,12 +122,12 @@ class VariationalModel(tf_keras.Model):
     def evaluate(self, x=None, *args, **kwargs):
         """Returns the metrics on a data set as Keras' `evaluate` does, and checks it as `fit`."""
         if not kwargs.get("_use_cached_eval_dataset"):  # Keras' word for a call by `fit`.
-            x = data.bucket_lengths(self.checked(x))
+            x = _in_buckets(self.checked(x))
         return super().evaluate(x, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Returns what `call` does for a data set, as Keras' `predict`, and checks it as `fit`."""
-        return super().predict(data.without_filling(self.checked(x)), *args, **kwargs)
+        return super().predict(_without_filling(self.checked(x)), *args, **kwargs)
 
     def train_step(self, data):
         """Takes one step of the optimizer; under a strategy on the batches of all replicas."""
@@ -180,6 +180,24 @@ class VariationalModel(tf_keras.Model):
     @property
     def metrics(self):
         return list(self.trackers.values())
+
+
+def _in_buckets(dataset):
+    """Returns a data set whose batches have few lengths, so that few steps are compiled."""
+    if isinstance(dataset, tf.data.Dataset):
+        return batching.bucket_lengths(dataset)
+    return dataset
+
+
+def _without_filling(dataset):
+    """Returns a data set without the rows of weight 0 that fill its last batch."""
+    if not isinstance(dataset, tf.data.Dataset) or "weights" not in dataset.element_spec:
+        return dataset
+    return dataset.map(
+        lambda batch: {
+            name: tf.boolean_mask(tensor, batch["weights"] > 0) for name, tensor in batch.items()
+        }
+    )
 
 
 def _num_steps(batch, weights):

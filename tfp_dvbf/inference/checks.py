@@ -24,7 +24,9 @@ class Checks:
         if not self.assertions:
             return structure
         with tf.control_dependencies(self.assertions):
-            return tf.nest.map_structure(tf.identity, structure)
+            return tf.nest.map_structure(
+                lambda tensor: None if tensor is None else tf.identity(tensor), structure
+            )
 
 
 def check_finite(checks, name, tensor):
@@ -72,7 +74,9 @@ def numeric(name, value):
     if value is None:
         raise ValueError(f"`{name}` must be given.")
     if isinstance(value, tf.RaggedTensor):
-        raise ValueError(f"`{name}` must be padded to one length, with a `mask`; got a RaggedTensor.")
+        raise ValueError(
+            f"`{name}` must be padded to one length, with a `mask`; got a RaggedTensor."
+        )
     if not tf.is_tensor(value):
         try:
             value = np.asarray(value)

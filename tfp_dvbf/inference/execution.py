@@ -33,7 +33,7 @@ class Graphs:
         key = function, *sorted(static.items())
         if key not in self._functions:
             self._functions[key] = tf.function(
-                lambda *tensors: function(*self._models, *tensors, **static)
+                lambda *tensors: function(*self._models, *tensors, **static), autograph=False
             )
         specs = tf.nest.map_structure(_open, arguments)
         return self._functions[key].get_concrete_function(*specs)(*arguments)

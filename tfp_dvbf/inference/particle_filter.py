@@ -76,7 +76,7 @@ def fivo(model, recognition, batch, num_particles, seed):
 
 
 def filter(model, recognition, batch, num_particles, seed):
-    """Returns the `Filtered` of whole sequences, `num_particles` draws each; arguments as `fivo`."""
+    """Returns the `Filtered` of whole sequences; arguments as for `fivo`."""
     (particles, first), by_time = _start(model, recognition, batch, num_particles, seed)
     draws = _resampled(model, particles, random.draw(seed, 0, *_sizes(model, particles)))
 
@@ -131,9 +131,7 @@ def _start(model, recognition, batch, num_particles, seed):
         batch.mask[:, 0],
         random.draw(seed, 0, num_particles, model.spec.state_dim, tf.shape(everywhere)[0]),
     )
-    by_time = tf.nest.map_structure(
-        _swap, (inputs, batch.observations[:, 1:], batch.mask[:, 1:])
-    )
+    by_time = tf.nest.map_structure(_swap, (inputs, batch.observations[:, 1:], batch.mask[:, 1:]))
     return start, (*by_time, tf.range(1, tf.shape(everywhere)[1]))
 
 
@@ -184,7 +182,9 @@ def next_particles(model, posterior, particles, inputs, observations, observed, 
     previous = weighted.resample(particles, noise.offsets)
     shape = tf.shape(previous.log_weights)
     rows = tf.nest.map_structure(_to_rows, previous.states)
-    inputs, controls = tf.nest.map_structure(lambda tensor: networks.tile_rows(tensor, shape[0]), inputs)
+    inputs, controls = tf.nest.map_structure(
+        lambda tensor: networks.tile_rows(tensor, shape[0]), inputs
+    )
     prior = model.transition_distribution(rows["states"], controls)
     drawn = prior.loc + prior.scale.matvec(_to_rows(noise.prediction))
     moments = _from_rows(model.observation_moments(drawn), shape)

@@ -31,12 +31,14 @@ def weigh(particles, log_increments):
       log_increments: ln w, [particle, batch].
 
     Returns:
-      `Particles` with normalised weights, and the log evidence ln sum_k W_k w_k, [batch]. Where every
-      increment vanishes, it is -inf and the weights stay.
+      `Particles` with normalised weights, and the log evidence ln sum_k W_k w_k, [batch]. Where
+      every increment vanishes, it is -inf and the weights stay.
     """
     joint = particles.log_weights + log_increments
     log_evidence = tf.reduce_logsumexp(joint, axis=0)
-    log_weights = tf.where(tf.math.is_finite(log_evidence), joint - log_evidence, particles.log_weights)
+    log_weights = tf.where(
+        tf.math.is_finite(log_evidence), joint - log_evidence, particles.log_weights
+    )
     return Particles(particles.states, log_weights), log_evidence
 
 

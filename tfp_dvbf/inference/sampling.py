@@ -26,9 +26,7 @@ def sample_posterior(model, recognition, batch, num_samples, seed):
     noise_seed, seed = tfp.random.split_seed(seed)
     batch_size, steps = tf.unstack(tf.shape(batch.observations)[:2])
     dim = model.spec.state_dim
-    noise = tf.random.stateless_normal(
-        tf.stack([num_samples * batch_size, steps, dim]), noise_seed
-    )
+    noise = tf.random.stateless_normal(tf.stack([num_samples * batch_size, steps, dim]), noise_seed)
     states = recognition.sample(model, batch, noise, num_samples).states
     return model.observe(tf.reshape(states, tf.stack([num_samples, batch_size, steps, dim])), seed)
 

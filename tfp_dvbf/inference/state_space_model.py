@@ -77,12 +77,18 @@ class StateSpaceModel(tf_keras.layers.Layer):
         """Calls the parts once, which builds their networks, and checks what they return."""
         states, controls = tf.zeros([1, self.spec.state_dim]), tf.zeros([1, self.spec.control_dim])
         normal = tfd.MultivariateNormalLinearOperator
-        check_density("transition", self.transition(states, controls), [self.spec.state_dim], normal)
+        check_density(
+            "transition", self.transition(states, controls), [self.spec.state_dim], normal
+        )
         check_density(
             "emission", self.emission(states), self.spec.observation_shape, tfd.Distribution
         )
         check_density(
-            "transition.initial()", self.transition.initial(), [self.spec.state_dim], normal, batch=[]
+            "transition.initial()",
+            self.transition.initial(),
+            [self.spec.state_dim],
+            normal,
+            batch=[],
         )
 
     def initial_distribution(self):

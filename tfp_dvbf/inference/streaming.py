@@ -39,12 +39,12 @@ def filter_init(model, recognition, initial_observations, num_particles, seed):
         model,
         recognition.posterior,
         recognition.initial(model, seen, near),
-        tf.where(networks.expand_like(near[:, 0], first), first, tf.zerosnetworks.expand_like(first)),
+        tf.where(networks.expand_like(near[:, 0], first), first, 0.0),
         near[:, 0],
         noise,
     )
     log_evidence = tf.where(near[:, 0], prediction.log_evidence, -np.inf)
-    belief = _belief(particles, tf.zerosnetworks.expand_like(near[:, 0], tf.int32))
+    belief = _belief(particles, tf.zeros_like(near[:, 0], tf.int32))
     return {**belief, "log_evidence": log_evidence}
 
 
@@ -74,13 +74,19 @@ def filter_step(model, recognition, belief, observations, controls, observed, se
     sizes = tf.shape(particles.log_weights)[0], model.spec.state_dim
     noise = random.draw_each(random.stateless_seed(seed), step, *sizes)
     observations = tf.where(
-        networks.expand_like(observed, observations), observations, tf.zerosnetworks.expand_like(observations)
+        networks.expand_like(observed, observations),
+        observations,
+        0.0,
     )
     far = observed & ~_near(
         model.standardise_observations(observations), model.spec.observation_shape
     )
     seen = observed & ~far
-    observations = tf.where(networks.expand_like(seen, observations), observations, tf.zerosnetworks.expand_like(observations))
+    observations = tf.where(
+        networks.expand_like(seen, observations),
+        observations,
+        0.0,
+    )
     controls = tf.clip_by_value(model.control_standardization(controls), -FAR, FAR)
     inputs = recognition.step_inputs(model, observations, controls)
     particles, prediction = particle_filter.next_particles(

@@ -181,7 +181,7 @@ def check_step(rules, observations, controls=None, observed=None):
         observed = tf.ones(tf.shape(observations)[:1], tf.bool)
     observed = tf.convert_to_tensor(observed)
     check_shape(checks, "observed", observed, [("batch", observations)])
-    observed = tf.cast(observed, tf.bool)
+    observed = observed if observed.dtype == tf.bool else observed > 0
     observations = tf.where(networks.expand_like(observed, observations), observations, 0.0)
     if controls is None and rules.control_dim == 0:
         controls = tf.zeros([tf.shape(observations)[0], 0])
@@ -189,6 +189,16 @@ def check_step(rules, observations, controls=None, observed=None):
     check_shape(checks, "controls", controls, [("batch", observations), rules.control_dim])
     _check_values(checks, rules, observations=observations, controls=controls)
     return checks.passed((observations, controls, observed))
+
+
+def check_belief(belief, observations):
+    """Returns the tensors of a belief, whose first axis is the batch and second the particles."""
+    checks = Checks()
+    particles = belief["log_weights"]
+    for name, tensor in belief.items():
+        sizes = [("batch", observations), ("particle", particles), *tensor.shape[2:]]
+        check_shape(checks, name, tensor, sizes[: 1 if name == "step" else None])
+    return checks.passed(belief)
 
 
 def check_count(name, number):

@@ -57,7 +57,9 @@ class RecognitionModel(tf_keras.layers.Layer):
         mask = None
         if batch.mask is not None:
             mask = batch.mask[:, 1:]
-            observations = tf.where(networks.expand_like(batch.mask, observations), observations, 0.0)
+            observations = tf.where(
+                networks.expand_like(batch.mask, observations), observations, 0.0
+            )
         controls = model.control_standardization(batch.controls)
         features = self.encoder(observations[:, 1:], controls=controls[:, 1:], mask=mask)
         seen = model.to_emission_units(batch.observations[:, 1:])

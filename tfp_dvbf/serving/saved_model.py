@@ -11,30 +11,30 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import convert_to_constants
 
 import tfp_dvbf
-from tfp_dvbf import errors, registry
+from tfp_dvbf import errors
 from tfp_dvbf.serving import signatures
 
 METADATA = "metadata.json"
 PROGRAM = "saved_model.pb"
 UNITS = {
     "controls, observations and what is named after them": "those of the training data",
-    "present, mask": "1 where a frame is there, 0 where it is missing",
+    "observed, mask": "1 where a step is observed, 0 where it is missing",
     "states, particles, past, previous": "none",
     "log_weights": "logarithms of weights that sum to 1",
-    "step": "frames since init",
-    "log_score": "nats a frame",
+    "step": "time steps since filter_init",
+    "log_evidence": "nats a time step",
     "log_prob_bound": "nats a sequence",
 }
 
 
 def export(model, path, metadata=None):
-    """Writes `model` as a SavedModel whose signatures are the methods of `signatures.Servable`.
+    """Writes `model` as a SavedModel with the signatures of `signatures.signatures_of`.
 
     The signatures take batches and sequences of any size; `seed`, `num_samples` and
     `num_particles` are scalar int32, and the same seed gives the same output. Left out are
-    `filter_step` where the posterior cannot be stepped and `log_prob_bound` where it has no
-    density. `assets/metadata.json` holds the version, the model's arguments, the signatures, what
-    units their tensors have, and `metadata`.
+    `filter_init` and `filter_step` where the model cannot be stepped and `log_prob_bound` where
+    its posterior has no density. `assets/metadata.json` holds the version, the model's arguments,
+    the signatures, what units their tensors have, and `metadata`.
 
     Args:
       model: A `DVBF`.
@@ -46,47 +46,55 @@ def export(model, path, metadata=None):
       Names of the signatures mapped to None, or to why they were left out.
 
     Raises:
-      ValueError: If `path` exists.
+      ValueError: If `path` exists, or a weight of the model is not finite.
     """
     path = pathlib.Path(path)
     if path.exists():
         raise ValueError(f"`path` must not exist yet; got {path}.")
+    model.check_finite_weights()
+    made = signatures.signatures_of(model)
+    reasons = {name: signature.reason for name, signature in made.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    reasons = {name: why_not(model, name) for name in signatures.SIGNATURES}
     # Beside `path`, so that a rename puts the whole model there at once.
     with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
         asset = pathlib.Path(folder) / METADATA
         about = {"version": tfp_dvbf.__version__, "model": model.get_config(), "units": UNITS}
         about = {**(metadata or {}), **about, "signatures": reasons}
         asset.write_text(json.dumps(about, indent=1, default=str))
-        module = signatures.Servable(model, str(asset))
+        module = tf.Module()
+        module.metadata = tf.saved_model.Asset(str(asset))
         functions = {
-            name: getattr(module, name).get_concrete_function(**module.specs(name))
-            for name, reason in reasons.items()
-            if reason is None
+            name: with_constant_weights(signature.function, signature.specs)
+            for name, signature in made.items()
+            if signature.reason is None
         }
-        if "filter_step" in functions:
-            functions["filter_step"] = _with_constant_weights(functions["filter_step"])
         whole = pathlib.Path(folder) / "saved_model"
         tf.saved_model.save(module, str(whole), signatures=functions)
         os.replace(whole, path)
     return reasons
 
 
-def _with_constant_weights(function):
-    """Returns a concrete function that reads no variables, which makes a step a sixth faster."""
-    constant = convert_to_constants.convert_variables_to_constants_v2(function)
-    specs = {
+def with_constant_weights(function, specs):
+    """Returns a concrete function that holds its weights.
+
+    It reads no variables, so that nothing it needs can be deleted while it is in use, and a step
+    is a sixth faster.
+    """
+    function = tf.function(function, autograph=False).get_concrete_function(**specs)
+    constant = convert_to_constants.convert_variables_to_constants_v2(
+        function, lower_control_flow=False
+    )
+    inputs = {
         tensor.op.name: tf.TensorSpec(tensor.shape, tensor.dtype, tensor.op.name)
         for tensor in constant.inputs
     }
 
     @tf.function
     def call(**tensors):
-        outputs = constant(*(tensors[name] for name in specs))
+        outputs = constant(*(tensors[name] for name in inputs))
         return tf.nest.pack_sequence_as(function.structured_outputs, outputs)
 
-    return call.get_concrete_function(**specs)
+    return call.get_concrete_function(**inputs)
 
 
 class Exported(NamedTuple):
@@ -132,13 +140,3 @@ def _signature_names(path):
     """Returns the names of the signatures of a SavedModel; nothing of it is run."""
     model = saved_model_pb2.SavedModel.FromString((pathlib.Path(path) / PROGRAM).read_bytes())
     return set(model.meta_graphs[0].signature_def) - {"__saved_model_init_op"}
-
-
-def why_not(model, signature):
-    """Returns why a model has no such signature, None if it has it."""
-    posterior, encoder = model.config["posterior"], model.config["encoder"]
-    if signature in ("init", "filter_step") and encoder == "smoother":
-        return "the smoother needs frames that are yet to come"
-    bound = {"init": "fivo", "filter_step": "fivo", "log_prob_bound": "iwae"}.get(signature)
-    reason = registry.REFUSED.get((posterior, bound))
-    return None if reason is None else f"{posterior}: {reason}"
