@@ -1,24 +1,34 @@
-"""Fixtures: a small data set and small models."""
+"""Fixtures: a small data set, small models, exports of them, and what keeps a worker small."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import generate_data
+import models
 import pytest
 import tf_keras
 
 import tfp_dvbf
 from tfp_dvbf import registry
-from tfp_dvbf.data import batching, environments
 from tfp_dvbf.serving import saved_model
 
 SHORT = {"epochs": 2, "kl_annealing_epochs": 1, "learning_rate": 1e-3}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_memory():
+    """Lets the models of a file go when its tests have ended."""
+    yield
+    models.cached_model.clear()
+    tf_keras.backend.clear_session()
+    gc.collect()
+
+
 @pytest.fixture(scope="session")
 def sequences():
-    return environments.collect("Pendulum-v1", num_sequences=12, num_steps=8, seed=1)
+    return models.pendulum()
 
 
 def write_dataset(path, **kwargs):
@@ -33,36 +43,22 @@ def dataset(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("data") / "pendulum")
 
 
-def small_model(posterior="gaussian", **kwargs):
-    """Returns a small seeded DVBF of 3 observations, 1 control and 2 states."""
-    tf_keras.utils.set_random_seed(0)
-    units = {name: (16,) for name in ["encoder_units", "posterior_units", "transition_units"]}
-    arguments = {**units, "decoder_units": (16,), "seed": 1, **kwargs}
-    return tfp_dvbf.DVBF(3, 1, 2, posterior=posterior, **arguments)
-
-
-def adapted(model, sequences):
-    """Returns the model, standardised by `sequences`."""
-    model.adapt(batching.as_dataset(sequences))
-    return model
-
-
 @pytest.fixture
-def model(sequences):
-    """Returns a small gaussian model, standardised."""
-    return adapted(small_model(), sequences)
+def model():
+    """Returns the small gaussian model, standardised, to read only."""
+    return models.cached_model(adapt=True)
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory, sequences):
     """Exports one model of each posterior; returns names mapped to (model, path, reasons)."""
     folder = tmp_path_factory.mktemp("export")
-    models = {name: small_model(name) for name in registry.POSTERIORS}
-    models["two_frames"] = small_model("iaf", initial_frames=2)
-    models["smoother"] = small_model("gaussian", encoder="smoother", initial_frames=2)
+    made = {name: models.small_model(name) for name in registry.POSTERIORS}
+    made["two_frames"] = models.small_model("iaf", initial_frames=2)
+    made["smoother"] = models.small_model("gaussian", encoder="smoother", initial_frames=2)
     results = {}
-    for name, model in models.items():
-        adapted(model, sequences)
+    for name, model in made.items():
+        models.adapted(model, sequences)
         reasons = saved_model.export(model, folder / name, {"metrics": {"elbo": 1.5}})
         results[name] = model, folder / name, reasons
     return results
@@ -71,4 +67,26 @@ def exported(tmp_path_factory, sequences):
 @pytest.fixture
 def make_model():
     """Returns `small_model`."""
-    return small_model
+    return models.small_model
+
+
+def replaced_compile(options):
+    """Returns a `DVBF.compile` of which `options` are the defaults."""
+    compile_model = tfp_dvbf.DVBF.compile
+
+    def compile_with(self, *args, **kwargs):
+        compile_model(self, *args, **{**options, **kwargs})
+
+    return compile_with
+
+
+@pytest.fixture
+def without_xla(monkeypatch):
+    """Lets the scripts train in graphs: XLA compiles for ten seconds a model."""
+    monkeypatch.setattr(tfp_dvbf.DVBF, "compile", replaced_compile({"jit_compile": False}))
+
+
+@pytest.fixture
+def eagerly(monkeypatch):
+    """Lets the scripts train eagerly: that costs least for a handful of steps."""
+    monkeypatch.setattr(tfp_dvbf.DVBF, "compile", replaced_compile({"run_eagerly": True}))

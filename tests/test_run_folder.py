@@ -1,6 +1,8 @@
 import json
+import shutil
 import zipfile
 
+import models
 import numpy as np
 import pytest
 import tf_keras
@@ -140,7 +142,28 @@ def test_load_model_refuses(tmp_path):
         run_folder.load_model(tmp_path / "b.keras")
 
 
-def test_load_model_runs_nothing(make_model, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The file of a compiled model; tests change copies of it."""
+    model = models.small_model()
+    model.compile(tf_keras.optimizers.Adam())
+    path = tmp_path_factory.mktemp("saved") / "model.keras"
+    run_folder.save_model(path, model)
+    return path
+
+
+def with_config(saved, path, change):
+    """Writes a copy of a saved model to `path`, its config changed by the function `change`."""
+    with zipfile.ZipFile(saved) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(files["config.json"])
+    change(config)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**files, "config.json": json.dumps(config)}.items():
+            archive.writestr(name, content)
+
+
+def test_load_model_runs_nothing(saved, tmp_path, monkeypatch):
     """Keras unmarshals functions of HDF5 files, under any name, and imports what configs name."""
     monkeypatch.setattr(tf_keras.models, "load_model", lambda path: pytest.fail("loaded"))
     code = tf_keras.layers.Lambda(lambda x: x + 1, input_shape=(2,))
@@ -150,17 +173,13 @@ def test_load_model_runs_nothing(make_model, tmp_path, monkeypatch):
     (tmp_path / "model.h5").rename(tmp_path / "model.keras")
     with pytest.raises(ValueError, match="not a zip file"):
         run_folder.load_model(tmp_path)
-    model = make_model()
-    model.compile(tf_keras.optimizers.Adam())
-    run_folder.save_model(tmp_path / "model.keras", model)
-    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    config = files["config.json"].replace(
-        b'"module": "keras.optimizers"', b'"module": "antigravity"'
-    )
-    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
-        for name, content in {**files, "config.json": config}.items():
-            archive.writestr(name, content)
+
+    def change(config):
+        optimizer = config["compile_config"]["optimizer"]
+        assert optimizer["module"] == "keras.optimizers"
+        optimizer["module"] = "antigravity"
+
+    with_config(saved, tmp_path / "model.keras", change)
     with pytest.raises(ValueError, match="more than a model and its optimizer: antigravity.Adam"):
         run_folder.load_model(tmp_path)
 
@@ -182,34 +201,36 @@ def test_load_model_runs_nothing(make_model, tmp_path, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("place", ["config", "compile_config", "optimizer"])
-def test_load_model_calls_no_function_of_keras(make_model, tmp_path, monkeypatch, planted, place):
+def test_load_model_calls_no_function_of_keras(saved, tmp_path, monkeypatch, planted, place):
     """`keras.utils.get_file`, called by a layer of a config, would write any file anywhere."""
     monkeypatch.setattr(tf_keras.models, "load_model", lambda path: pytest.fail("loaded"))
-    model = make_model()
-    model.compile(tf_keras.optimizers.Adam())
-    run_folder.save_model(tmp_path / "model.keras", model)
-    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
-        config = json.loads(archive.read("config.json"))
-    if place == "optimizer":
-        config["compile_config"]["optimizer"] = (
-            planted if planted["class_name"] != "Adam" else [planted]
-        )
-    else:
-        config[place]["activation"] = [planted]
-    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
-        archive.writestr("config.json", json.dumps(config))
+
+    def plant(config):
+        if place == "optimizer":
+            whole = planted["class_name"] != "Adam"
+            config["compile_config"]["optimizer"] = planted if whole else [planted]
+        else:
+            config[place]["activation"] = [planted]
+
+    with_config(saved, tmp_path / "model.keras", plant)
     with pytest.raises(ValueError, match="it holds more than a model and its optimizer"):
         run_folder.load_model(tmp_path)
 
 
+def test_a_copy_with_the_same_config_is_loaded(saved, tmp_path):
+    """What is refused above is refused for what was planted."""
+    with_config(saved, tmp_path / "model.keras", lambda config: None)
+    assert isinstance(run_folder.load_model(tmp_path), tfp_dvbf.DVBF)
+
+
 def test_load_model_takes_optimizers_and_schedules(make_model, tmp_path):
     optimizers, schedules = tf_keras.optimizers, tf_keras.optimizers.schedules
+    model = make_model()
     for optimizer in [
         optimizers.AdamW(schedules.ExponentialDecay(0.1, 1, 0.5), clipnorm=1.0),
         optimizers.SGD(schedules.PiecewiseConstantDecay([1], [0.1, 0.2])),
         optimizers.RMSprop(schedules.CosineDecay(0.1, 10)),
     ]:
-        model = make_model()
         model.compile(optimizer)
         run_folder.save_model(tmp_path / "model.keras", model)
         loaded = run_folder.load_model(tmp_path).optimizer
@@ -233,10 +254,9 @@ def test_a_run_may_go_on_with_its_data_elsewhere(tmp_path):
         run_folder.check_run(tmp_path / "run", {"data": "a", "data_sha256": "2"}, resume=True)
 
 
-def test_load_model_refuses_a_truncated_file(make_model, tmp_path):
-    run_folder.save_model(tmp_path / "model.keras", make_model())
-    assert isinstance(run_folder.load_model(tmp_path), tfp_dvbf.DVBF)
-    content = (tmp_path / "model.keras").read_bytes()
+def test_load_model_refuses_a_truncated_file(saved, tmp_path):
+    shutil.copy(saved, tmp_path / "model.keras")
+    content = saved.read_bytes()
     for size in [0, 100, len(content) // 2, len(content) - 1]:
         (tmp_path / "model.keras").write_bytes(content[:size])
         with pytest.raises(ValueError, match="must be a model saved by this package"):
