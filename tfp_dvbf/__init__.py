@@ -9,6 +9,7 @@ _MODULES = {
     "KLAnnealing": "callbacks",
     "Sequences": "data",
     "Shards": "data.shards",
+    "TerminateOnNonFinite": "callbacks",
     "Trajectory": "inference.rollout",
     "as_dataset": "data.batching",
     "collect": "data.environments",
