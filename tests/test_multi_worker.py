@@ -183,7 +183,7 @@ def test_workers_with_other_data_are_refused(dataset, tmp_path):
 
 def test_a_strategy_needs_a_cluster(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    assert multi_worker.is_chief("none") and multi_worker.is_chief("mirrored")
+    assert multi_worker.is_chief(multi_worker.make_strategy("none"))
     with pytest.raises(ValueError, match="TF_CONFIG must read"):
         multi_worker.check_strategy("multiworker")
     cluster = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
