@@ -111,8 +111,8 @@ class ProgressLine(tf_keras.callbacks.Callback):
         epoch  40 of 200: loss -12.35, val_neg_elbo -617.2, 1:10 left
 
     A line comes at the end of an epoch, of the last one in any case, and tells how long the rest
-    will take at the pace of this `fit`. The first epoch does not count in that, since it compiles
-    the training step.
+    will take at the median pace of this `fit`. The first epoch does not count in that, since it
+    compiles the training step.
 
     Args:
       min_seconds: Least time between two lines.
@@ -124,21 +124,19 @@ class ProgressLine(tf_keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.printed_at = time.monotonic()
-        self.first_epoch = None
+        self.ended_at = []
 
     def on_epoch_end(self, epoch, logs=None):
-        now, num_epochs = time.monotonic(), self.params["epochs"]
-        if self.first_epoch is None:
-            self.first_epoch, self.first_ended_at = epoch, now
-        if now - self.printed_at < self.min_seconds and epoch + 1 < num_epochs:
+        self.ended_at.append(time.monotonic())
+        remaining = self.params["epochs"] - 1 - epoch
+        if self.ended_at[-1] - self.printed_at < self.min_seconds and remaining:
             return
-        self.printed_at = now
-        terms = [f"{name} {logs[name]:.4g}" for name in ["loss", "val_neg_elbo"] if name in logs]
-        if self.first_epoch < epoch < num_epochs - 1:
-            pace = (now - self.first_ended_at) / (epoch - self.first_epoch)
-            terms.append(f"{_clock(pace * (num_epochs - 1 - epoch))} left")
-        number = str(epoch + 1).rjust(len(str(num_epochs)))
-        print(f"  epoch {number} of {num_epochs}: {', '.join(terms)}", flush=True)
+        self.printed_at = self.ended_at[-1]
+        parts = [f"{name} {logs[name]:.4g}" for name in ["loss", "val_neg_elbo"] if name in logs]
+        if remaining and len(self.ended_at) > 1:
+            parts.append(f"{_clock(remaining * np.median(np.diff(self.ended_at)))} left")
+        number = str(epoch + 1).rjust(len(str(self.params["epochs"])))
+        print(f"  epoch {number} of {self.params['epochs']}: {', '.join(parts)}", flush=True)
 
 
 def _clock(seconds):

@@ -97,7 +97,7 @@ def train(model, splits, folder, settings, *, config=None, resume=False):
         prepare(model, splits[0], settings)
         fit(model, settings, folder, *splits[:2])
         return None
-    config = _model_config(model, settings, splits) if config is None else config
+    config = model_config(model, settings, splits) if config is None else config
     run_folder.open_run(folder, config, resume)
     with run_folder.only_process(folder):
         prepare(model, splits[0], settings)
@@ -110,7 +110,7 @@ def train(model, splits, folder, settings, *, config=None, resume=False):
         return evaluate(model, folder, splits[2], settings, seconds)
 
 
-def _model_config(model, settings, splits):
+def model_config(model, settings, splits):
     """Returns what defines the run of a model that no options describe."""
     about = options.run_config(settings, run_folder.data_hash(splits))
     return json.loads(json.dumps({"model": model.get_config(), **about}))
