@@ -1,8 +1,10 @@
 """How a model is trained: checkpoints, resuming, history, progress, metrics and figures.
 
-model = tfp_dvbf.DVBF(observation_dim=3, control_dim=1, state_dim=4, seed=1)
-splits = run_folder.read_splits("data/pendulum")
-metrics = recipe.train(model, splits, "runs/mine", options.Settings(epochs=100))
+A model of one's own takes three lines:
+
+    model = tfp_dvbf.DVBF(3, 1, 4, seed=1)
+    splits = run_folder.read_splits("data/pendulum")
+    metrics = recipe.train(model, splits, "runs/mine", options.Settings(epochs=100))
 """
 
 import json
