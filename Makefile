@@ -1,4 +1,4 @@
-# make demo       install, collect data, train both models, show the table and the pictures
+# make demo       install, collect data, train the recommended model, show a table and a picture
 # make test       install the test extra and run the tests, two files at a time
 # make test-slow  the tests that train to quality or start processes
 # make lint       ruff
@@ -11,7 +11,7 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --progress-bar 
 .PHONY: demo test test-slow lint
 
 demo: $(VENV)/installed data/pendulum
-	@$(RUN) scripts/reproduce.py --protocol quick --output runs/quick --resume
+	@$(RUN) scripts/demo.py --resume
 
 test: $(VENV)/installed-test
 	@$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadfile

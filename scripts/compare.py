@@ -3,23 +3,10 @@
 import dataclasses
 import pathlib
 
-import benchmark
-import reproduce
-import train
-
-from tfp_dvbf.experiments import command_line, run_folder, tables
+from tfp_dvbf.experiments import command_line, options, protocols, recipe, run_folder, tables
 from tfp_dvbf.experiments.command_line import option
 
-# A name that ends in -0 is that posterior without its flows: the ablation.
-VARIANTS = {
-    "gaussian": {},
-    "iaf": {},
-    "iaf-0": {"posterior": "iaf", "num_flows": 0},
-    "trajectory_iaf": {},
-    "trajectory_iaf-0": {"posterior": "trajectory_iaf", "num_flows": 0},
-    "chain_iaf": {},
-}
-PROTOCOL = reproduce.PROTOCOLS["quick"]["gaussian"]
+PROTOCOL = protocols.COMPARISON
 
 
 @dataclasses.dataclass
@@ -29,17 +16,17 @@ class Args:
     posteriors: tuple[str, ...] = option(
         ("gaussian", "iaf", "trajectory_iaf", "chain_iaf"),
         "posteriors; -0 leaves out the flows",
-        list(VARIANTS),
+        list(protocols.VARIANTS),
     )
     seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "a run for each seed")
     epochs: int = option(PROTOCOL["epochs"], "epochs of each run")
-    data: str = option("data/pendulum", "folder of generate_data.py, or one .npz file")
+    data: str = option("data/pendulum", options.DATA)
     output: str = option(
         "runs/compare", "folder to make: a run folder a model and seed, the report"
     )
     rounds: int = option(9, "timings of the cost of each posterior; 0 leaves them out")
     resume: bool = option(False, "continue in --output; finished runs are kept")
-    verbose: int = option(2, "Keras' progress: 0 silent, 1 a bar, 2 a line an epoch", [0, 1, 2])
+    verbose: int = option(1, options.VERBOSE, [0, 1, 2])
 
 
 def main(args):
@@ -60,10 +47,11 @@ def main(args):
 
 
 def train_one(args, name, seed, folder):
-    """Trains one posterior into its run folder with `train.py`."""
-    train.main(
-        train.Args(
-            **{"posterior": name, **PROTOCOL, "epochs": args.epochs, **VARIANTS[name]},
+    """Trains one posterior into its run folder."""
+    recipe.run(
+        protocols.run_options(
+            name,
+            {**PROTOCOL, "epochs": args.epochs},
             seed=seed,
             data=args.data,
             output=str(folder),
@@ -78,12 +66,19 @@ def write_report(args, output):
     rows = []
     for name in args.posteriors:
         folders = [output / f"{name}-seed{seed}" for seed in args.seeds]
-        group = [run_folder.read_json(folder / "metrics.json") for folder in folders]
+        group = [run_folder.read_json(folder / run_folder.METRICS) for folder in folders]
         lowest = min(run_folder.lowest_kl(folder) for folder in folders)
         rows.append({**tables.summary(name, group), "lowest_kl": lowest})
     if args.rounds:
-        models = {name: {"posterior": name, **VARIANTS[name]} for name in args.posteriors}
-        costs = benchmark.time_cost(models, args.data, args.rounds)
+        from tfp_dvbf.experiments import startup
+
+        startup.start(seed=1)
+        from tfp_dvbf.experiments import timing
+
+        models = {
+            name: options.ModelOptions(**protocols.VARIANTS[name]) for name in args.posteriors
+        }
+        costs = timing.time_cost(models, run_folder.read_splits(args.data), args.rounds)
         rows = [{**row, **costs[row["model"]]} for row in rows]
     protocol = {**PROTOCOL, "epochs": args.epochs}
     run_folder.write_report(output, rows, seeds=args.seeds, protocol=protocol)

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 
-from tfp_dvbf.experiments import command_line, run_folder, tables
+from tfp_dvbf.experiments import command_line, options, run_folder, tables
 from tfp_dvbf.experiments.command_line import option
 
 
@@ -18,6 +18,7 @@ class Args:
     num_samples: int = option(10, "generated trajectories a sequence")
     seed: int = option(1, "seed of the draws")
     batch_size: int = option(128, "sequences evaluated at a time")
+    import_: tuple[str, ...] = option((), options.IMPORT)
 
 
 def main(args):
@@ -36,6 +37,7 @@ def main(args):
     folder = os.path.isdir(args.data)
     sequences = shards.Shards(args.data) if folder else data.load(args.data)
     startup.start(args.seed)
+    command_line.import_modules(args.import_)
     model = run_folder.load_model(args.model)
     metrics = evaluation.report(
         model,

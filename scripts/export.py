@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from tfp_dvbf.experiments import command_line, run_folder
+from tfp_dvbf.experiments import command_line, options, run_folder
 from tfp_dvbf.experiments.command_line import option
 
 
@@ -13,6 +13,7 @@ class Args:
 
     model: str = option("runs/gaussian", "run folder of train.py, or a .keras file")
     output: str = option("runs/gaussian/saved_model", "folder to make")
+    import_: tuple[str, ...] = option((), options.IMPORT)
 
 
 def main(args):
@@ -22,6 +23,7 @@ def main(args):
     from tfp_dvbf.experiments import startup
 
     startup.start()
+    command_line.import_modules(args.import_)
     from tfp_dvbf.serving import saved_model
 
     model = run_folder.load_model(args.model)
@@ -33,7 +35,7 @@ def main(args):
 
 def metadata(run):
     """Returns training arguments, metrics and data of a run folder, as far as there are any."""
-    paths = {"training": run / "args.json", "metrics": run / "metrics.json"}
+    paths = {"training": run / "args.json", "metrics": run / run_folder.METRICS}
     about = {name: run_folder.read_json(path) for name, path in paths.items() if path.is_file()}
     data = about["metrics"].pop("data", None) if "metrics" in about else None
     return about if data is None else {**about, "data": data}

@@ -3,16 +3,13 @@
 import dataclasses
 import pathlib
 
-import compare
-
 from tfp_dvbf import registry
-from tfp_dvbf.experiments import command_line, run_folder
+from tfp_dvbf.experiments import command_line, options, protocols, recipe, run_folder
 from tfp_dvbf.experiments.command_line import option
 
-LINEAR = {
-    **{"observation_dim": 2, "control_dim": 1, "state_dim": 2, "seed": 1},
-    **{"transition": "locally_linear", "num_bases": 1, "decoder_units": ()},
-}
+OBSERVATION_DIM, CONTROL_DIM = 2, 1
+LINEAR = {"transition": "locally_linear", "state_dim": 2}
+LINEAR_LAYERS = {"num_bases": 1, "decoder_units": ()}
 SIZES = {"encoder_units": (32,), "posterior_units": (32,), "flow_units": (16,)}
 DECAY = 0.9
 NUM_STEPS = 20
@@ -61,10 +58,10 @@ def pendulum_histories(args):
     """Returns the training history of the first seed of each posterior, training if need be."""
     folder = pathlib.Path(args.pendulum)
     paths = {name: folder / f"{name}-seed1" / "history.csv" for name in registry.POSTERIORS}
-    if not all(path.exists() for path in paths.values()):
-        compare.main(
-            compare.Args(seeds=(1,), data=args.data, output=str(folder), rounds=0, resume=True)
-        )
+    for name, path in paths.items():
+        if not path.exists():
+            run = {"data": args.data, "output": str(path.parent), "resume": True}
+            recipe.run(protocols.run_options(name, protocols.COMPARISON, **run))
     return {name: run_folder.read_history(path) for name, path in paths.items()}
 
 
@@ -110,11 +107,18 @@ def linear_experiment(epochs):
 
 
 def make_model(name):
+    """Returns the linear model of one posterior, or of the poster's posterior as it is stated."""
     import tfp_dvbf
 
     if name == AS_STATED:
-        return independent_draws_model()(**LINEAR, **SIZES, posterior="chain_iaf")
-    return tfp_dvbf.DVBF(**LINEAR, **SIZES, posterior=name)
+        return linear_model(independent_draws_model(), "chain_iaf", **SIZES)
+    return linear_model(tfp_dvbf.DVBF, name, **SIZES)
+
+
+def linear_model(model_class, posterior, **sizes):
+    model = options.ModelOptions(posterior=posterior, **LINEAR)
+    arguments = options.model_arguments(model, **LINEAR_LAYERS, **sizes)
+    return model_class(OBSERVATION_DIM, CONTROL_DIM, seed=1, **arguments)
 
 
 def generating_model():
@@ -123,7 +127,7 @@ def generating_model():
 
     import tfp_dvbf
 
-    model = tfp_dvbf.DVBF(**LINEAR)
+    model = linear_model(tfp_dvbf.DVBF, "gaussian")
     a = 0.95 * np.array([[np.cos(0.3), np.sin(0.3)], [-np.sin(0.3), np.cos(0.3)]])
     model.transition.state_change.assign([a - np.eye(2)])
     model.transition.control_matrix.assign([[[0.0], [0.5]]])

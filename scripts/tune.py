@@ -5,10 +5,8 @@ import os
 import pathlib
 import time
 
-import train
-
 from tfp_dvbf import registry
-from tfp_dvbf.experiments import command_line, multi_worker, run_folder
+from tfp_dvbf.experiments import command_line, multi_worker, options, recipe, run_folder
 from tfp_dvbf.experiments.command_line import option
 
 CHIEF = "chief"
@@ -19,7 +17,7 @@ class Args:
     """Searches learning rate, annealing, sizes, flows and posterior; writes trials and winner."""
 
     tuner: str = option("random", "how trials are chosen", registry.TUNERS)
-    data: str = option("data/pendulum", "folder of generate_data.py, or one .npz file")
+    data: str = option("data/pendulum", options.DATA)
     output: str = option("runs/tune", "folder of the search; an existing one is resumed")
     objective: str = option(
         "val_neg_elbo", "metric of the last epoch to minimise", registry.TUNING_OBJECTIVES
@@ -30,7 +28,7 @@ class Args:
     time_limit: float = option(
         3600.0, "seconds that chief and workers wait for news of each other, an epoch at least"
     )
-    verbose: int = option(0, "Keras' progress: 0 silent, 1 a bar, 2 a line an epoch", [0, 1, 2])
+    verbose: int = option(1, options.VERBOSE, [0, 1, 2])
 
 
 def main(args):
@@ -90,9 +88,12 @@ def train_trial(args, splits, values, folder, num_epochs):
 
     tf_keras.backend.clear_session()
     tf_keras.utils.set_random_seed(args.seed)
-    train_args = train.Args(**values, epochs=args.epochs, seed=args.seed, verbose=args.verbose)
-    model = train.make_model(train_args, splits[0])
-    train.fit(model, train_args, folder, *splits[:2], num_epochs)
+    run_options = options.RunOptions(
+        **values, epochs=args.epochs, seed=args.seed, verbose=args.verbose
+    )
+    model = recipe.make_model(run_options, splits[0], args.seed)
+    recipe.prepare(model, splits[0], run_options)
+    recipe.fit(model, run_options, folder, *splits[:2], num_epochs)
     validation = splits[1]
     generated = evaluation.generated_means(model, validation, num_samples=10, seed=args.seed)
     differences = evaluation.absolute_differences(generated, validation.observations)
@@ -116,7 +117,7 @@ def write_results(args, output, rows):
     if not rows or rows[0]["status"] != "completed":
         raise ValueError(f"no trial completed; {output / 'trials.json'} says why.")
     best = rows[0]
-    names = [field.name for field in dataclasses.fields(train.Args)]
+    names = [field.name for field in dataclasses.fields(options.RunOptions)]
     values = {name: best[name] for name in names if name in best and name != "epochs"}
     found = {"trial": best["trial"], "objective": args.objective, "score": best[args.objective]}
     run_folder.write_json(output / "best.json", {**found, "hyperparameters": values})

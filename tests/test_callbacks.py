@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 import train
 
+import tfp_dvbf
 from tfp_dvbf import callbacks, data
 from tfp_dvbf.data import batching
 from tfp_dvbf.experiments import run_folder
@@ -52,6 +53,35 @@ def test_annealing_is_linear_and_monotone(make_model, sequences):
     expected = 0.2 + 0.8 * np.minimum(1.0, np.arange(18) / 12)
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
     np.testing.assert_allclose(history["kl_weight"], expected[2::3], rtol=1e-6)
+
+
+def test_annealing_never_falls_until_the_model_is_compiled_anew(make_model, sequences):
+    model = compiled(make_model, sequences)
+    annealing = callbacks.KLAnnealing(num_epochs=4)
+
+    def anneal(batch_size, epochs):
+        dataset = batching.as_dataset(sequences, batch_size)
+        history = model.fit(dataset, epochs=epochs, verbose=0, callbacks=[annealing]).history
+        return history["kl_weight"]
+
+    np.testing.assert_allclose(anneal(12, epochs=3), [0.0, 1 / 4, 2 / 4])
+    # Three steps an epoch: the line is at 3 / 12 now, and passes 2 / 4 after step 6.
+    expected = [0.5, 8 / 12, 11 / 12, 1.0]
+    np.testing.assert_allclose(anneal(4, epochs=4), expected, rtol=1e-6)
+    model.compile(jit_compile=False)
+    np.testing.assert_allclose(anneal(12, epochs=2), [0.0, 1 / 4])
+
+
+def test_early_stopping_waits_for_annealing_as_documented(make_model, sequences):
+    """With a metric that gets worse in every epoch while the KL weight rises."""
+    epochs = {}
+    for start in [0, 3]:
+        model = compiled(make_model, sequences)
+        stop = tf_keras.callbacks.EarlyStopping("kl_weight", mode="min", start_from_epoch=start)
+        dataset = batching.as_dataset(sequences, 12)
+        chain = [callbacks.KLAnnealing(3), stop]
+        epochs[start] = model.fit(dataset, epochs=9, verbose=0, callbacks=chain).epoch
+    assert epochs == {0: [0, 1], 3: [0, 1, 2, 3, 4]}
 
 
 def test_annealing_over_no_epochs_is_weight_one():
@@ -154,11 +184,30 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
 ):
     model = compiled(make_model, sequences)
     guard = [Diverge(), callbacks.TerminateOnNonFinite()]
-    with pytest.raises(ValueError, match="Training stopped in epoch 3: `kl` became nan"):
+    with pytest.raises(ValueError, match="Training stopped in epoch 3, step 7: `kl` became nan; a"):
         fit(model, sequences, epochs=5, directory=tmp_path, extra=guard)
     restored = compiled(make_model, sequences)
     assert callbacks.restore_checkpoint(restored, tmp_path / "checkpoint") == 6
     assert all(np.all(np.isfinite(weight)) for weight in restored.get_weights())
+
+
+class DivergeAtTheEnd(tf_keras.callbacks.Callback):
+    """Makes a weight infinite after the last step of epoch 2, of three steps."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) == 6:
+            bias = self.model.transition.network.layers[0].bias
+            bias.assign(tf.fill(bias.shape, np.inf))
+
+
+def test_two_guards_see_a_weight_that_no_loss_has_met(make_model, sequences, tmp_path):
+    model = compiled(make_model, sequences)
+    guard = tfp_dvbf.TerminateOnNonFinite
+    message = r"Training stopped in epoch 2, step 6: `\S*bias\S*` became inf"
+    with pytest.raises(ValueError, match=message):
+        fit(model, sequences, 5, tmp_path, extra=[DivergeAtTheEnd(), guard(), guard()])
+    assert callbacks.restore_checkpoint(compiled(make_model, sequences), tmp_path / "checkpoint")
+    assert list(run_folder.read_history(tmp_path / "history.csv")["epoch"]) == [0]
 
 
 @pytest.mark.slow
@@ -196,10 +245,31 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, sequences, kill):
     np.testing.assert_allclose(rows[1]["loss"], rows[0]["loss"], rtol=1e-5)
 
 
-def test_progress_line(make_model, sequences, capsys):
+class Clock(tf_keras.callbacks.Callback):
+    """A clock that goes on by 50 s in the first epoch and by 4 s in each of the others."""
+
+    now = 0.0
+
+    def on_epoch_end(self, epoch, logs=None):
+        Clock.now += 4.0 if epoch else 50.0
+
+
+def test_progress_lines_are_short_and_tell_the_time_left(
+    make_model, sequences, capsys, monkeypatch
+):
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: Clock.now)
     model = compiled(make_model, sequences)
-    lines = [callbacks.ProgressLine(min_seconds) for min_seconds in (0.0, 1e6)]
     dataset = batching.as_dataset(sequences, 12)
-    model.fit(dataset, validation_data=dataset, epochs=2, verbose=0, callbacks=lines)
+    lines = [Clock(), callbacks.ProgressLine(min_seconds=10.0)]
+    data = {"x": dataset, "validation_data": dataset}
+    history = model.fit(**data, epochs=20, verbose=0, callbacks=lines).history
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 2 and printed[1].startswith("  epoch 2 of 2: loss ")
+
+    def line(epoch, left):
+        terms = [f"{name} {history[name][epoch - 1]:.4g}" for name in ["loss", "val_neg_elbo"]]
+        return f"  epoch {epoch:2} of 20: {', '.join([*terms, *left])}"
+
+    assert printed[0] == line(1, [])  # Nothing is known of the pace yet.
+    times = {4: "1:04", 7: "0:52", 10: "0:40", 13: "0:28", 16: "0:16", 19: "0:04"}
+    expected = [line(epoch, [f"{clock} left"]) for epoch, clock in times.items()]
+    assert printed[1:] == [*expected, line(20, [])]

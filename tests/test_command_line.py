@@ -1,4 +1,5 @@
 import dataclasses
+import sys
 
 import pytest
 
@@ -15,6 +16,7 @@ class Args:
     seeds: tuple[int, ...] = command_line.option((1, 2), "seeds")
     file: str | None = command_line.option(None, "a file")
     resume: bool = command_line.option(False, "go on")
+    import_: tuple[str, ...] = command_line.option((), "modules")
 
 
 @dataclasses.dataclass
@@ -24,8 +26,8 @@ class Rated(Args):
 
 def test_defaults_and_options():
     assert command_line.parse(Args, []) == Args()
-    line = "--name b --num-steps 5 --seeds 4 5 6 --file x --resume"
-    assert command_line.parse(Args, line.split()) == Args("b", 5, (4, 5, 6), "x", True)
+    line = "--name b --num-steps 5 --seeds 4 5 6 --file x --resume --import a b"
+    assert command_line.parse(Args, line.split()) == Args("b", 5, (4, 5, 6), "x", True, ("a", "b"))
 
 
 def test_help_names_every_option(capsys):
@@ -102,6 +104,17 @@ def test_replace_refuses(values, message):
 )
 def test_first_line(message, line):
     assert errors.first_line(ValueError(message)) == line
+
+
+def test_modules_of_the_working_directory_are_imported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    (tmp_path / "tfp_dvbf_test_parts.py").write_text("value = 3")
+    command_line.import_modules(("tfp_dvbf_test_parts",))
+    assert sys.modules.pop("tfp_dvbf_test_parts").value == 3
+    message = "`--import` must name a module; 'tfp_dvbf_no' failed, ModuleNotFoundError: No module"
+    with pytest.raises(ValueError, match=message):
+        command_line.import_modules(("tfp_dvbf_no",))
 
 
 def test_check_distinct():

@@ -114,7 +114,7 @@ def test_baselines(sequences):
     assert rows["constant mean"] == pytest.approx(np.abs(x - x.mean((0, 1))).mean(), rel=1e-6)
     assert rows["hold first observation"] == pytest.approx(np.abs(x - x[:, :1]).mean(), rel=1e-6)
     assert rows["true simulator"] == pytest.approx(0.0, abs=1e-6)
-    assert rows["poster, gaussian"] == 0.1536 and rows["poster, chain_iaf"] == 0.1915
+    assert not any("poster" in name for name in rows)
 
 
 def test_no_simulator_row_where_files_differ(sequences, tmp_path):

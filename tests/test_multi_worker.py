@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import conftest
 import numpy as np
@@ -183,7 +184,11 @@ def test_workers_with_other_data_are_refused(dataset, tmp_path):
 
 def test_a_strategy_needs_a_cluster(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    assert multi_worker.is_chief("none") and multi_worker.is_chief("mirrored")
+    assert multi_worker.is_chief(multi_worker.make_strategy("none"))
+    for index in [0, 1]:
+        resolver = types.SimpleNamespace(task_id=index)
+        strategy = types.SimpleNamespace(cluster_resolver=resolver)
+        assert multi_worker.is_chief(strategy) == (index == 0)
     with pytest.raises(ValueError, match="TF_CONFIG must read"):
         multi_worker.check_strategy("multiworker")
     cluster = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import benchmark
 import conftest
 import generate_data
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import train
 
 from tfp_dvbf import data
-from tfp_dvbf.experiments import run_folder
+from tfp_dvbf.experiments import options, recipe, run_folder, timing
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +39,17 @@ def test_generate_data_in_files(sharded, tmp_path):
 @pytest.mark.slow
 def test_training_on_files_resumes_to_the_same_weights(sharded, tmp_path, monkeypatch):
     short = {"epochs": 4, "kl_annealing_epochs": 2, "batch_size": 5, "checkpoint_seconds": 0.0}
-    fit, models = train.fit, []
+    fit, models = recipe.fit, []
 
-    def stopped_after_two_epochs(model, args, *rest):
-        fit(model, dataclasses.replace(args, epochs=2), *rest)
+    def stopped_after_two_epochs(model, settings, *rest):
+        fit(model, dataclasses.replace(settings, epochs=2), *rest)
         raise KeyboardInterrupt
 
     for name in ["straight", "stopped"]:
         args = {"data": str(sharded), "output": str(tmp_path / name), "verbose": 0, **short}
         if name == "stopped":
             with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-                patch.setattr(train, "fit", stopped_after_two_epochs)
+                patch.setattr(recipe, "fit", stopped_after_two_epochs)
                 train.main(train.Args(**args))
         train.main(train.Args(resume=name == "stopped", **args))
         models.append(run_folder.load_model(tmp_path / name))
@@ -67,6 +66,7 @@ def test_files_cannot_be_shifted(sharded, tmp_path):
 
 
 @pytest.mark.slow
-def test_benchmark_takes_files(sharded):
-    costs = benchmark.time_cost({"gaussian": {"posterior": "gaussian"}}, str(sharded), 1, 2)
+def test_timing_takes_files(sharded):
+    splits = run_folder.read_splits(sharded)
+    costs = timing.time_cost({"gaussian": options.ModelOptions()}, splits, 1, 2)
     assert costs["gaussian"]["training_ms"] > 0

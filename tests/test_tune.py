@@ -16,7 +16,7 @@ import train
 import tune
 
 from tfp_dvbf import callbacks
-from tfp_dvbf.experiments import run_folder, tuning
+from tfp_dvbf.experiments import options, recipe, run_folder, tuning
 
 
 @pytest.mark.slow
@@ -26,7 +26,9 @@ def test_a_promoted_trial_goes_on_from_the_weights_of_its_parent(dataset, tmp_pa
     folder = tmp_path / "trial"
     folder.mkdir()
     tune.train_trial(args, splits, values, folder, 1)
-    model = train.make_model(train.Args(**values, epochs=3), splits[0])
+    run_options = options.RunOptions(**values, epochs=3)
+    model = recipe.make_model(run_options, splits[0], seed=1)
+    recipe.prepare(model, splits[0], run_options)
     assert callbacks.restore_checkpoint(model, folder / "checkpoint") == 1
     metrics = tune.train_trial(args, splits, values, folder, 3)
     assert callbacks.restore_checkpoint(model, folder / "checkpoint") == 3
@@ -63,13 +65,13 @@ def test_the_script_writes_trials_and_a_winner_that_train_takes(dataset, tmp_pat
     best = json.loads((output / "best.json").read_text())
     assert best["score"] == rows[0]["val_mad_sampled"]
     run = train.Args(hyperparameters=str(output / "best.json"), data=str(dataset))
-    replaced = train.with_hyperparameters(run)
+    replaced = options.with_hyperparameters(run)
     assert (replaced.hidden_units, replaced.learning_rate) == (16, 1e-3)
-    assert train._model_arguments(replaced)["transition_units"] == (16, 16)
+    assert options.model_arguments(replaced)["transition_units"] == (16, 16)
     with pytest.raises(ValueError, match="was started with other arguments: epochs"):
         tune.main(tune.Args(output=str(output), **{**args, "epochs": 2}))
     with pytest.raises(ValueError, match="`learning_rate` must be left out, since .* got 0.5"):
-        train.with_hyperparameters(dataclasses.replace(run, learning_rate=0.5))
+        options.with_hyperparameters(dataclasses.replace(run, learning_rate=0.5))
     with (
         run_folder.only_process(output),
         pytest.raises(ValueError, match="Another process is at work"),

@@ -2,13 +2,15 @@
 
 import importlib
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
 _MODULES = {
     "DVBF": "dvbf",
     "KLAnnealing": "callbacks",
     "Sequences": "data",
     "Shards": "data.shards",
+    "StateSpaceModel": "inference.state_space_model",
+    "TerminateOnNonFinite": "callbacks",
     "Trajectory": "inference.state_space_model",
     "as_dataset": "data.batching",
     "collect": "data.environments",
@@ -18,16 +20,19 @@ _MODULES = {
     "load_exported": "serving.saved_model",
     "save": "data",
 }
+_SUBPACKAGES = ("data", "evaluation", "experiments", "inference", "layers", "posteriors", "serving")
 
 __all__ = list(_MODULES)
 
 
 def __getattr__(name):
     """Imports public names on first use (PEP 562): `import tfp_dvbf` loads no TensorFlow."""
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__():
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *__all__, *_SUBPACKAGES])

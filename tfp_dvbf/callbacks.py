@@ -14,9 +14,18 @@ from tfp_dvbf import errors
 class KLAnnealing(tf_keras.callbacks.Callback):
     """Raises the model's KL weight linearly from `initial_weight` to 1 over `num_epochs`.
 
-    The weight is a function of the optimizer's step alone, so it never falls and a resumed run
-    continues it. With `steps_per_execution` it changes once an execution. The history has it as
-    `kl_weight`.
+        weight(step) = w0 + (1 - w0) min(1, step / (num_epochs steps_per_epoch)), w0 the initial one
+
+    `step` is the optimizer's, so that a resumed run continues the line. The weight never falls
+    while the optimizer is the same: where a later `fit` has more steps in an epoch, the weight
+    waits until the new line reaches it, and a model that was trained with weight 1 keeps it.
+    `compile` with a new optimizer starts at `initial_weight` again. With `steps_per_execution`
+    the weight changes once an execution. The history has it as `kl_weight`.
+
+    Validation always has weight 1, and its bound may get worse while the weight rises. Keras can be
+    told not to stop before that is over:
+
+        tf_keras.callbacks.EarlyStopping("val_neg_elbo", patience=20, start_from_epoch=num_epochs)
 
     Args:
       num_epochs: Epochs until the weight is 1; 0 trains with weight 1 from the start.
@@ -37,7 +46,7 @@ class KLAnnealing(tf_keras.callbacks.Callback):
         self.initial_weight = initial_weight
 
     def weight(self, step, steps_per_epoch):
-        """Returns the weight at one step of the optimizer."""
+        """Returns the weight of the line at one step of the optimizer."""
         fraction = step / (self.num_epochs * steps_per_epoch) if self.num_epochs else 1.0
         return self.initial_weight + (1 - self.initial_weight) * min(1.0, fraction)
 
@@ -50,58 +59,91 @@ class KLAnnealing(tf_keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         step = int(self.model.optimizer.iterations.numpy())
-        self.model.kl_weight.assign(self.weight(step, self.params["steps"]))
+        weight = self.weight(step, self.params["steps"])
+        if step > 0:  # A new model's weight is 1, which is no point of the line.
+            weight = max(weight, float(self.model.kl_weight.numpy()))
+        self.model.kl_weight.assign(weight)
 
     def on_epoch_end(self, epoch, logs=None):
         logs["kl_weight"] = float(self.model.kl_weight.numpy())
 
 
 class TerminateOnNonFinite(tf_keras.callbacks.Callback):
-    """Stops training with a ValueError when a term of the loss is NaN or infinite.
+    """Stops training with a ValueError when a term of the loss, or a weight, is NaN or infinite.
 
-    Placed before `Checkpoint`, it keeps the last checkpoint from being overwritten. Keras'
-    `TerminateOnNaN` stops silently, as if training had ended, and lets the next callback save.
+    The terms are checked at every step, the weights at the end of every epoch. The error names the
+    term, the epoch and the optimizer's step. Placed before `Checkpoint`, the guard keeps the last
+    checkpoint from being overwritten. Keras' `TerminateOnNaN` stops silently, as if training had
+    ended, and lets the next callback save. A second guard on the same `fit` changes nothing.
     """
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        self._check(logs)
+        self._check_terms(logs or {})
 
     def on_epoch_end(self, epoch, logs=None):
-        self._check(logs)
+        self._check_terms(logs or {})
+        for weight in self.model.trainable_weights:
+            values = weight.numpy()
+            if not np.isfinite(values).all():
+                self._stop(weight.name, values[~np.isfinite(values)].flat[0])
 
-    def _check(self, logs):
+    def _check_terms(self, logs):
         if all(np.isfinite(value) for value in logs.values()):
             return
         terms = ["nll", "kl", "val_nll", "val_kl", *logs]
         term = next(name for name in terms if not np.isfinite(logs.get(name, 0.0)))
+        self._stop(term, logs[term])
+
+    def _stop(self, name, value):
+        step = int(self.model.optimizer.iterations.numpy())
         raise ValueError(
-            f"Training stopped in epoch {self.epoch + 1}: `{term}` became {logs[term]}; "
+            f"Training stopped in epoch {self.epoch + 1}, step {step}: `{name}` became {value}; "
             "a lower learning rate or `clipnorm` may help."
         )
 
 
 class ProgressLine(tf_keras.callbacks.Callback):
-    """Prints a line at the end of an epoch, at most once in `min_seconds`: for long silences.
+    """Prints short lines of progress, in place of Keras' line an epoch.
+
+        epoch  40 of 200: loss -12.35, val_neg_elbo -617.2, 1:10 left
+
+    A line comes at the end of an epoch, of the last one in any case, and tells how long the rest
+    will take at the median pace of this `fit`. The first epoch does not count in that, since it
+    compiles the training step.
 
     Args:
-      min_seconds: Least time between two lines, and before the first.
+      min_seconds: Least time between two lines.
     """
 
-    def __init__(self, min_seconds=30.0):
+    def __init__(self, min_seconds=10.0):
         super().__init__()
         self.min_seconds = min_seconds
 
     def on_train_begin(self, logs=None):
         self.printed_at = time.monotonic()
+        self.ended_at = []
 
     def on_epoch_end(self, epoch, logs=None):
-        if time.monotonic() - self.printed_at >= self.min_seconds:
-            self.printed_at = time.monotonic()
-            terms = ", ".join(f"{name} {logs[name]:.4g}" for name in ["loss", "val_neg_elbo"])
-            print(f"  epoch {epoch + 1} of {self.params['epochs']}: {terms}", flush=True)
+        self.ended_at.append(time.monotonic())
+        remaining = self.params["epochs"] - 1 - epoch
+        if self.ended_at[-1] - self.printed_at < self.min_seconds and remaining:
+            return
+        self.printed_at = self.ended_at[-1]
+        parts = [f"{name} {logs[name]:.4g}" for name in ["loss", "val_neg_elbo"] if name in logs]
+        if remaining and len(self.ended_at) > 1:
+            parts.append(f"{_clock(remaining * np.median(np.diff(self.ended_at)))} left")
+        number = str(epoch + 1).rjust(len(str(self.params["epochs"])))
+        print(f"  epoch {number} of {self.params['epochs']}: {', '.join(parts)}", flush=True)
+
+
+def _clock(seconds):
+    """Returns a duration as "minutes:seconds", or "hours:minutes:seconds"."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 class Checkpoint(tf_keras.callbacks.Callback):

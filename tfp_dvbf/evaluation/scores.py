@@ -9,7 +9,6 @@ from tfp_dvbf.data import environments, shards
 
 NUM_BOUND_SAMPLES = 64
 BATCH_SIZE = 128
-POSTER_MAD = {"gaussian": 0.1536, "chain_iaf": 0.1915}
 
 
 def absolute_differences(generated, observations):
@@ -173,7 +172,7 @@ def baselines(sequences):
 
     The true simulator runs from the first state under the recorded controls; its row is left out
     where any of the data do not say which environment made them, or the data of a folder differ
-    in how they were made. The poster's figures are on its data.
+    in how they were made.
     """
     frames, total = 0, 0.0
     for _, batch in _batches(sequences, BATCH_SIZE):
@@ -185,13 +184,11 @@ def baselines(sequences):
             difference = absolute_differences(guess, batch.observations)
             sums[name] += difference[batch.present].sum()
             seen[name] += batch.present.sum()
-    rows = [
+    return [
         {"model": name, "mad_sampled": float(value / frames), "mad_mean": float(value / frames)}
         for name, value in sums.items()
         if seen[name] == frames
     ]
-    poster = [{"model": f"poster, {name}", "mad_sampled": mad} for name, mad in POSTER_MAD.items()]
-    return rows + poster
 
 
 def _guesses(batch, mean):

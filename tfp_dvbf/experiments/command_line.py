@@ -2,9 +2,12 @@
 
 import argparse
 import dataclasses
+import importlib
 import os
 import sys
 import typing
+
+from tfp_dvbf import errors
 
 
 def option(default, help, choices=None):
@@ -13,14 +16,18 @@ def option(default, help, choices=None):
 
 
 def parse(args_class, argv=None):
-    """Returns an `args_class` from the command line: one `--option` for each of its fields."""
+    """Returns an `args_class` from the command line: one `--option` for each of its fields.
+
+    A field may end in an underscore to be named after a word of Python's: `import_`.
+    """
     parser = _Parser(
         description=args_class.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     hints = typing.get_type_hints(args_class)
     for field in dataclasses.fields(args_class):
-        name = "--" + field.name.replace("_", "-")
-        parser.add_argument(name, default=field.default, **_keywords(field, hints[field.name]))
+        name = "--" + field.name.rstrip("_").replace("_", "-")
+        keywords = _keywords(field, hints[field.name])
+        parser.add_argument(name, dest=field.name, default=field.default, **keywords)
     values = vars(parser.parse_args(argv))
     lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     return args_class(**{**values, **lists})
@@ -34,6 +41,22 @@ def check_choices(args):
             if choices and item not in choices:
                 names = ", ".join(map(str, choices))
                 raise ValueError(f"`{field.name}` must be one of {names}; got {item!r}.")
+
+
+def import_modules(names):
+    """Imports the modules that `--import` names, those of the working directory among them.
+
+    Raises:
+      ValueError: If one cannot be imported.
+    """
+    if names and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # A module may raise anything.
+            reason = f"{type(error).__name__}: {errors.first_line(error)}"
+            raise ValueError(f"`--import` must name a module; {name!r} failed, {reason}") from error
 
 
 def replace(args, values):
@@ -77,7 +100,9 @@ def _keywords(field, hint):
         keywords["nargs"] = "+"
     kinds = [kind for kind in typing.get_args(hint) if kind not in (type(None), Ellipsis)]
     keywords["type"] = kinds[0] if kinds else hint
-    return {**keywords, "choices": field.metadata["choices"]}
+    if field.metadata["choices"]:
+        return {**keywords, "choices": field.metadata["choices"]}
+    return {**keywords, "metavar": field.name.strip("_").upper()}
 
 
 class _Parser(argparse.ArgumentParser):

@@ -95,9 +95,10 @@ def _answers(address):
     return True
 
 
-def is_chief(name):
+def is_chief(strategy):
     """Returns whether this process writes what a run leaves behind: the only one, or worker 0."""
-    return name != "multiworker" or _cluster()["index"] == 0
+    resolver = strategy.cluster_resolver
+    return resolver is None or not resolver.task_id
 
 
 def _cluster():

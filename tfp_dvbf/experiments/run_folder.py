@@ -13,6 +13,7 @@ from tfp_dvbf.data import shards
 from tfp_dvbf.experiments import tables
 
 HELD_OUT = 0.2
+METRICS = "metrics.json"  # Written last: a run folder that has it is finished.
 OWN_NAME = "tfp_dvbf>DVBF"
 # The objects that a saved model may hold, by their place in its config: Keras looks names up by
 # rules of its own, and would call what it finds.
@@ -153,6 +154,11 @@ def check_run(output, config, resume):
         raise ValueError(f"{output} was started with other arguments: {', '.join(changed)}.")
 
 
+def is_finished(run):
+    """Returns whether the run of a run folder has ended."""
+    return (pathlib.Path(run) / METRICS).exists()
+
+
 def save_model(path, model):
     """Writes `model` to the `.keras` file `path`, whole or not at all."""
     partial = path.with_name("partial.keras")
@@ -173,7 +179,7 @@ def load_model(run):
     path = pathlib.Path(run)
     path = path / "model.keras" if path.is_dir() else path
     if not path.is_file():
-        raise ValueError(f"`model` must be a run folder with dvbf.keras; {path} does not exist.")
+        raise ValueError(f"`model` must be a run folder with model.keras; {path} does not exist.")
     try:
         _check_archive(path)
         return tf_keras.models.load_model(path)
@@ -218,7 +224,7 @@ def _foreign_objects(config, place=()):
 
 def training_seconds(run):
     """Returns the seconds that training a run folder took, None where that is not known."""
-    path = pathlib.Path(run) / "metrics.json"
+    path = pathlib.Path(run) / METRICS
     return read_json(path).get("seconds") if path.is_file() else None
 
 

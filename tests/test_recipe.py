@@ -1,0 +1,109 @@
+"""The recipe with a model of one's own: what it leaves, resumes, refuses."""
+
+import json
+
+import conftest
+import numpy as np
+import pytest
+import tf_keras
+
+import tfp_dvbf
+from tfp_dvbf import evaluation
+from tfp_dvbf.experiments import options, recipe, run_folder
+
+SETTINGS = options.Settings(
+    epochs=2, batch_size=6, learning_rate=1e-3, kl_annealing_epochs=1, num_samples=3, verbose=0
+)
+
+
+def test_a_model_of_ones_own_trains_resumes_and_is_only_read_when_finished(
+    dataset, tmp_path, monkeypatch
+):
+    splits, runs, evaluate = run_folder.read_splits(dataset), {}, recipe.evaluate
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    def train(name, resume=False):
+        model = conftest.small_model()
+        metrics = recipe.train(model, splits, tmp_path / name, SETTINGS, resume=resume)
+        return model, metrics
+
+    runs["straight"] = train("straight")
+    monkeypatch.setattr(recipe, "evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train("stopped")
+    assert not run_folder.is_finished(tmp_path / "stopped")
+    monkeypatch.setattr(recipe, "evaluate", evaluate)
+    runs["stopped"] = train("stopped", resume=True)
+    monkeypatch.setattr(recipe, "evaluate", killed)
+    runs["read"] = train("stopped", resume=True)
+
+    model, metrics = runs["straight"]
+    stored = json.loads((tmp_path / "straight" / "metrics.json").read_text())
+    assert stored == metrics and metrics["updates"] == 4 and metrics["num_samples"] == 3
+    expected = evaluation.evaluate(model, splits[2], num_samples=3)
+    assert metrics["mad_sampled"] == pytest.approx(expected["mad_sampled"], rel=1e-6)
+    for name in ["stopped", "read"]:
+        assert runs[name][1]["elbo"] == pytest.approx(metrics["elbo"], rel=1e-6)
+        for value, weight in zip(runs[name][0].get_weights(), model.get_weights()):
+            np.testing.assert_allclose(value, weight, atol=1e-6)
+    assert runs["stopped"][1]["seconds"] is None and metrics["seconds"] > 0
+    figures = {path.stem for path in (tmp_path / "straight" / "figures").iterdir()}
+    assert figures == {"angle", "loss", "mad_by_horizon", "observations", "reconstruction_and_kl"}
+
+
+def test_a_folder_holds_one_run(dataset, tmp_path):
+    splits, model = run_folder.read_splits(dataset), conftest.small_model()
+    folder = tmp_path / "run"
+    config = recipe.model_config(model, SETTINGS, splits)
+    run_folder.open_run(folder, config, resume=False)
+    with pytest.raises(ValueError, match="must not exist yet without `--resume`"):
+        recipe.train(model, splits, folder, SETTINGS)
+    other = options.Settings(epochs=3, verbose=0)
+    with pytest.raises(ValueError, match="other arguments: epochs, batch_size, learning_rate, kl_"):
+        recipe.train(model, splits, folder, other, resume=True)
+    other = conftest.small_model("iaf")
+    with pytest.raises(ValueError, match="was started with other arguments: model"):
+        recipe.train(other, splits, folder, SETTINGS, resume=True)
+
+
+def test_prepare_adapts_and_leaves_an_optimizer_alone(sequences):
+    model = conftest.small_model()
+    recipe.prepare(model, sequences, SETTINGS)
+    rate = model.optimizer.learning_rate
+    assert float(model.optimizer.clipnorm) == 10.0 and float(rate) == pytest.approx(1e-3)
+    schedule = model.optimizer.get_config()["learning_rate"]["config"]
+    assert schedule["decay_steps"] == 4  # Two epochs of 12 sequences in batches of 6.
+    mean = model.observation_standardization.moments()[0]
+    np.testing.assert_allclose(mean, sequences.observations.mean((0, 1)), atol=1e-5)
+
+    own = conftest.small_model()
+    own.compile(optimizer=tf_keras.optimizers.SGD(0.5))
+    recipe.prepare(own, sequences, SETTINGS)
+    assert own.optimizer.name == "SGD" and float(own.optimizer.learning_rate) == 0.5
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"epochs": 0}, "`epochs` must be positive; got 0"),
+        ({"kl_annealing_epochs": -1}, "`kl_annealing_epochs` must not be negative; got -1"),
+        ({"verbose": 3}, "`verbose` must be one of 0, 1, 2; got 3"),
+    ],
+)
+def test_train_refuses_settings(dataset, tmp_path, change, message):
+    splits = run_folder.read_splits(dataset)
+    with pytest.raises(ValueError, match=message):
+        recipe.train(None, splits, tmp_path / "run", options.Settings(**change))
+    assert not (tmp_path / "run").exists()
+
+
+def test_flat_options_become_arguments_of_a_model():
+    flat = options.ModelOptions(posterior="iaf", num_flows=2, hidden_units=8, num_train_samples=3)
+    arguments = options.model_arguments(flat, num_bases=5)
+    model = tfp_dvbf.DVBF(3, 1, seed=1, **arguments)
+    config = model.get_config()
+    expected = {"posterior": "iaf", "num_flows": 2, "num_samples": 3, "num_bases": 5}
+    expected |= {"state_dim": 4, "encoder_units": (8,), "transition_units": (8, 8)}
+    assert {name: config[name] for name in expected} == expected

@@ -1,0 +1,216 @@
+"""How a model is trained: checkpoints, resuming, history, progress, metrics and figures.
+
+A model of one's own takes three lines:
+
+    model = tfp_dvbf.DVBF(3, 1, 4, seed=1)
+    splits = run_folder.read_splits("data/pendulum")
+    metrics = recipe.train(model, splits, "runs/mine", options.Settings(epochs=100))
+"""
+
+import json
+import pathlib
+import time
+
+from tfp_dvbf import data, errors
+from tfp_dvbf.experiments import command_line, multi_worker, options, run_folder
+
+
+def run(run_options):
+    """Trains the model that `RunOptions` describe into its run folder, unless that is finished.
+
+    TensorFlow starts only when everything else is known to be right.
+
+    Returns:
+      What `metrics.json` holds, or None in a worker that is not the chief.
+
+    Raises:
+      ValueError: If an option or the data are wrong, or the folder holds another run.
+    """
+    options.check_run(run_options)
+    splits = run_folder.read_splits(run_options.data)
+    options.check_splits(run_options, splits)
+    config = options.run_config(run_options, run_folder.data_hash(splits))
+    folder = pathlib.Path(run_options.output)
+    run_folder.check_run(folder, config, run_options.resume)
+    if run_folder.is_finished(folder):
+        print(f"{folder} is finished")
+        return run_folder.read_json(folder / run_folder.METRICS)
+    from tfp_dvbf.experiments import startup
+
+    strategy = startup.start(
+        run_options.seed, run_options.strategy, run_options.time_limit
+    ).strategy
+    command_line.import_modules(run_options.import_)
+    arguments_alone = {name: config[name] for name in config if name not in ("data", "data_sha256")}
+    multi_worker.check_same(strategy, data=config["data_sha256"], arguments=arguments_alone)
+    if run_options.shift_controls:
+        splits = [data.shift_controls(split) for split in splits]
+    print(f"training {run_options.posterior}, seed {run_options.seed}, in {folder}", flush=True)
+    with strategy.scope():
+        model = make_model(run_options, splits[0], run_options.seed)
+    return train(model, splits, folder, run_options, config=config, resume=run_options.resume)
+
+
+def make_model(model_options, sequences, seed, **others):
+    """Returns the `DVBF` that `ModelOptions` describe, for data like `sequences`.
+
+    Args:
+      model_options: `ModelOptions`.
+      sequences: `Sequences` or `Shards`.
+      seed: Seed of the model's noise.
+      **others: Arguments that no option sets, as `options.model_arguments` takes them.
+    """
+    import tfp_dvbf
+
+    return tfp_dvbf.DVBF(
+        observation_dim=sequences.observation_dim,
+        control_dim=sequences.control_dim,
+        seed=seed,
+        **options.model_arguments(model_options, **others),
+    )
+
+
+def train(model, splits, folder, settings, *, config=None, resume=False):
+    """Trains and evaluates a model; leaves it, its history, metrics and figures in a run folder.
+
+    A run that was stopped, at any moment, ends at the same weights when it is resumed.
+
+    Args:
+      model: A `DVBF`, made in the scope of its `tf.distribute` strategy if it has one, and with a
+        seed if the run may be resumed. It is adapted to the training set, and compiled as
+        `settings` say unless it has an optimizer.
+      splits: Training, validation and test set, `Sequences` or `Shards`.
+      folder: The run folder.
+      settings: `options.Settings`.
+      config: What defines the run, a dictionary that JSON can hold; None takes the model's own
+        config and the settings.
+      resume: Whether a run in `folder` is continued; one that is finished is only read.
+
+    Returns:
+      What `metrics.json` holds, or None in a worker that is not the chief.
+
+    Raises:
+      ValueError: If a setting is out of its range, the folder holds another run, or training
+        diverges.
+    """
+    options.check_settings(settings)
+    folder, start = pathlib.Path(folder), time.perf_counter()
+    if not multi_worker.is_chief(model.distribute_strategy):
+        prepare(model, splits[0], settings)
+        fit(model, settings, folder, *splits[:2])
+        return None
+    config = model_config(model, settings, splits) if config is None else config
+    run_folder.open_run(folder, config, resume)
+    with run_folder.only_process(folder):
+        prepare(model, splits[0], settings)
+        resumed = fit(model, settings, folder, *splits[:2])
+        if run_folder.is_finished(folder):
+            return run_folder.read_json(folder / run_folder.METRICS)
+        seconds = None if resumed else time.perf_counter() - start
+        model = _without_strategy(model, folder)
+        run_folder.save_model(folder / "model.keras", model)
+        return evaluate(model, folder, splits[2], settings, seconds)
+
+
+def model_config(model, settings, splits):
+    """Returns what defines the run of a model that no options describe."""
+    about = options.run_config(settings, run_folder.data_hash(splits))
+    return json.loads(json.dumps({"model": model.get_config(), **about}))
+
+
+def prepare(model, sequences, settings):
+    """Adapts a model to its training set and compiles it, unless it has an optimizer."""
+    import tf_keras
+
+    import tfp_dvbf
+
+    with model.distribute_strategy.scope():
+        dataset = tfp_dvbf.as_dataset(sequences, settings.batch_size)
+        model.adapt(dataset)
+        if getattr(model, "optimizer", None) is not None:
+            return
+        rate = settings.learning_rate
+        if settings.learning_rate_decay == "cosine":
+            steps = settings.epochs * len(dataset)
+            rate = tf_keras.optimizers.schedules.CosineDecay(rate, steps)
+        model.compile(optimizer=tf_keras.optimizers.Adam(rate, clipnorm=settings.clipnorm))
+
+
+def fit(model, settings, folder, train, validation, num_epochs=None):
+    """Trains a compiled model; returns whether it went on from a checkpoint in `folder`.
+
+    It ends after `settings.epochs`, or earlier after `num_epochs` if those are given.
+    """
+    import tensorflow as tf
+
+    import tfp_dvbf
+    from tfp_dvbf import callbacks
+
+    step = callbacks.restore_checkpoint(model, folder / "checkpoint")
+    epoch = step // len(tfp_dvbf.as_dataset(train, settings.batch_size))
+    dataset = tfp_dvbf.as_dataset(train, settings.batch_size, settings.seed, first_epoch=epoch)
+    last = num_epochs or settings.epochs
+    if settings.verbose and epoch < last:
+        print("The first epoch takes longer: the training step is compiled.", flush=True)
+    try:
+        model.fit(
+            dataset,
+            validation_data=tfp_dvbf.as_dataset(validation, batch_size=128),
+            initial_epoch=epoch,
+            epochs=last,
+            verbose=2 if settings.verbose == 2 else 0,
+            callbacks=make_callbacks(
+                settings, folder, multi_worker.is_chief(model.distribute_strategy)
+            ),
+        )
+    except tf.errors.OpError as error:
+        reason = errors.first_line(error)
+        if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError)):
+            reason = "a worker is gone; start all of them again with `--resume`."
+        raise ValueError(f"Training stopped: {reason}") from error
+    return epoch > 0
+
+
+def make_callbacks(settings, folder, is_chief=True):
+    """Returns the callbacks of `fit`; those of the chief write into `folder`."""
+    import tf_keras
+
+    import tfp_dvbf
+    from tfp_dvbf import callbacks
+
+    made = [tfp_dvbf.KLAnnealing(settings.kl_annealing_epochs), tfp_dvbf.TerminateOnNonFinite()]
+    if is_chief:
+        made.append(callbacks.HistoryLogger(folder / "history.csv"))
+    path = folder / "checkpoint" if is_chief else None
+    made.append(callbacks.Checkpoint(path, settings.checkpoint_seconds))
+    if is_chief and settings.tensorboard:
+        made.append(tf_keras.callbacks.TensorBoard(folder / "tensorboard"))
+    if settings.verbose == 1:
+        made.append(callbacks.ProgressLine())
+    return made
+
+
+def _without_strategy(model, folder):
+    """Returns a model that can do without the other replicas, if it had any."""
+    import tensorflow as tf
+
+    from tfp_dvbf import callbacks
+
+    if model.distribute_strategy is tf.distribute.get_strategy():
+        return model
+    alone = type(model).from_config(model.get_config())
+    alone.compile_from_config(model.get_compile_config())
+    callbacks.restore_checkpoint(alone, folder / "checkpoint")
+    return alone
+
+
+def evaluate(model, folder, test, settings, seconds=None):
+    """Writes metrics.json and the figures of a trained model; returns the metrics."""
+    from tfp_dvbf import evaluation
+    from tfp_dvbf.experiments import report
+
+    metrics = evaluation.report(model, test, seconds, num_samples=settings.num_samples)
+    metrics["lowest_kl"] = run_folder.lowest_kl(folder)
+    report.draw_run(model, folder, test, metrics)
+    run_folder.write_json(folder / run_folder.METRICS, metrics)
+    return metrics
