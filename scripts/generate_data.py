@@ -18,6 +18,7 @@ class Args:
     num_validation: int = option(128, "validation sequences")
     num_test: int = option(128, "test sequences")
     num_steps: int = option(50, "observations in a sequence")
+    max_episode_steps: int = option(0, "steps of an episode; 0 for the environment's own limit")
     shard_size: int = option(0, "training sequences a file in train/; 0 writes one train.npz")
     seed: int = option(1, "seed; each seed, split and file has initial states and noise of its own")
 
@@ -28,7 +29,7 @@ def main(args):
     output = pathlib.Path(args.output)
     if output.exists():
         raise ValueError(f"`--output` must not exist yet; got {output}.")
-    least = {"seed": 0, "shard_size": 0, "num_steps": 2}
+    least = {"seed": 0, "shard_size": 0, "max_episode_steps": 0, "num_steps": 2}
     least |= dict.fromkeys(["num_train", "num_validation", "num_test"], 1)
     for name, value in least.items():
         given = getattr(args, name)
@@ -51,15 +52,18 @@ def collect_files(args):
     """
     from tfp_dvbf.data import environments
 
+    options = {"max_episode_steps": args.max_episode_steps or None}
     sizes = {"train": args.num_train, "validation": args.num_validation, "test": args.num_test}
     for index, (name, size) in enumerate(sizes.items()):
         seed = len(sizes) * args.seed + index
         if name != "train" or args.shard_size == 0:
-            yield name, environments.collect(args.env_id, size, args.num_steps, seed=seed)
+            yield name, environments.collect(args.env_id, size, args.num_steps, seed, **options)
             continue
         for shard, start in enumerate(range(0, size, args.shard_size)):
             count = min(args.shard_size, size - start)
-            sequences = environments.collect(args.env_id, count, args.num_steps, seed=(seed, shard))
+            sequences = environments.collect(
+                args.env_id, count, args.num_steps, (seed, shard), **options
+            )
             yield f"{name}/{shard:05}", sequences
 
 

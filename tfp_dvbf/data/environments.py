@@ -1,9 +1,16 @@
 """Sequences from Gymnasium environments."""
 
+import json
+import warnings
+from typing import NamedTuple
+
 import gymnasium
 import numpy as np
 
 from tfp_dvbf import data
+from tfp_dvbf.data import checks
+
+OPTIONS = ("max_episode_steps", "env_options")  # What the spec keeps of an environment's arguments.
 
 OBSERVATION_SCALES = {"Pendulum-v1": (1.0, 1.0, 8.0)}
 # Of observations divided by the scale above, with their units.
@@ -36,7 +43,14 @@ class OrnsteinUhlenbeck:
 
 
 def collect(
-    env_id, num_sequences=500, num_steps=50, seed=None, policy=None, observation_scale=None
+    env_id,
+    num_sequences=500,
+    num_steps=50,
+    seed=None,
+    policy=None,
+    observation_scale=None,
+    max_episode_steps=None,
+    **env_options,
 ):
     """Records sequences from a Gymnasium environment.
 
@@ -50,44 +64,86 @@ def collect(
         actions are clipped to the action space. Default: `OrnsteinUhlenbeck`.
       observation_scale: Divides the observations, [dx]. Default: (1, 1, 8) for Pendulum-v1, the
         bound of its angular velocity in rad/s, otherwise 1.
+      max_episode_steps: Actions after which an episode ends. Default: the limit of the environment,
+        200 for Pendulum-v1.
+      **env_options: Further arguments of the environment, such as `g=9.81` (m/s^2) for Pendulum-v1.
 
     Returns:
       `Sequences` with the spec that made them and, where the environment shows it, its `state`.
-      An episode that ends early is a shorter sequence: its `mask` is False after its last frame.
+      An episode that ends early is a shorter sequence: its `mask` is False after its last step. A
+      warning counts the steps that the limit of an episode cuts off.
 
     Raises:
       ValueError: If there is no such environment, a space is not a Box, an argument is out of its
-        range, or the policy returns another shape.
+        range or unknown to the environment, or the policy returns another shape.
     """
-    for name, value, least in [("num_sequences", num_sequences, 1), ("num_steps", num_steps, 2)]:
-        if value < least:
-            raise ValueError(f"`{name}` must be at least {least}; got {value}.")
-    seeds = np.random.SeedSequence(seed)
-    envs = _make_envs(env_id, num_sequences)
+    sizes = {
+        "num_sequences": checks.check_integer("num_sequences", num_sequences, least=1),
+        "num_steps": checks.check_integer("num_steps", num_steps, least=2),
+    }
+    seeds = np.random.SeedSequence(_check_seed(seed))
+    options = _check_options(env_options, max_episode_steps)
+    envs = _make_envs(env_id, sizes["num_sequences"], **options)
     try:
         scale = _observation_scale(env_id, observation_scale, envs.single_observation_space.shape)
         policy_name = getattr(policy, "__name__", None) or type(policy).__name__
         if policy is None:
             policy = OrnsteinUhlenbeck(envs.action_space.shape)
             policy_name = f"OrnsteinUhlenbeck(theta={policy.theta}, sigma={policy.sigma})"
-        observations, controls, states, mask = _record(envs, num_steps, seeds, policy)
+        recording = _record(envs, sizes["num_steps"], seeds, policy)
         time_step = getattr(envs.envs[0].unwrapped, "dt", None)
     finally:
         envs.close()
-    spec = {
-        "env_id": env_id,
-        "gymnasium": gymnasium.__version__,
-        "num_sequences": num_sequences,
-        "num_steps": num_steps,
-        "seed": seeds.entropy,
-        "policy": policy_name,
-        "observation_scale": scale.tolist(),
-    }
+    _warn_of_cuts(env_id, recording)
+    spec = {"env_id": env_id, "gymnasium": gymnasium.__version__, **sizes, "seed": seeds.entropy}
+    spec |= {"policy": policy_name, "observation_scale": scale.tolist(), **options}
     if time_step is not None:
         spec["time_step"] = time_step
     if observation_scale is None:
         spec.update(NAMES.get(env_id, {}))
-    return data.Sequences(observations / scale, controls, states, spec, mask)
+    given = recording.observations
+    # In float64, the rounding of a float32 environment would look like changes of a constant.
+    observations = (given / scale).astype(np.result_type(given.dtype, np.float32), copy=False)
+    return data.Sequences(observations, recording.controls, recording.states, spec, recording.mask)
+
+
+def _check_seed(seed):
+    """Returns a seed as an int or a list of ints, which a spec can hold, or None."""
+    if seed is None:
+        return None
+    if isinstance(seed, (tuple, list, np.ndarray)):
+        return [checks.check_integer("seed", each, least=0) for each in seed]
+    return checks.check_integer("seed", seed, least=0)
+
+
+def _check_options(env_options, max_episode_steps):
+    """Returns the options of an environment that were given, as the spec keeps them."""
+    try:
+        json.dumps(env_options)
+    except TypeError as error:
+        raise ValueError(
+            f"`env_options` must be JSON values, to be kept with the data; got {env_options}."
+        ) from error
+    options = {}
+    if max_episode_steps is not None:
+        steps = checks.check_integer("max_episode_steps", max_episode_steps, least=1)
+        options["max_episode_steps"] = steps
+    if env_options:
+        options["env_options"] = env_options
+    return options
+
+
+def _warn_of_cuts(env_id, recording):
+    cut = recording.is_truncated
+    num_missing = np.count_nonzero(~recording.mask[cut])
+    if num_missing:
+        num_sequences, num_steps = recording.mask.shape
+        warnings.warn(
+            f"{num_missing} steps were cut off {np.count_nonzero(cut)} of {num_sequences} "
+            f"sequences by the limit of an episode of {env_id}: pass "
+            f"`max_episode_steps={num_steps - 1}` to record them.",
+            stacklevel=3,
+        )
 
 
 def simulate(sequences):
@@ -101,25 +157,33 @@ def simulate(sequences):
     if not {"env_id", "observation_scale"} <= set(spec) or sequences.states is None:
         return None
     try:
-        envs = _make_envs(spec["env_id"], len(sequences))
+        options = {name: spec[name] for name in OPTIONS if name in spec}
+        envs = _make_envs(spec["env_id"], len(sequences), **options)
     except ValueError:  # An environment that is not installed here.
         return None
     try:
         observations, _ = envs.reset(seed=0)
         for env, state in zip(envs.envs, sequences.states[:, 0]):
             env.unwrapped.state = state
-        frames = [sequences.observations[:, 0] * spec["observation_scale"]]
+        steps = [sequences.observations[:, 0] * spec["observation_scale"]]
         for actions in np.swapaxes(sequences.controls, 0, 1):
             observations, *_ = envs.step(actions)
-            frames.append(observations)
+            steps.append(observations)
     finally:
         envs.close()
-    return (np.stack(frames, axis=1) / spec["observation_scale"]).astype(np.float32)
+    return (np.stack(steps, axis=1) / spec["observation_scale"]).astype(np.float32)
 
 
-def _make_envs(env_id, num_envs):
+def _make_envs(env_id, num_envs, max_episode_steps=None, env_options=None):
+    options = dict(env_options or {})
+    if max_episode_steps is not None:
+        options["max_episode_steps"] = max_episode_steps
     try:
-        envs = gymnasium.make_vec(env_id, num_envs=num_envs, vectorization_mode="sync")
+        envs = gymnasium.make_vec(env_id, num_envs=num_envs, vectorization_mode="sync", **options)
+    except TypeError as error:
+        raise ValueError(
+            f"`env_options` must be options of {env_id}; got {env_options}: {error}"
+        ) from error
     except gymnasium.error.Error as error:
         raise ValueError(
             f"`env_id` must name a Gymnasium environment; got {env_id!r}: {error}"
@@ -141,29 +205,54 @@ def _observation_scale(env_id, observation_scale, shape):
     return scale
 
 
+class Recording(NamedTuple):
+    """What one pass through the environments gives, an episode a row.
+
+    Attributes:
+      observations: [num_envs, time, dx], in the unit of the environment.
+      controls: Clipped actions [num_envs, time - 1, du]; NaN from the end of an episode on.
+      states: The environments' own states, [num_envs, time, ds], or None.
+      mask: Whether a step belongs to the episode, bool [num_envs, time].
+      is_truncated: Whether the limit of an episode ended it early, bool [num_envs].
+    """
+
+    observations: np.ndarray
+    controls: np.ndarray
+    states: np.ndarray | None
+    mask: np.ndarray
+    is_truncated: np.ndarray
+
+
 def _record(envs, num_steps, seeds, policy):
-    """Returns observations, clipped controls, states (or None) and mask, an episode a row."""
+    """Returns the `Recording` of `num_steps` observations of every environment."""
     env_seeds, policy_seeds = seeds.spawn(2)
     rng = np.random.default_rng(policy_seeds)
     seed_list = [int(seed) for seed in env_seeds.generate_state(envs.num_envs)]
     observations, _ = envs.reset(seed=seed_list)
-    frames, controls, states = [observations.copy()], [], [_states(envs)]
-    present = [np.ones(envs.num_envs, bool)]
-    over = np.zeros(envs.num_envs, bool)
+    rows = [observations.copy()], [], [_states(envs)], [np.ones(envs.num_envs, bool)]
+    over, is_truncated = np.zeros([2, envs.num_envs], bool)
     for _ in range(1, num_steps):
-        actions = np.asarray(policy(observations, rng), np.float32)
-        if actions.shape != envs.action_space.shape:
-            expected = envs.action_space.shape
-            raise ValueError(f"`policy` must return shape {expected}; got {actions.shape}.")
-        actions = np.clip(actions, envs.action_space.low, envs.action_space.high)
+        actions = _actions(envs, policy, observations, rng)
         observations, _, terminated, truncated, _ = envs.step(actions)
-        present.append(~over)
-        over |= terminated | truncated  # From the next step on it is another episode.
-        frames.append(observations.copy())
-        controls.append(actions)
-        states.append(_states(envs))
-    states = None if states[0] is None else np.stack(states, axis=1)
-    return *(np.stack(rows, axis=1) for rows in (frames, controls)), states, np.stack(present, 1)
+        actions[over] = np.nan  # Gymnasium ignores this one: it starts another episode.
+        steps = [observations.copy(), actions, _states(envs), ~over]
+        for column, step in zip(rows, steps):
+            column.append(step)
+        is_truncated |= truncated & ~terminated & ~over
+        over |= terminated | truncated
+    observations, controls, states, mask = (
+        None if column[0] is None else np.stack(column, axis=1) for column in rows
+    )
+    return Recording(observations, controls, states, mask, is_truncated)
+
+
+def _actions(envs, policy, observations, rng):
+    """Returns what a policy does, clipped to the action space, [num_envs, du]."""
+    actions = np.asarray(policy(observations, rng), np.float32)
+    if actions.shape != envs.action_space.shape:
+        expected = envs.action_space.shape
+        raise ValueError(f"`policy` must return shape {expected}; got {actions.shape}.")
+    return np.clip(actions, envs.action_space.low, envs.action_space.high)
 
 
 def _states(envs):

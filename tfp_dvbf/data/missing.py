@@ -10,6 +10,36 @@ import numpy as np
 from tfp_dvbf.data import checks
 
 
+def observed_steps(observations, mask=None):
+    """Returns which steps are observed, or None where all are and no mask was given.
+
+    Args:
+      observations: [batch, time, *observation_shape]; of a masked array, a step with a masked value
+        is missing.
+      mask: [batch, time], 0 where a step is missing, or None.
+
+    Returns:
+      bool [batch, time].
+
+    Raises:
+      ValueError: If the mask has another shape, or leaves no observed step in a sequence.
+    """
+    shape = observations.shape[:2]
+    if mask is not None:
+        mask = checks.check_mask(mask, shape)
+    if np.ma.is_masked(observations):
+        values_masked = np.ma.getmaskarray(observations).reshape([*shape, -1])
+        whole = ~values_masked.any(axis=2)
+        mask = checks.check_mask(whole if mask is None else mask & whole, shape)
+    return mask
+
+
+def zero_unless(kept, values):
+    """Returns `values` [batch, time, ...] with 0 in the steps that are not `kept`."""
+    kept = kept.reshape(kept.shape + (1,) * (values.ndim - 2))
+    return np.where(kept, values, values.dtype.type(0))
+
+
 def steps_follow(mask):
     """Returns for each control u[t] whether an observed step follows, bool [batch, time - 1]."""
     return np.maximum.accumulate(mask[:, ::-1], axis=1)[:, ::-1][:, 1:]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfp_dvbf.data import checks, missing
+from tfp_dvbf.data import checks, missing, moments
 
 
 class Batch(NamedTuple):
@@ -67,6 +67,7 @@ class Sequences:
 
     def __post_init__(self):
         batch = check_sequences(self.observations, self.controls, self.mask)
+        self._check_precision(batch)
         for name, array in batch._asdict().items():
             object.__setattr__(self, name, array)
         if self.states is not None:
@@ -82,6 +83,18 @@ class Sequences:
             names = (self.spec or {}).get(name)
             if names is not None and not (isinstance(names, list) and len(names) == size):
                 raise ValueError(f"`{name}` in `spec` must be a list of {size}; got {names}.")
+
+    def _check_precision(self, batch):
+        """Raises ValueError if the values that were given lose all their changes in float32."""
+        observed = np.ones(batch.observations.shape[:2], bool) if batch.mask is None else batch.mask
+        counted = {"observations": observed, "controls": missing.steps_follow(observed)}
+        for name, steps in counted.items():
+            given = getattr(self, name)
+            if given is None:
+                continue
+            values = np.ma.getdata(checks.numeric_array(name, given))
+            if values.dtype.kind == "f" and values.dtype.itemsize > 4:
+                moments.check_precision(name, values[:, : steps.shape[1]][steps])
 
     def __len__(self):
         return len(self.observations)
@@ -151,33 +164,15 @@ def check_sequences(
     if controls is None:
         controls = np.zeros([batch, steps - 1, 0], np.float32)
     controls = controls[:, : steps - 1]
-    mask = _observed(observations, mask)
+    mask = missing.observed_steps(observations, mask)
     observations = np.ma.filled(observations, 0)
     observations = observations.astype(checks.stored_dtype(observations.dtype), copy=False)
     if mask is not None:
-        observations = _where(mask, observations)
-        controls = _where(missing.known_steps(controls, mask)[:, 1:], controls)
+        observations = missing.zero_unless(mask, observations)
+        controls = missing.zero_unless(missing.known_steps(controls, mask)[:, 1:], controls)
         mask = None if mask.all() else mask
     checks.check_finite(observations=observations, controls=controls)
     return Batch(observations, controls, mask)
-
-
-def _observed(observations, mask):
-    """Returns the checked mask, False also where a value of a masked array is; None for none."""
-    shape = observations.shape[:2]
-    if mask is not None:
-        mask = checks.check_mask(mask, shape)
-    if np.ma.is_masked(observations):
-        values_masked = np.ma.getmaskarray(observations).reshape([*shape, -1])
-        whole = ~values_masked.any(axis=2)
-        mask = checks.check_mask(whole if mask is None else mask & whole, shape)
-    return mask
-
-
-def _where(kept, values):
-    """Returns `values` [batch, time, ...] with 0 in the steps that are not kept."""
-    kept = kept.reshape(kept.shape + (1,) * (values.ndim - 2))
-    return np.where(kept, values, values.dtype.type(0))
 
 
 def shift_controls(sequences):
