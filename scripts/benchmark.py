@@ -19,7 +19,7 @@ class Args:
 
     data: str = option("data/pendulum", options.DATA)
     posteriors: tuple[str, ...] = option(
-        registry.POSTERIORS, "models to time", list(registry.POSTERIORS)
+        registry.names("posterior"), "models to time", list(registry.names("posterior"))
     )
     batch_size: int = option(16, "sequences a batch")
     rounds: int = option(15, "timings of each way, 32 steps each")
@@ -91,11 +91,11 @@ def streaming(signatures, sequences, num_particles):
     frame = {
         "observations": tf.constant(sequences.observations[:, 1]),
         "controls": tf.constant(sequences.controls[:, 0]),
-        "present": tf.ones([len(sequences)]),
+        "observed": tf.ones([len(sequences)]),
         "seed": seed,
     }
     names = ["particles", "log_weights", "step"]
-    belief = signatures["init"](
+    belief = signatures["filter_init"](
         initial_observations=tf.constant(sequences.observations[:, :1]),
         num_particles=tf.constant(num_particles),
         seed=seed,
@@ -104,7 +104,7 @@ def streaming(signatures, sequences, num_particles):
     def step():
         start = time.perf_counter()
         signatures["filter_step"](**{name: belief[name] for name in names}, **frame)[
-            "log_score"
+            "log_evidence"
         ].numpy()
         return time.perf_counter() - start
 

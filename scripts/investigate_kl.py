@@ -43,7 +43,7 @@ def main(args):
     linear = linear_experiment(args.epochs)
     run_folder.write_json(output / "linear.json", linear)
     plots.bounds_and_evidence(
-        output / "evidence.png", {name: linear[name] for name in registry.POSTERIORS}
+        output / "evidence.png", {name: linear[name] for name in registry.names("posterior")}
     )
     chains = {name: linear[name]["kl"] for name in ["chain_iaf", AS_STATED]}
     plots.kl_curves(output / "independent_draws.png", chains)
@@ -57,7 +57,7 @@ def main(args):
 def pendulum_histories(args):
     """Returns the training history of the first seed of each posterior, training if need be."""
     folder = pathlib.Path(args.pendulum)
-    paths = {name: folder / f"{name}-seed1" / "history.csv" for name in registry.POSTERIORS}
+    paths = {name: folder / f"{name}-seed1" / "history.csv" for name in registry.names("posterior")}
     for name, path in paths.items():
         if not path.exists():
             run = {"data": args.data, "output": str(path.parent), "resume": True}
@@ -96,9 +96,9 @@ def linear_experiment(epochs):
     train, test = (
         draw_sequences(truth, count, seed) for count, seed in [(NUM_TRAIN, 1), (NUM_TEST, 2)]
     )
-    generating = mean(kalman.log_prob(truth, test.observations, test.controls))
+    generating = mean(kalman.log_prob(truth.state_space_model, test.observations, test.controls))
     curves = {}
-    for name in [*registry.POSTERIORS, AS_STATED]:
+    for name in [*registry.names("posterior"), AS_STATED]:
         model = make_model(name)
         model.adapt(tfp_dvbf.as_dataset(train))
         curves[name] = {**train_linear(model, train, test, epochs), "generating": generating}
@@ -108,30 +108,32 @@ def linear_experiment(epochs):
 
 def make_model(name):
     """Returns the linear model of one posterior, or of the poster's posterior as it is stated."""
+    if name == AS_STATED:
+        return linear_model("chain_iaf", independent_draws, **SIZES)
+    return linear_model(name, **SIZES)
+
+
+def linear_model(posterior, changed=lambda part: part, **sizes):
+    """Returns a linear `DVBF`; `changed` makes its posterior from the one of that name."""
+    import tf_keras
+
     import tfp_dvbf
 
-    if name == AS_STATED:
-        return linear_model(independent_draws_model(), "chain_iaf", **SIZES)
-    return linear_model(tfp_dvbf.DVBF, name, **SIZES)
-
-
-def linear_model(model_class, posterior, **sizes):
     model = options.ModelOptions(posterior=posterior, **LINEAR)
     arguments = options.model_arguments(model, **LINEAR_LAYERS, **sizes)
-    return model_class(OBSERVATION_DIM, CONTROL_DIM, seed=1, **arguments)
+    part = tf_keras.saving.deserialize_keras_object(arguments.pop("posterior"))
+    return tfp_dvbf.DVBF(OBSERVATION_DIM, CONTROL_DIM, posterior=changed(part), seed=1, **arguments)
 
 
 def generating_model():
     """Returns the linear model that the data come from: a damped rotation with one control."""
     import numpy as np
 
-    import tfp_dvbf
-
-    model = linear_model(tfp_dvbf.DVBF, "gaussian")
+    model = linear_model("gaussian")
     a = 0.95 * np.array([[np.cos(0.3), np.sin(0.3)], [-np.sin(0.3), np.cos(0.3)]])
-    model.transition.state_change.assign([a - np.eye(2)])
-    model.transition.control_matrix.assign([[[0.0], [0.5]]])
-    kernel, _ = model.emission.network.layers[-1].weights
+    model.state_space_model.transition.state_change.assign([a - np.eye(2)])
+    model.state_space_model.transition.control_matrix.assign([[[0.0], [0.5]]])
+    kernel, _ = model.state_space_model.emission.network.layers[-1].weights
     kernel.assign([[1.0, -0.2], [0.3, 0.8]])
     return model
 
@@ -173,12 +175,12 @@ def evaluate(model, test, curves, num_samples=32):
     x, u = test.observations, test.controls
     nll, kl = (mean(np.sum(term, axis=2)) for term in model.bound_terms(x, u, num_samples, seed=1))
     curves["objective"].append(-(nll + kl))
-    curves["evidence"].append(mean(kalman.log_prob(model, x, u)))
+    curves["evidence"].append(mean(kalman.log_prob(model.state_space_model, x, u)))
     curves["kl"].append(kl)
 
 
-def independent_draws_model():
-    """Returns the DVBF whose posterior is chain_iaf's as the poster states it.
+def independent_draws(chain):
+    """Returns chain_iaf's posterior as the poster states it, from a `ChainIAF`.
 
     q(z[0:T]) = prod_t q[t](z[t]), the marginals of chain_iaf: z[t] comes from a draw of its own,
     eps[t] carried through t steps, instead of the one draw eps[0] that the poster's code carries
@@ -186,21 +188,27 @@ def independent_draws_model():
     """
     import tensorflow as tf
 
-    import tfp_dvbf
+    from tfp_dvbf import posteriors
+    from tfp_dvbf.layers import networks
 
-    class IndependentDraws(tfp_dvbf.DVBF):
-        def _sample_posterior(self, batch, noise):
+    class IndependentDraws(posteriors.ChainIAF):
+        def call(self, model, first, inputs, noise, observed=None):
             count, steps, dim = tf.unstack(tf.shape(noise))
             first_noise = tf.reshape(tf.einsum("btd->tbd", noise), [steps * count, 1, dim])
             noise = tf.repeat(first_noise, steps, axis=1)
-            sample = super()._sample_posterior(batch.repeat(steps), noise)
+            loc, scale, inputs = tf.nest.map_structure(
+                lambda tensor: networks.tile_rows(tensor, steps),
+                (first.loc, first.stddev(), inputs),
+            )
+            first = networks.diagonal_normal(loc, scale)
+            sample = super().call(model, first, inputs, noise, observed)
             states = tf.reshape(sample.states, [steps, count, steps, dim])
             log_prob = tf.reshape(sample.log_prob, [steps, count, steps])
             return sample._replace(
                 states=tf.einsum("tbtd->btd", states), log_prob=tf.einsum("tbt->bt", log_prob)
             )
 
-    return IndependentDraws
+    return IndependentDraws.from_config(chain.get_config())
 
 
 def summary(linear, histories):

@@ -16,7 +16,7 @@ class Args:
 
     protocol: str = option("quick", "quick takes 3 minutes a model, poster 12", ["quick", "poster"])
     posteriors: tuple[str, ...] = option(
-        ("gaussian", "chain_iaf"), "models to train", registry.POSTERIORS
+        ("gaussian", "chain_iaf"), "models to train", registry.names("posterior")
     )
     seeds: tuple[int, ...] = option((1,), "a run for each seed")
     data: str = option("data/pendulum", options.DATA)

@@ -5,7 +5,6 @@ import os
 import pathlib
 import time
 
-from tfp_dvbf import registry
 from tfp_dvbf.experiments import command_line, multi_worker, options, recipe, run_folder
 from tfp_dvbf.experiments.command_line import option
 
@@ -16,11 +15,11 @@ CHIEF = "chief"
 class Args:
     """Searches learning rate, annealing, sizes, flows and posterior; writes trials and winner."""
 
-    tuner: str = option("random", "how trials are chosen", registry.TUNERS)
+    tuner: str = option("random", "how trials are chosen", options.TUNERS)
     data: str = option("data/pendulum", options.DATA)
     output: str = option("runs/tune", "folder of the search; an existing one is resumed")
     objective: str = option(
-        "val_neg_elbo", "metric of the last epoch to minimise", registry.TUNING_OBJECTIVES
+        "val_neg_elbo", "metric of the last epoch to minimise", options.TUNING_OBJECTIVES
     )
     max_trials: int | None = option(None, "trials at most; 20, or all of hyperband's brackets")
     epochs: int = option(40, "epochs of a whole training")
@@ -97,7 +96,7 @@ def train_trial(args, splits, values, folder, num_epochs):
     validation = splits[1]
     generated = evaluation.generated_means(model, validation, num_samples=10, seed=args.seed)
     differences = evaluation.absolute_differences(generated, validation.observations)
-    mad = differences[validation.present].mean()
+    mad = differences[validation.observed].mean()
     neg_elbo = run_folder.read_history(folder / "history.csv")["val_neg_elbo"][-1]
     return {"val_neg_elbo": float(neg_elbo), "val_mad_sampled": float(mad)}
 

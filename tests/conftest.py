@@ -53,7 +53,7 @@ def model():
 def exported(tmp_path_factory, sequences):
     """Exports one model of each posterior; returns names mapped to (model, path, reasons)."""
     folder = tmp_path_factory.mktemp("export")
-    made = {name: models.small_model(name) for name in registry.POSTERIORS}
+    made = {name: models.small_model(name) for name in registry.names("posterior")}
     made["two_frames"] = models.small_model("iaf", initial_frames=2)
     made["smoother"] = models.small_model("gaussian", encoder="smoother", initial_frames=2)
     results = {}

@@ -3,10 +3,11 @@
 import functools
 
 import numpy as np
-import tf_keras
 
 import tfp_dvbf
 from tfp_dvbf.data import batching, environments
+from tfp_dvbf.experiments import options
+from tfp_dvbf.inference import bounds
 
 # With these options p(x, z | u) is linear and Gaussian, so that the Kalman filter is exact.
 LINEAR = {"transition": "locally_linear", "num_bases": 1, "decoder_units": ()}
@@ -18,23 +19,29 @@ def pendulum():
     return environments.collect("Pendulum-v1", num_sequences=12, num_steps=8, seed=1)
 
 
-def make(observation_dim=3, control_dim=1, state_dim=2, **options):
-    """Returns a DVBF; `options` are those of its constructor."""
-    return tfp_dvbf.DVBF(observation_dim, control_dim, state_dim, **options)
+KINDS = ("posterior", "transition", "emission", "encoder")
 
 
-def small_model(posterior="gaussian", **options):
+def make(observation_shape=3, control_dim=1, state_dim=2, **flat):
+    """Returns a DVBF from flat options: those of its constructor and the settings of its parts."""
+    settings = {name for names in options.SETTINGS.values() for name in names}
+    parts = {name: flat.pop(name) for name in [*KINDS, *settings] if name in flat}
+    parts = {"posterior": "gaussian", **parts}
+    objects = {kind: parts.pop(kind) for kind in KINDS if not isinstance(parts.get(kind, ""), str)}
+    configs = {**options.part_configs(parts), **objects}
+    return tfp_dvbf.DVBF(observation_shape, control_dim, state_dim, **configs, **flat)
+
+
+def small_model(posterior="gaussian", **flat):
     """Returns a small seeded DVBF of 3 observations, 1 control and 2 states."""
-    tf_keras.utils.set_random_seed(0)
     units = ["encoder_units", "posterior_units", "transition_units", "decoder_units"]
-    return make(posterior=posterior, **{"seed": 1, **dict.fromkeys(units, (16,)), **options})
+    return make(posterior=posterior, **{"seed": 1, **dict.fromkeys(units, (16,)), **flat})
 
 
-def linear_model(posterior="gaussian", **options):
+def linear_model(posterior="gaussian", **flat):
     """Returns a seeded linear and Gaussian DVBF of 2 observations, 1 control and 2 states."""
-    tf_keras.utils.set_random_seed(0)
     units = {"encoder_units": (32,), "posterior_units": (32,), "flow_units": (16,)}
-    return make(2, posterior=posterior, **{"seed": 1, **LINEAR, **units, **options})
+    return make(2, posterior=posterior, **{"seed": 1, **LINEAR, **units, **flat})
 
 
 def adapted(model, sequences):
@@ -49,11 +56,11 @@ class Cache:
     def __init__(self):
         self.models = {}
 
-    def __call__(self, posterior="gaussian", adapt=False, **options):
+    def __call__(self, posterior="gaussian", adapt=False, **flat):
         """Returns the `small_model` of these options, standardised by `pendulum` if `adapt`."""
-        key = posterior, adapt, *sorted(options.items())
+        key = posterior, adapt, *sorted(flat.items())
         if key not in self.models:
-            model = small_model(posterior, **options)
+            model = small_model(posterior, **flat)
             model = adapted(model, pendulum()) if adapt else model
             self.models[key] = model, model.get_weights()
         return self.models[key][0]
@@ -69,19 +76,17 @@ class Cache:
 cached_model = Cache()
 
 
-# What tests of single terms reach inside a model.
-
-
 def sample_posterior(model, batch, noise):
     """Returns the `PosteriorSample` of a batch for noise eps[0:T], [batch, time, dz]."""
-    return model._sample_posterior(batch, noise)
+    return model.recognition_model.sample(model.state_space_model, batch, noise)
 
 
 def encode(model, batch):
     """Returns q(z[0] | x[0:k]) and the `PosteriorInputs` of t = 1 .. T-1 of a batch."""
-    return model._encode(batch)
+    return model.recognition_model.encode(model.state_space_model, batch)
 
 
 def kl(model, sample, controls, closed_form=True):
     """Returns ln q - ln p of each step of a `PosteriorSample`, [batch, time]."""
-    return model._kl(sample, controls, closed_form=closed_form)
+    space = model.state_space_model
+    return bounds.kl(space, sample, space.control_standardization(controls), closed_form)

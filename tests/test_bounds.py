@@ -9,7 +9,7 @@ from tfp_dvbf import data, posteriors, registry
 from tfp_dvbf.inference import rollout
 from tfp_dvbf.layers import initial, networks
 
-POSTERIORS = pytest.mark.parametrize("posterior", registry.POSTERIORS)
+POSTERIORS = pytest.mark.parametrize("posterior", registry.names("posterior"))
 
 
 def perturb(model):

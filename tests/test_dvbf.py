@@ -12,7 +12,7 @@ from tfp_dvbf import data, registry
 from tfp_dvbf.data import batching
 from tfp_dvbf.layers import networks
 
-POSTERIORS = pytest.mark.parametrize("posterior", registry.POSTERIORS)
+POSTERIORS = pytest.mark.parametrize("posterior", registry.names("posterior"))
 
 
 def test_chain_iaf_kl_is_negative_under_a_sharp_transition(make_model, sequences):
@@ -73,7 +73,7 @@ def test_get_config_returns_every_argument_as_a_primitive():
     assert isinstance(tfp_dvbf.DVBF(2, 1, 3, posterior_units=[4]).get_config()["seed"], int)
 
 
-@pytest.mark.parametrize("posterior", registry.POSTERIORS)
+@pytest.mark.parametrize("posterior", registry.names("posterior"))
 def test_bernoulli_emission(make_model, sequences, posterior):
     pixels = (sequences.observations > 0).astype(np.float32)
     binary = data.Sequences(pixels, sequences.controls)
@@ -130,7 +130,7 @@ def test_constructor_refuses(make_model, arguments, message):
         make_model(**arguments)
 
 
-@pytest.mark.parametrize("posterior", registry.POSTERIORS)
+@pytest.mark.parametrize("posterior", registry.names("posterior"))
 @pytest.mark.parametrize("encoder", ["filter", "smoother"])
 def test_grappler_takes_every_function(make_model, sequences, posterior, encoder, capfd):
     model = make_model(posterior, encoder=encoder)

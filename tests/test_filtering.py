@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tfp_dvbf import data, registry
 
-POSTERIORS = pytest.mark.parametrize("posterior", registry.POSTERIORS)
+POSTERIORS = pytest.mark.parametrize("posterior", registry.names("posterior"))
 
 
 def assert_shapes(trajectory, samples, batch, steps):

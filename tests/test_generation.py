@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfp_dvbf import evaluation, registry
 
-POSTERIORS = pytest.mark.parametrize("posterior", registry.POSTERIORS)
+POSTERIORS = pytest.mark.parametrize("posterior", registry.names("posterior"))
 
 
 def test_generation_starts_where_it_is_told(model, sequences):

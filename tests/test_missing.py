@@ -10,8 +10,8 @@ from tfp_dvbf import data, registry
 from tfp_dvbf.data import batching
 from tfp_dvbf.inference import kalman
 
-POSTERIORS = pytest.mark.parametrize("posterior", registry.POSTERIORS)
-ENCODERS = pytest.mark.parametrize("encoder", registry.ENCODERS)
+POSTERIORS = pytest.mark.parametrize("posterior", registry.names("posterior"))
+ENCODERS = pytest.mark.parametrize("encoder", registry.names("encoder"))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_terms_of_missing_frames(make_model, sequences, mask, posterior):
 
 
 @pytest.mark.parametrize("posterior", ["gaussian", "iaf"])
-@pytest.mark.parametrize("transition", registry.TRANSITIONS)
+@pytest.mark.parametrize("transition", registry.names("transition"))
 def test_a_missing_frame_is_drawn_from_p(make_model, sequences, mask, posterior, transition):
     """The density the posterior reports there is that of the transition."""
     model = make_model(posterior, transition=transition)

@@ -66,7 +66,7 @@ def test_layer_battery(name, q_initial):
     oracles.check_layer(make(name, num_flows=2), call)
 
 
-@pytest.mark.parametrize("transition", registry.TRANSITIONS)
+@pytest.mark.parametrize("transition", registry.names("transition"))
 def test_iaf_is_the_prior_with_inferred_noise(transition, q_initial):
     """Without flows and with (m, s) = (0, 1) each step draws from p: ln q - ln p is 0."""
     posterior = make("iaf", num_flows=0, transition=transition)
@@ -217,7 +217,7 @@ def test_chain_iaf_reverses_the_order_between_flows():
     assert orders == ["left-to-right", "right-to-left", "left-to-right"]
 
 
-@pytest.mark.parametrize("name", registry.POSTERIORS)
+@pytest.mark.parametrize("name", registry.names("posterior"))
 def test_states_depend_on_no_later_input(name, q_initial):
     posterior = make(name)
     with tf.GradientTape() as tape:

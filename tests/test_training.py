@@ -9,7 +9,7 @@ from conftest import adapted
 from tfp_dvbf import data, registry
 from tfp_dvbf.data import batching
 
-POSTERIORS = pytest.mark.parametrize("posterior", registry.POSTERIORS)
+POSTERIORS = pytest.mark.parametrize("posterior", registry.names("posterior"))
 
 
 def test_a_constant_dimension_trains(make_model, sequences):
@@ -72,7 +72,7 @@ def test_predict_reconstructs(make_model, sequences):
 
 
 def test_every_weight_gets_a_gradient(make_model, sequences):
-    for posterior in registry.POSTERIORS:
+    for posterior in registry.names("posterior"):
         model = adapted(make_model(posterior, num_flows=2), sequences)
         with tf.GradientTape() as tape:
             terms = model.bound_terms(sequences.observations, sequences.controls, seed=1)

@@ -82,6 +82,7 @@ class DVBF(training.VariationalModel):
         seed=None,
         **kwargs,
     ):
+        registry.check_moved(kwargs)
         errors.check_choice("objective", objective, registry.OBJECTIVES)
         _check_policy()
         super().__init__(objective, **kwargs)

@@ -39,8 +39,29 @@ BASES = {
     "encoder": "tfp_dvbf.layers.encoders:Encoder",
     "initial_posterior": "tfp_dvbf.layers.initial_posteriors:InitialPosterior",
 }
+# What arguments of 0.2 have become.
+MOVED = {
+    "observation_dim": "`observation_shape`",
+    "num_flows": "`posterior=posteriors.IAF(num_flows=...)`",
+    "flow_units": "`posterior=posteriors.IAF(flow_units=...)`",
+    "posterior_units": "a setting of the posterior, `hidden_units`",
+    "receptive_field": "`posterior=posteriors.TrajectoryIAF(receptive_field=...)`",
+    "num_bases": "`transition=layers.LocallyLinearTransition(num_bases=...)`",
+    "transition_units": "a setting of the transition, `hidden_units`",
+    "decoder_units": "a setting of the emission, `hidden_units`",
+    "encoder_units": "a setting of the encoder, `units`",
+    "initial_frames": "`initial_posterior=layers.GaussianInitialPosterior(num_steps=...)`",
+    "activation": "a setting of each part",
+}
 OBJECTIVES = ("elbo", "iwae")  # Those that `fit` can train.
 BOUNDS = (*OBJECTIVES, "fivo")  # Those that `log_prob_bound` can estimate.
+
+
+def check_moved(arguments):
+    """Raises ValueError, naming what has taken its place, if an argument is one of 0.2."""
+    for name in arguments:
+        if name in MOVED:
+            raise ValueError(f"`{name}` must be left out; since 0.3 it is {MOVED[name]}.")
 
 
 def names(kind):
@@ -59,15 +80,15 @@ def resolve(kind, identifier):
 
     Args:
       kind: "posterior", "transition", "emission", "encoder" or "initial_posterior".
-      identifier: A name in `PARTS[kind]`; a config that `tf_keras.saving.serialize_keras_object`
-        made of a registered class; or a part that no model owns yet.
+      identifier: A name in `PARTS[kind]`, or that of a registered class; a config that
+        `tf_keras.saving.serialize_keras_object` made of a registered class; or a part that no model
+        owns yet.
 
     Raises:
       ValueError: If it is none of these.
     """
     if isinstance(identifier, str):
-        errors.check_choice(kind, identifier, names(kind))
-        return _load(PARTS[kind][identifier])(name=kind)
+        return class_of(kind, identifier)(name=kind)
     if isinstance(identifier, dict):
         identifier = _deserialize(kind, identifier)
     base = _load(BASES[kind])
@@ -79,6 +100,22 @@ def resolve(kind, identifier):
     if identifier.built:
         raise ValueError(f"`{kind}` must belong to no other model; make a new part for each model.")
     return identifier
+
+
+def class_of(kind, name):
+    """Returns the class of the part called `name`: a packaged one, or a user's registered class.
+
+    Raises:
+      ValueError: If there is none of that kind.
+    """
+    if name in PARTS[kind]:
+        return _load(PARTS[kind][name])
+    import tf_keras
+
+    registered = tf_keras.saving.get_registered_object(name)
+    if registered is None:
+        errors.check_choice(kind, name, names(kind))
+    return registered
 
 
 def _deserialize(kind, config):

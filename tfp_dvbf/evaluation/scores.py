@@ -4,7 +4,7 @@ import collections
 
 import numpy as np
 
-from tfp_dvbf import data
+from tfp_dvbf import data, registry
 from tfp_dvbf.data import environments, shards
 
 NUM_BOUND_SAMPLES = 64
@@ -39,9 +39,9 @@ def generated_means(model, sequences, num_samples=1, seed=1, deterministic=False
       The decoder's means, [sample, batch, time, dx].
     """
     options = {"num_samples": num_samples, "seed": seed, "deterministic": deterministic}
-    num_frames = model.config["initial_frames"]
+    num_frames = model.recognition_model.initial_steps
     frames = sequences.observations[:, :num_frames]
-    seen = sequences.present[:, :num_frames].all(axis=1)[:, np.newaxis, np.newaxis]
+    seen = sequences.observed[:, :num_frames].all(axis=1)[:, np.newaxis, np.newaxis]
     means = model.generate(sequences.controls, frames, **options).observation_mean.numpy()
     if seen.all():
         return means
@@ -110,8 +110,8 @@ def report(model, sequences, seconds=None, **options):
       **options: `num_samples`, `seed` and `batch_size` of `evaluate`.
     """
     return {
-        "model": model.config["posterior"],
-        "training_seed": model.config["seed"],
+        "model": registry.name_of("posterior", model.recognition_model.posterior),
+        "training_seed": model.seed,
         **evaluate(model, sequences, **options),
         "parameters": model.count_params(),
         "updates": int(model.optimizer.iterations.numpy()) if model.optimizer else None,
@@ -141,10 +141,11 @@ def _evaluate_batch(model, batch, num_samples, seed):
     mean = generated_means(model, batch, seed=seed, deterministic=True)
     reconstructed = model.reconstruct(x, u, mask).observation_mean
     differences = [
-        batch.present * absolute_differences(values, x) for values in (sampled, mean, reconstructed)
+        batch.observed * absolute_differences(values, x)
+        for values in (sampled, mean, reconstructed)
     ]
     terms = model.bound_terms(x, u, seed=seed, mask=mask)
-    values = [*differences, *(np.asarray(term[0], np.float64) for term in terms), batch.present]
+    values = [*differences, *(np.asarray(term[0], np.float64) for term in terms), batch.observed]
     return np.sum(values, axis=1)
 
 
@@ -176,14 +177,14 @@ def baselines(sequences):
     """
     frames, total = 0, 0.0
     for _, batch in _batches(sequences, BATCH_SIZE):
-        frames += batch.present.sum()
-        total += np.sum(batch.observations[batch.present], axis=0, dtype=np.float64)
+        frames += batch.observed.sum()
+        total += np.sum(batch.observations[batch.observed], axis=0, dtype=np.float64)
     sums, seen = collections.Counter(), collections.Counter()
     for _, batch in _batches(sequences, BATCH_SIZE):
         for name, guess in _guesses(batch, total / frames).items():
             difference = absolute_differences(guess, batch.observations)
-            sums[name] += difference[batch.present].sum()
-            seen[name] += batch.present.sum()
+            sums[name] += difference[batch.observed].sum()
+            seen[name] += batch.observed.sum()
     return [
         {"model": name, "mad_sampled": float(value / frames), "mad_mean": float(value / frames)}
         for name, value in sums.items()
@@ -194,7 +195,7 @@ def baselines(sequences):
 def _guesses(batch, mean):
     """Returns what needs no model as observations of the shape of the batch's, by name."""
     x = batch.observations
-    first_seen = x[np.arange(len(x)), batch.present.argmax(axis=1)]
+    first_seen = x[np.arange(len(x)), batch.observed.argmax(axis=1)]
     late = (batch.spec or {}).get("controls")
     simulator = f"true simulator, controls {late}" if late else "true simulator"
     guesses = {

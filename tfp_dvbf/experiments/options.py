@@ -2,10 +2,11 @@
 
 import dataclasses
 import importlib.util
+import inspect
 import json
 import pathlib
 
-from tfp_dvbf import data, registry
+from tfp_dvbf import errors, registry
 from tfp_dvbf.data import shards
 from tfp_dvbf.experiments import command_line, multi_worker
 from tfp_dvbf.experiments.command_line import option
@@ -23,6 +24,43 @@ PRACTICAL = (
 )
 # Hidden layers of each network that `hidden_units` sets.
 LAYERS = {"encoder_units": 1, "decoder_units": 1, "posterior_units": 2, "transition_units": 2}
+# What each part calls the options that are its settings; it is given those that it takes.
+SETTINGS = {
+    "posterior": {
+        "num_flows": "num_flows",
+        "flow_units": "flow_units",
+        "receptive_field": "receptive_field",
+        "posterior_units": "hidden_units",
+        "activation": "activation",
+    },
+    "transition": {
+        "num_bases": "num_bases",
+        "transition_units": "hidden_units",
+        "activation": "activation",
+    },
+    "emission": {
+        "decoder_units": "hidden_units",
+        "noise_floor": "noise_floor",
+        "activation": "activation",
+    },
+    "encoder": {"encoder_units": "units", "activation": "activation"},
+    "initial_posterior": {
+        "initial_frames": "num_steps",
+        "encoder_units": "hidden_units",
+        "activation": "activation",
+    },
+}
+TUNERS = ("random", "hyperband", "bayesian")
+TUNED = (  # Options that a search may set.
+    "posterior",
+    "num_flows",
+    "state_dim",
+    "hidden_units",
+    "learning_rate",
+    "kl_annealing_epochs",
+    "batch_size",
+)
+TUNING_OBJECTIVES = ("val_neg_elbo", "val_mad_sampled")
 VERBOSE = "progress: 0 none, 1 a line every 10 seconds, 2 Keras' line an epoch"
 DATA = "folder of generate_data.py, or one .npz file"
 IMPORT = "modules, here or installed, that register parts of your own"
@@ -32,11 +70,11 @@ IMPORT = "modules, here or installed, that register parts of your own"
 class ModelOptions:
     """What a model is made of."""
 
-    posterior: str = option("gaussian", f"posterior: {', '.join(registry.POSTERIORS)}")
+    posterior: str = option("gaussian", f"posterior: {', '.join(registry.names('posterior'))}")
     num_flows: int = option(1, "flows a time step, for the posteriors made of flows")
-    transition: str = option("mlp", f"transition: {', '.join(registry.TRANSITIONS)}")
+    transition: str = option("mlp", f"transition: {', '.join(registry.names('transition'))}")
     encoder: str = option(
-        "filter", f"what the posterior of z[t] sees: {', '.join(registry.ENCODERS)}"
+        "filter", f"what the posterior of z[t] sees: {', '.join(registry.names('encoder'))}"
     )
     initial_frames: int = option(1, "time steps that the posterior of z[0] sees")
     state_dim: int = option(4, "size of the latent state")
@@ -84,13 +122,38 @@ def model_arguments(options, **others):
 
     Args:
       options: `ModelOptions`.
-      **others: Arguments that no option sets, such as `decoder_units`.
+      **others: Settings of parts that no option sets, such as `decoder_units`, and the names of
+        parts that none sets, such as `emission`.
     """
-    names = ["posterior", "num_flows", "transition", "encoder", "initial_frames", "state_dim"]
-    shared = {name: getattr(options, name) for name in [*names, "objective"]}
+    flat = {**dataclasses.asdict(options), **others}
     width = options.hidden_units
-    widths = {} if width is None else {name: (width,) * count for name, count in LAYERS.items()}
-    return {**shared, "num_samples": options.num_train_samples, **widths, **others}
+    if width is not None:
+        flat = {**{name: (width,) * count for name, count in LAYERS.items()}, **flat}
+    return {
+        "state_dim": options.state_dim,
+        "objective": options.objective,
+        "num_samples": options.num_train_samples,
+        **part_configs(flat),
+    }
+
+
+def part_configs(flat):
+    """Returns the Keras configs of the parts that flat options describe, by the kind of part.
+
+    Args:
+      flat: Names of parts by their kinds, and the settings in `SETTINGS`; what is left out has its
+        default, and a part is given those that its constructor takes.
+    """
+    import tf_keras
+
+    configs = {}
+    for kind, settings in SETTINGS.items():
+        part_class = registry.class_of(kind, flat.get(kind, registry.names(kind)[0]))
+        taken = inspect.signature(part_class.__init__).parameters
+        values = {own: flat[name] for name, own in settings.items() if name in flat}
+        values = {own: value for own, value in values.items() if own in taken}
+        configs[kind] = tf_keras.saving.serialize_keras_object(part_class(name=kind, **values))
+    return configs
 
 
 def run_config(options, data_sha256):
@@ -124,17 +187,14 @@ def check_run(options):
     for name in ["num_train_samples", "time_limit"]:
         if not getattr(options, name) > 0:
             raise ValueError(f"`{name}` must be positive; got {getattr(options, name)}.")
-    if not options.import_:
-        registry.check_model(model_arguments(options))
+    for name in ["state_dim", "initial_frames", "num_flows"]:
+        errors.check_integer(name, getattr(options, name), least=0 if name == "num_flows" else 1)
+    for kind in ["posterior", "transition", "encoder"] if not options.import_ else []:
+        errors.check_choice(kind, getattr(options, kind), registry.names(kind))
 
 
 def check_splits(options, splits):
     """Raises ValueError if a run's data cannot train, validate or test its model."""
-    for split in splits:
-        if options.posterior == "chain_iaf":  # Or every file would be read for nothing.
-            parts = [split] if isinstance(split, data.Sequences) else split.parts()
-            for part in parts:
-                registry.check_mask(options.posterior, part.mask)
     steps = min(split.num_steps for split in splits)
     if options.initial_frames > steps:
         raise ValueError(
@@ -162,7 +222,7 @@ def with_hyperparameters(options):
             f"`hyperparameters` must be a best.json of tune.py; got {path}."
         ) from error
     try:
-        foreign = sorted(set(values) - set(registry.TUNED))
+        foreign = sorted(set(values) - set(TUNED))
         if foreign:
             raise ValueError(f"it holds {', '.join(foreign)}.")
         replaced = command_line.replace(options, {**values, "hyperparameters": None})

@@ -63,7 +63,7 @@ def make_model(model_options, sequences, seed, **others):
     import tfp_dvbf
 
     return tfp_dvbf.DVBF(
-        observation_dim=sequences.observation_dim,
+        observation_shape=sequences.observation_shape,
         control_dim=sequences.control_dim,
         seed=seed,
         **options.model_arguments(model_options, **others),

@@ -70,16 +70,15 @@ def sampling(options, sequences, num_draws):
     """Returns a function that draws posterior trajectories of one sequence, timed in seconds."""
     model = recipe.make_model(options, sequences, seed=1)
     one = sequences[:1]
+    batch = data.Batch(tf.constant(one.observations), tf.constant(one.controls))
     draw = tf.function(
         lambda noise: (
-            model._sample_posterior(
-                data.Batch(one.observations, one.controls).repeat(num_draws), noise
-            ).states
+            model.recognition_model.sample(model.state_space_model, batch, noise, num_draws).states
         ),
         jit_compile=True,
     )
     noise = tf.random.stateless_normal(
-        [num_draws, one.observations.shape[1], model.config["state_dim"]], [0, 1]
+        [num_draws, one.observations.shape[1], model.state_space_model.spec.state_dim], [0, 1]
     )
 
     def run():

@@ -33,7 +33,7 @@ def search_space(epochs):
     `chain_iaf` is not among the posteriors, since its objective bounds nothing.
     """
     space = keras_tuner.HyperParameters()
-    space.Choice("posterior", ["iaf", "gaussian", "trajectory_iaf"])
+    space.Choice("posterior", ["innovation", "iaf", "gaussian", "trajectory_iaf"])
     with space.conditional_scope("posterior", ["iaf", "trajectory_iaf"]):
         space.Int("num_flows", 1, 3)
     space.Int("state_dim", 3, 8)
@@ -48,7 +48,7 @@ def make_oracle(tuner, objective, max_trials, epochs, seed):
     """Returns the Keras Tuner oracle that chooses the trials.
 
     Args:
-      tuner: One of `choices.TUNERS`.
+      tuner: One of `options.TUNERS`.
       objective: Name of the metric to minimise.
       max_trials: Trials at most; None takes 20, and for Hyperband as many as its brackets have.
       epochs: Epochs of a whole training.

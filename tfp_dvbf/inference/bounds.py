@@ -84,16 +84,16 @@ def terms(model, recognition, batch, num_samples, seed, closed_form=True):
     noise = tf.random.stateless_normal(rows, seed)
     sample = recognition.sample(model, batch, noise, num_samples)
     controls = model.control_standardization(batch.controls)
-    kl = _kl(model, sample, networks.tile_rows(controls, num_samples), closed_form)
+    divergence = kl(model, sample, networks.tile_rows(controls, num_samples), closed_form)
     shape = tf.concat([[num_samples], steps], axis=0)
     states = tf.reshape(sample.states, tf.concat([shape, [model.spec.state_dim]], axis=0))
-    nll, kl = -model.log_likelihood(states, batch.observations), tf.reshape(kl, shape)
-    if batch.mask is not None:
-        nll, kl = (tf.where(batch.mask, term, 0.0) for term in (nll, kl))
-    return Terms(nll, kl)
+    found = Terms(-model.log_likelihood(states, batch.observations), tf.reshape(divergence, shape))
+    if batch.mask is None:
+        return found
+    return Terms(*(tf.where(batch.mask, term, 0.0) for term in found))
 
 
-def _kl(model, sample, controls, closed_form):
+def kl(model, sample, controls, closed_form):
     """Returns KL(q || p) for each step, [batch, time], or its estimate ln q - ln p."""
     if not closed_form or sample.densities is None:
         return sample.log_prob - model.log_prior(sample.states, controls)
