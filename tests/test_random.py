@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from tfp_dvbf.inference import particle_noise
+from tfp_dvbf.inference import random
 
 SEED = tf.constant([3, 4])
 SIZES = {"num_particles": 5, "state_dim": 3}  # 30 normals a row: no multiple of 4.
@@ -17,18 +17,18 @@ def batch_first(noise):
 
 
 def test_a_row_is_the_same_however_many_are_drawn():
-    together = batch_first(particle_noise.draw(SEED, 2, **SIZES, batch=6))
+    together = batch_first(random.draw(SEED, 2, **SIZES, batch=6))
     for row in range(6):
-        alone = batch_first(particle_noise.draw(SEED, 2, **SIZES, batch=1, first=row))
+        alone = batch_first(random.draw(SEED, 2, **SIZES, batch=1, first=row))
         for expected, actual in zip(together, alone):
             np.testing.assert_array_equal(actual[0], expected[row])
 
 
 @pytest.mark.parametrize("frames", [[4, 4, 4], [4, 1, 7]])
 def test_each_row_is_of_its_frame(frames):
-    each = batch_first(particle_noise.draw_each(SEED, tf.constant(frames), **SIZES))
+    each = batch_first(random.draw_each(SEED, tf.constant(frames), **SIZES))
     for row, frame in enumerate(frames):
-        expected = batch_first(particle_noise.draw(SEED, frame, **SIZES, batch=3))
+        expected = batch_first(random.draw(SEED, frame, **SIZES, batch=3))
         for actual, of_frame in zip(each, expected):
             np.testing.assert_array_equal(actual[row], of_frame[row])
 
@@ -36,7 +36,7 @@ def test_each_row_is_of_its_frame(frames):
 def test_no_number_comes_twice_and_their_distribution():
     """Over rows, frames, uses and seeds."""
     drawn = [
-        batch_first(particle_noise.draw([seed, 4], frame, **SIZES, batch=200))
+        batch_first(random.draw([seed, 4], frame, **SIZES, batch=200))
         for seed in range(2)
         for frame in range(3)
     ]
@@ -48,3 +48,9 @@ def test_no_number_comes_twice_and_their_distribution():
         assert len(np.unique(numbers)) > 0.99 * len(numbers)  # But for rounding.
     assert scipy.stats.kstest(normals, "norm").pvalue > 1e-3
     assert scipy.stats.kstest(offsets, "uniform").pvalue > 1e-3
+
+
+def test_stateless_seed_is_a_function_of_its_argument():
+    np.testing.assert_array_equal(random.stateless_seed(3), random.stateless_seed(3))
+    assert np.any(random.stateless_seed(3) != random.stateless_seed(4))
+    assert np.any(random.stateless_seed() != random.stateless_seed())

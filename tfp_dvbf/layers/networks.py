@@ -11,6 +11,8 @@ SCALE_FLOOR = 1e-4
 INITIAL_SCALE = 0.1
 GLOROT = "glorot_uniform"
 
+STATE_BOUND = 10.0
+
 # Initializer of the last layer of a residual, z + f(z): a recurrence that does not start near
 # the identity explodes over the sequence before training can tame it.
 SMALL = {"class_name": "VarianceScaling", "config": {"scale": 1e-3}}
@@ -78,6 +80,16 @@ def unfused(total):
     op without a name, prints errors and gives up on the whole function.
     """
     return tf.ensure_shape(total, total.shape)
+
+
+def bounded(states):
+    """Returns states [..., dz] as a recurrence reads them, held within `STATE_BOUND`.
+
+    p(z[0]) is N(0, I), so that a state seldom comes near the bound, within which this is the
+    identity. Without it z + f(z) grows by a factor of its own at every step: after one update of
+    1e-3 a sequence of 800 steps ended at 1e4, and longer ones at NaN.
+    """
+    return tf.clip_by_value(states, -STATE_BOUND, STATE_BOUND)
 
 
 def positive(raw, initial=INITIAL_SCALE, floor=SCALE_FLOOR):

@@ -62,6 +62,7 @@ class MLPTransition(Transition):
 
     def call(self, states, controls):
         """Maps z[t-1] [..., dz] and u[t-1] [..., du] to the density of z[t]."""
+        states = networks.bounded(states)
         raw = self.network(tf.concat([states, controls], axis=-1))
         change, scale = networks.gaussian_parameters(raw)
         return networks.diagonal_normal(networks.unfused(states + change), scale)
@@ -119,6 +120,7 @@ class LocallyLinearTransition(Transition):
 
     def call(self, states, controls):
         """Maps z[t-1] [..., dz] and u[t-1] [..., du] to the density of z[t]."""
+        states = networks.bounded(states)
         inputs = tf.concat([states, controls], axis=-1)
         weights = tf.ones_like(states[..., :1])
         if self.num_bases > 1:

@@ -43,8 +43,8 @@ class Innovation(base.Posterior):
 
     def step(self, model, carry, inputs, noise):
         """Maps z[t-1], `PosteriorInputs` and eps[t], [rows, ...], to the `Step` of z[t]."""
-        states = carry["states"]
-        prior = model.transition_distribution(states, inputs.controls)
+        prior = model.transition_distribution(carry["states"], inputs.controls)
+        states = networks.bounded(carry["states"])
         innovation = model.emission.innovation(prior.loc, inputs.observations)
         seen = tf.concat([states, innovation, inputs.features, inputs.controls], axis=-1)
         correction, raw_scale, context = tf.split(self.network(seen), self.sizes, axis=-1)
