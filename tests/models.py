@@ -1,6 +1,8 @@
 """The models of the tests. A change of the constructor of `DVBF` is a change of this file alone."""
 
 import functools
+import os
+import pathlib
 
 import numpy as np
 
@@ -8,6 +10,8 @@ import tfp_dvbf
 from tfp_dvbf.data import batching, environments
 from tfp_dvbf.experiments import options
 from tfp_dvbf.inference import bounds
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 # With these options p(x, z | u) is linear and Gaussian, so that the Kalman filter is exact.
 LINEAR = {"transition": "locally_linear", "num_bases": 1, "decoder_units": ()}
@@ -48,6 +52,12 @@ def adapted(model, sequences):
     """Returns the model, standardised by `sequences`."""
     model.adapt(batching.as_dataset(sequences))
     return model
+
+
+def environment(**variables):
+    """Returns the environment of a process that imports this package, the tests and the scripts."""
+    folders = [str(ROOT), str(ROOT / "tests"), str(ROOT / "scripts")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders), **variables}
 
 
 class Cache:
