@@ -24,8 +24,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def test_python_examples(page, tmp_path, monkeypatch):
     """The examples of a page, in order, in one folder."""
     monkeypatch.chdir(tmp_path)
+    names = {}
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        exec(block, {})
+        exec(block, names)
 
 
 @pytest.mark.slow

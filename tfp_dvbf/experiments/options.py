@@ -73,6 +73,7 @@ class ModelOptions:
     posterior: str = option("gaussian", f"posterior: {', '.join(registry.names('posterior'))}")
     num_flows: int = option(1, "flows a time step, for the posteriors made of flows")
     transition: str = option("mlp", f"transition: {', '.join(registry.names('transition'))}")
+    emission: str = option("gaussian", f"emission: {', '.join(registry.names('emission'))}")
     encoder: str = option(
         "filter", f"what the posterior of z[t] sees: {', '.join(registry.names('encoder'))}"
     )
@@ -189,7 +190,7 @@ def check_run(options):
             raise ValueError(f"`{name}` must be positive; got {getattr(options, name)}.")
     for name in ["state_dim", "initial_frames", "num_flows"]:
         errors.check_integer(name, getattr(options, name), least=0 if name == "num_flows" else 1)
-    for kind in ["posterior", "transition", "encoder"] if not options.import_ else []:
+    for kind in ["posterior", "transition", "emission", "encoder"] if not options.import_ else []:
         errors.check_choice(kind, getattr(options, kind), registry.names(kind))
 
 

@@ -69,7 +69,10 @@ def export(model, path, metadata=None):
             if signature.reason is None
         }
         whole = pathlib.Path(folder) / "saved_model"
-        tf.saved_model.save(module, str(whole), signatures=functions)
+        # TFP's custom gradients may capture tensors that cannot be saved; those of the operations
+        # serve a tape around a loaded signature.
+        save_options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, str(whole), signatures=functions, options=save_options)
         os.replace(whole, path)
     return reasons
 
