@@ -294,6 +294,23 @@ def test_a_data_set_without_controls_is_bucketed():
     }
 
 
+@pytest.mark.parametrize(
+    "element, spec, message",
+    [
+        ((np.zeros([2, 3, 1]), np.zeros([2, 2, 1])), None, "got tuple"),
+        ({"controls": np.zeros([2, 2, 1])}, None, "got controls"),
+        ({"observations": np.zeros([2, 3, 1])}, {"observations": tf.TensorSpec(None)}, "got <unkn"),
+    ],
+)
+def test_bucket_lengths_refuses(element, spec, message):
+    dataset = tf.data.Dataset.from_tensors(element)
+    if spec is not None:
+        dataset = tf.data.Dataset.from_generator(lambda: [element], output_signature=spec)
+    rule = "`dataset` must yield dictionaries with `observations` of a known rank; "
+    with pytest.raises(ValueError, match=rule + message):
+        batching.bucket_lengths(dataset)
+
+
 def test_a_known_length_stays():
     dataset = batching.as_dataset(numbered(3), 2)
     assert batching.bucket_lengths(dataset) is dataset

@@ -261,6 +261,19 @@ def test_controls_that_a_model_needs_are_asked_for():
         data.check_sequences(GOOD[0], None, None, 3, 1)
 
 
+def test_shapes_that_are_not_known_yet():
+    unknown = tf.TensorShape([None, None, 3])
+    checks.check_shapes(unknown, tf.TensorShape([None, None, 1]), 3, 1)
+    checks.check_shapes(unknown, None)
+    message = r"`observations` must have shape \[batch, time, 3\]; got <unknown>"
+    with pytest.raises(ValueError, match=message):
+        checks.check_shapes(tf.TensorShape(None), None, 3)
+    with pytest.raises(ValueError, match=r"time, \*observation_shape\]; got <unknown>"):
+        checks.check_shapes(tf.TensorShape(None), None)
+    with pytest.raises(ValueError, match=r"`controls` must have shape .*; got <unknown>"):
+        checks.check_shapes(unknown, tf.TensorShape(None))
+
+
 @pytest.mark.parametrize("value", [True, np.True_, 2.0, "2", None])
 def test_num_samples_is_an_integer(value):
     with pytest.raises(ValueError, match=f"`num_samples` must be an integer; got {value!r}"):

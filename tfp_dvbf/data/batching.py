@@ -176,10 +176,20 @@ def bucket_lengths(dataset):
     Returns:
       `dataset` itself where its element_spec knows the number of steps. Otherwise a data set with
       the same keys and a "mask", False in the padding; there observations and controls are 0.
+
+    Raises:
+      ValueError: If `dataset` yields anything else.
     """
-    if dataset.element_spec["observations"].shape[1] is not None:
-        return dataset
-    return dataset.map(_padded_to_bucket)
+    spec = dataset.element_spec
+    got = ", ".join(spec) if isinstance(spec, dict) else type(spec).__name__
+    if isinstance(spec, dict) and "observations" in spec:
+        shape = spec["observations"].shape
+        if shape.rank is not None:
+            return dataset.map(_padded_to_bucket) if shape[1] is None else dataset
+        got = shape
+    raise ValueError(
+        f"`dataset` must yield dictionaries with `observations` of a known rank; got {got}."
+    )
 
 
 def _padded_to_bucket(batch):

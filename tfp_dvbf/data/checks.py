@@ -60,13 +60,19 @@ def check_axes(name, shape, axes):
       axes: A pair (label, allowed) for each axis. The allowed sizes are a tuple, or None for any
         but 0.
     """
-    shape = tuple(shape)
+    shape = known_sizes(shape)
     fits = len(shape) == len(axes) and all(
         size is None or (size > 0 if allowed is None else size in allowed)
         for size, (_, allowed) in zip(shape, axes)
     )
     if not fits:
-        raise ValueError(f"`{name}` must have shape {describe(axes)}; got {shape}.")
+        got = shape or "<unknown>"
+        raise ValueError(f"`{name}` must have shape {describe(axes)}; got {got}.")
+
+
+def known_sizes(shape):
+    """Returns `shape` as a tuple, () for a `tf.TensorShape` of unknown rank."""
+    return () if getattr(shape, "rank", 0) is None else tuple(shape)
 
 
 def describe(axes):
@@ -96,11 +102,10 @@ def check_sequence_shape(name, shape, observation_shape=None):
         sizes = check_observation_shape(observation_shape)
         check_axes(name, shape, [("batch", None), ("time", None), *((s, (s,)) for s in sizes)])
         return
-    shape = tuple(shape)
+    shape = known_sizes(shape)
     if len(shape) < 3 or 0 in shape:
-        raise ValueError(
-            f"`{name}` must have shape [batch, time, *observation_shape]; got {shape}."
-        )
+        got = shape or "<unknown>"
+        raise ValueError(f"`{name}` must have shape [batch, time, *observation_shape]; got {got}.")
 
 
 def check_shapes(observations, controls, observation_shape=None, control_dim=None, min_steps=2):
@@ -130,7 +135,7 @@ def check_shapes(observations, controls, observation_shape=None, control_dim=Non
         if control_dim:
             raise ValueError(f"`controls` must have shape {describe(axes)}; got None.")
         return
-    controls = tuple(controls)
+    controls = known_sizes(controls)
     if control_dim is None and len(controls) == 3 and controls[2] == 0:
         controls = (*controls[:2], None)  # Without controls, their size is 0.
     check_axes("controls", controls, axes)

@@ -55,8 +55,8 @@ class Sequences:
         plots.
 
     Raises:
-      ValueError: If an array is not numeric or has the wrong shape, or if observations or controls
-        hold a NaN or infinite value.
+      ValueError: If an array is not numeric or has the wrong shape, if observations or controls
+        hold a NaN or infinite value, or if float32 cannot hold the changes of a float64 column.
     """
 
     observations: np.ndarray
