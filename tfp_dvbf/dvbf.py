@@ -1,13 +1,10 @@
 """The Deep Variational Bayes Filter as a Keras model."""
 
-import warnings
-
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import data, errors, registry, training
-from tfp_dvbf.data import moments
+from tfp_dvbf import data, errors, feeding, registry, training
 from tfp_dvbf.inference import (
     bounds,
     execution,
@@ -22,7 +19,6 @@ from tfp_dvbf.layers import networks
 from tfp_dvbf.posteriors import recognition
 
 PARTS = ("posterior", "transition", "emission", "encoder", "initial_posterior")
-FAR_FROM_STANDARD = 5.0
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
@@ -59,6 +55,15 @@ class DVBF(training.VariationalModel):
       seed: Seed of the noise in training and evaluation and of the initial weights of the parts
         that are given by name or config; None draws a new one.
 
+    Observations x[0:T] [batch, time, *observation_shape], controls u[0:T-1] [batch, time - 1, du]
+    (a last one is ignored; None where du is 0), the number of samples or particles of each
+    sequence, the seed (None draws a new one) and the mask mean the same in all methods. `mask`
+    [batch, time] says which steps are observed, None where all are. What stands in a missing step
+    has no effect and may be NaN. Controls behind the last observed step are used; a NaN among them
+    ends the sequence, and what is returned after it is NaN. Arrays, or tensors with their
+    gradients, are taken; every method raises a ValueError for a wrong shape, a value that is not
+    finite and weights that are not.
+
     Attributes:
       state_space_model: The generative `inference.StateSpaceModel`.
       recognition_model: The `posteriors.RecognitionModel` q.
@@ -85,7 +90,6 @@ class DVBF(training.VariationalModel):
     ):
         registry.check_moved(kwargs)
         errors.check_choice("objective", objective, registry.OBJECTIVES)
-        _check_policy()
         super().__init__(objective, **kwargs)
         self.num_samples = errors.check_integer("num_samples", num_samples)
         self.seed = np.random.SeedSequence(seed).entropy
@@ -145,7 +149,7 @@ class DVBF(training.VariationalModel):
 
         For use in a graph: unlike `predict` it does not look for values that are not finite.
         """
-        batch, _ = self.unpack(inputs)
+        batch, _ = feeding.unpack(inputs)
         found = sampling.reconstruct(self.state_space_model, self.recognition_model, batch)
         return state_space_model.Trajectory(*(tensor[0] for tensor in found))
 
@@ -164,64 +168,8 @@ class DVBF(training.VariationalModel):
           ValueError, tf.errors.InvalidArgumentError: As `fit` does; or if a column's mean is so far
             from 0 that float32 cannot hold what it varies by.
         """
-        checked = self.checked(dataset)
-        batches = [checked] if isinstance(checked, dict) else checked.as_numpy_iterator()
-        found = moments.dataset_moments(batches)
-        scales = [
-            moments.mean_and_scale(getattr(found, name), name, min_scale)
-            for name in ["observations", "controls"]
-        ]
-        model = self.state_space_model
-        if model.emission.standardises:
-            model.observation_standardization.set(*scales[0])
-        if found.controls.count > 0:
-            model.control_standardization.set(*scales[1])
-
-    def warn_if_not_adapted(self, dataset):
-        """Warns if the data are far from standard and `adapt` was not called."""
-        model = self.state_space_model
-        if not model.emission.standardises or bool(model.observation_standardization.is_set):
-            return
-        batch = dataset if isinstance(dataset, dict) else next(iter(dataset.take(1)))
-        values = tf.cast(batch["observations"], tf.float32)
-        spread = tf.sqrt(tf.reduce_mean(tf.square(values), axis=[0, 1]))
-        largest = float(tf.reduce_max(spread))
-        if not 1 / FAR_FROM_STANDARD < largest < FAR_FROM_STANDARD:
-            warnings.warn(
-                f"The observations are far from standard (root mean square {largest:.3g}) and "
-                "`adapt` was not called; call `model.adapt(dataset)` before `fit`.",
-                stacklevel=3,
-            )
-
-    def checked(self, dataset):
-        """Returns checked arrays, or a data set whose iteration fails at what breaks a rule."""
-        if isinstance(dataset, tf.data.Dataset):
-            validation.check_dictionary(dataset.element_spec)
-            return dataset.map(self._check_inputs)
-        validation.check_dictionary(dataset)
-        return {name: np.asarray(tensor) for name, tensor in self._check_inputs(dataset).items()}
-
-    def _check_inputs(self, inputs):
-        names = ["observations", "controls", "mask"]
-        batch, _ = validation.check_batch(self.rules, *map(inputs.get, names))
-        checked = {name: value for name, value in batch._asdict().items() if value is not None}
-        if "weights" in inputs:
-            checked["weights"] = tf.cast(inputs["weights"], tf.float32)
-        return checked
-
-    def unpack(self, inputs):
-        """Returns the `data.Batch` of one batch as `fit` sees it, and the weights of its rows."""
-        validation.check_dictionary(inputs)
-        observations = tf.cast(inputs["observations"], tf.float32)
-        steps = tf.shape(observations)[1]
-        controls = inputs.get("controls")
-        if controls is None:
-            controls = tf.zeros([tf.shape(observations)[0], steps - 1, 0])
-        controls = tf.cast(controls, tf.float32)[:, : steps - 1]
-        weights = inputs.get("weights", tf.ones(tf.shape(observations)[:1]))
-        mask = inputs.get("mask")
-        mask = None if mask is None else tf.cast(mask, tf.bool)
-        return data.Batch(observations, controls, mask), weights
+        feeding.checked(self.rules, dataset)
+        feeding.adapt(self.state_space_model, dataset, min_scale)
 
     def terms(self, batch, seed):
         """Returns the `bounds.Terms` that the objective is made of.
@@ -238,29 +186,16 @@ class DVBF(training.VariationalModel):
         )
 
     def sample_posterior(self, observations, controls=None, num_samples=1, seed=None, mask=None):
-        """Draws latent trajectories from the posterior q(z[0:T] | x[0:T], u[0:T-1]).
-
-        Args:
-          observations: x[0:T], [batch, time, *observation_shape].
-          controls: u[0:T-1], [batch, time - 1, du]; a last control is ignored. None where du is 0.
-          num_samples: Draws for each sequence.
-          seed: Seed of the draws; None draws a new one.
-          mask: Whether each step is observed, [batch, time], or None where all are. What stands in
-            a missing step has no effect and may be NaN. Controls behind the last observed step
-            are used; a NaN among them ends the sequence, and what is returned after it is NaN.
+        """Draws from the posterior q(z[0:T] | x[0:T], u[0:T-1]).
 
         Returns:
-          A `Trajectory` of `num_samples` samples and T steps.
-
-        Raises:
-          ValueError: If an argument has the wrong shape or a NaN or infinite value.
+          A `Trajectory` of T steps.
         """
-        return self._infer(
-            sampling.sample_posterior, observations, controls, num_samples, seed, mask
-        )
+        arguments = observations, controls, num_samples, seed, mask
+        return self._infer(sampling.sample_posterior, *arguments)
 
     def impute(self, observations, controls=None, mask=None, num_samples=1, seed=None):
-        """Draws the missing steps; arguments as for `sample_posterior`.
+        """Draws the missing steps.
 
         With the encoder "smoother" the draws agree with what was observed on both sides of a gap,
         with "filter" with what was observed before it.
@@ -278,42 +213,22 @@ class DVBF(training.VariationalModel):
         )
 
     def reconstruct(self, observations, controls=None, mask=None):
-        """Decodes the posterior's trajectory for zero noise; arguments as for `sample_posterior`.
-
-        Returns:
-          A `Trajectory` of one sample; its `observations` are the means.
-        """
-        return self._infer(_reconstruct, observations, controls, 1, 0, mask)
+        """Returns the `Trajectory` of the posterior for zero noise: one sample, of means."""
+        return self._infer(sampling.reconstruct, observations, controls, 1, 0, mask)
 
     def filter(self, observations, controls=None, num_samples=64, seed=None, mask=None):
-        """Filters whole sequences by particles: p(z[t] | x[0:t], u[0:t]) at every step.
-
-        Args:
-          observations, controls, seed, mask: As for `sample_posterior`.
-          num_samples: Particles of each sequence.
+        """Filters whole sequences by `num_samples` particles each: p(z[t] | x[0:t], u[0:t-1]).
 
         Returns:
           A `particle_filter.Filtered`.
 
         Raises:
-          ValueError: As for `sample_posterior`, or if a part of the model cannot be stepped.
+          ValueError: Also if a part of the model cannot be stepped.
         """
-        self._check_steps()
+        self._check_steps("filter")
         axes = particle_filter.Filtered(1, 1, 0, 0, 0)
         arguments = observations, controls, num_samples, seed, mask
         return self._infer(particle_filter.filter, *arguments, axis=axes)
-
-    def _infer(self, function, observations, controls, num_samples, seed, mask, axis=1):
-        """Runs a function of checked sequences; what is not known is NaN in its results."""
-        batch, known = validation.check_batch(self.rules, observations, controls, mask)
-        run = {"num_steps": batch.observations.shape[1], "num_samples": num_samples, "seed": seed}
-        found = self._run(function, (batch,), **run, axis=axis)
-        if known is None or tf.get_static_value(tf.reduce_all(known)):
-            return found
-        axes = type(found)(*[axis] * len(found)) if isinstance(axis, int) else axis
-        return tf.nest.map_structure(
-            lambda tensor, axis: _nan_where(~known, tensor, axis), found, axes
-        )
 
     def forecast(
         self, observations, controls=None, num_samples=1, seed=None, mask=None, num_steps=None
@@ -321,26 +236,18 @@ class DVBF(training.VariationalModel):
         """Infers the states of the first steps, then continues open loop under later controls.
 
         Args:
-          observations: The context x[0:c], [batch, c, *observation_shape], c at least the number of
-            steps that q(z[0]) sees.
-          controls: u[0:T-1], [batch, time - 1, du], T - 1 >= c: those of the context, then those
-            of the future.
-          num_samples: Draws for each sequence.
-          seed: Seed of the draws; None draws a new one.
+          observations: The context x[0:c], c at least the number of steps that q(z[0]) sees.
+          controls: u[0:T-1], T - 1 >= c: those of the context, then those of the future.
           mask: Whether each step of the context is observed, [batch, c], or None; contexts of
             different lengths end with missing steps.
           num_steps: T, in place of controls where the model has none.
 
         Returns:
           A `Trajectory` of T steps, the first c of them inferred.
-
-        Raises:
-          ValueError: If an argument has the wrong shape or a NaN or infinite value.
         """
         context = validation.check_context(self.rules, observations, controls, mask, num_steps)
         rows = context._replace(controls=None), context.controls
-        steps = context.controls.shape[1]
-        return self._run(sampling.forecast, rows, steps, num_samples, seed)
+        return self._run(sampling.forecast, rows, context.controls.shape[1], num_samples, seed)
 
     def generate(
         self,
@@ -359,11 +266,8 @@ class DVBF(training.VariationalModel):
         `initial_state` if that is, and is drawn from p(z[0]) otherwise.
 
         Args:
-          controls: u[0:T-1], [batch, time - 1, du].
           initial_observations: x[0:k], [batch, k, *observation_shape], or None.
           initial_state: z[0], [batch, dz] or [num_samples, batch, dz], or None.
-          num_samples: Draws for each sequence.
-          seed: Seed of the draws; None draws a new one.
           deterministic: Whether z[0], every z[t] and the observations are the means of their
             densities instead of draws; samples then differ by `initial_state` only.
           mask: Whether each of the `initial_observations` is observed, [batch, k], or None; where
@@ -372,26 +276,15 @@ class DVBF(training.VariationalModel):
 
         Returns:
           A `Trajectory` of T steps, one more than `controls`.
-
-        Raises:
-          ValueError: If an argument has the wrong shape or a NaN or infinite value, or if both
-            `initial_observations` and `initial_state` are given.
         """
         if initial_observations is not None and initial_state is not None:
             raise ValueError("Give `initial_observations` or `initial_state`, not both.")
-        batch_size = 1
-        if initial_observations is not None:
-            batch_size = np.shape(initial_observations)[0]
-        elif initial_state is not None:
-            batch_size = np.shape(initial_state)[-2]
-        controls = validation.check_future(self.rules, controls, num_steps, batch_size)
+        sizes = num_steps, initial_observations, initial_state
+        controls = validation.check_future(self.rules, controls, *sizes)
         run = {"num_steps": controls.shape[1], "num_samples": num_samples, "seed": seed}
         if initial_state is not None:
-            state = validation.check_initial_state(
-                self.sizes["state_dim"], initial_state, num_samples, controls
-            )
-            state = state[tf.newaxis] if state.shape.rank == 2 else state
-            rows = controls, tf.transpose(state, [1, 0, 2])
+            state = self.sizes["state_dim"], initial_state, num_samples, controls
+            rows = controls, validation.check_initial_state(*state)
             return self._run(sampling.generate_from, rows, **run, deterministic=deterministic)
         first = None
         if initial_observations is not None:
@@ -402,10 +295,8 @@ class DVBF(training.VariationalModel):
         return self._run(sampling.generate, (controls, first), **run, deterministic=deterministic)
 
     def bound_terms(self, observations, controls=None, num_samples=1, seed=None, mask=None):
-        """Returns the `Terms` of the elbo for draws; arguments as for `sample_posterior`."""
-        batch, _ = validation.check_batch(self.rules, observations, controls, mask)
-        steps = batch.observations.shape[1]
-        return self._run(bounds.terms, (batch,), steps, num_samples, seed)
+        """Returns the `bounds.Terms` of the elbo for posterior draws."""
+        return self._infer(bounds.terms, observations, controls, num_samples, seed, mask)
 
     def log_prob_bound(
         self,
@@ -419,7 +310,6 @@ class DVBF(training.VariationalModel):
         """Estimates a lower bound on ln p of the observed steps of x[0:T], given u[0:T-1].
 
         Args:
-          observations, controls, seed, mask: As for `sample_posterior`.
           num_samples: Number K of draws for each sequence, or of particles.
           objective: "elbo", for chain_iaf the poster's objective, which bounds nothing; "iwae", K
             importance samples; or "fivo", the evidence estimate of a particle filter with the
@@ -429,27 +319,34 @@ class DVBF(training.VariationalModel):
           The bound in nats and the user's units, [batch].
 
         Raises:
-          ValueError: If an argument has the wrong shape or a NaN or infinite value, or if the
-            posterior cannot serve the objective.
+          ValueError: Also if the posterior cannot serve the objective.
         """
-        batch, _ = validation.check_batch(self.rules, observations, controls, mask)
         bounds.check_bound(self.recognition_model.posterior, objective)
-        run = {"num_steps": batch.observations.shape[1], "num_samples": num_samples, "seed": seed}
-        return self._run(bounds.log_prob_bound, (batch,), **run, objective=objective, axis=0)
+        arguments = observations, controls, num_samples, seed, mask
+        return self._infer(bounds.log_prob_bound, *arguments, axis=0, objective=objective)
 
     def filter_init(self, initial_observations, num_particles=64, seed=None):
-        """Starts streams from x[0:k]; returns the belief, see `inference.streaming.filter_init`."""
-        self._check_steps()
+        """Starts streams from x[0:k]; returns the belief, see `streaming.filter_init`."""
+        self._check_steps("filter_init")
+        self.check_finite_weights()
         first = validation.check_initial_observations(self.rules, initial_observations, None)
         count = tf.convert_to_tensor(validation.check_count("num_particles", num_particles))
         seed = random.stateless_seed(seed)[0]
         return self._graphs.run(streaming.filter_init, first.observations, count, seed)
 
     def filter_step(self, belief, observations, controls=None, observed=None, seed=None):
-        """Moves streams on by one time step; see `inference.streaming.filter_step`."""
+        """Moves streams on by one time step; see `streaming.filter_step`."""
         step = validation.check_step(self.rules, observations, controls, observed)
+        belief = streaming.belief_of(belief)
         seed = random.stateless_seed(seed)[0]
         return self._graphs.run(streaming.filter_step, belief, *step, seed)
+
+    def _infer(self, function, observations, controls, num_samples, seed, mask, axis=1, **static):
+        """Runs a function of checked sequences; what is not known is NaN in its results."""
+        batch, known = validation.check_batch(self.rules, observations, controls, mask)
+        steps = batch.observations.shape[1]
+        found = self._run(function, (batch,), steps, num_samples, seed, axis=axis, **static)
+        return validation.nan_where_unknown(known, found, axis)
 
     def _run(self, function, rows, num_steps, num_samples, seed, **static):
         self.check_finite_weights()
@@ -457,29 +354,12 @@ class DVBF(training.VariationalModel):
         seed = random.stateless_seed(seed)
         return self._graphs.run_in_parts(function, rows, count, num_steps, seed, **static)
 
-    def _check_steps(self):
+    def _check_steps(self, name):
         """Raises ValueError, with the reason, unless sequences can be followed step by step."""
         for part in [self.recognition_model.encoder, self.recognition_model.posterior]:
             if not part.steps:
-                raise ValueError(f"`filter` is not for {part.name}: {part.steps.reason}.")
-
-    def check_finite_weights(self):
-        """Raises ValueError if a weight is NaN or infinite."""
-        if not tf.executing_eagerly():
-            return
-        for weight in self.weights:
-            if weight.dtype.is_floating and not np.all(np.isfinite(weight.numpy())):
-                raise ValueError(
-                    f"The weights of the model must be finite; {weight.name} is not. "
-                    "Training has diverged: a lower learning rate or `clipnorm` may help."
-                )
-
-    def save(self, filepath, *args, **kwargs):
-        """Saves the model as Keras does, to a path that ends in `.keras`."""
-        if not str(filepath).endswith(".keras"):
-            raise ValueError(f"`filepath` must end in .keras; got {filepath}.")
-        self.check_finite_weights()
-        super().save(filepath, *args, **kwargs)
+                kind = type(part).__name__
+                raise ValueError(f"`{name}` is not for {kind}: {part.steps.reason}.")
 
     def get_config(self):
         model, recognised = self.state_space_model, self.recognition_model
@@ -502,21 +382,3 @@ def check_observation_shape(shape):
     if not sizes:
         raise ValueError("`observation_shape` must have an axis or more; got ().")
     return tuple(errors.check_integer("observation_shape", size) for size in sizes)
-
-
-def _check_policy():
-    policy = tf_keras.mixed_precision.global_policy().name
-    if policy != "float32":
-        raise ValueError(f"The policy of tf_keras must be float32 for a DVBF; got {policy}.")
-
-
-def _reconstruct(model, recognition, batch, num_samples, seed):
-    del num_samples, seed
-    return sampling.reconstruct(model, recognition, batch)
-
-
-def _nan_where(unknown, tensor, axis):
-    """Returns a tensor, NaN where `unknown`, [batch, time]; `axis` is that of its batch."""
-    ones = [1] * (tensor.shape.rank - 2 - axis)
-    unknown = tf.reshape(unknown, tf.concat([tf.shape(unknown), ones], axis=0))
-    return tf.where(unknown, np.nan, tensor)

@@ -1,10 +1,11 @@
 """How a model trains: its loss and its steps, alone or shared between replicas of a strategy."""
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from tfp_dvbf import callbacks as own_callbacks
-from tfp_dvbf.data import batching
+from tfp_dvbf import feeding
 from tfp_dvbf.inference import bounds
 
 NOT_TAKEN = ("y", "sample_weight", "class_weight")  # Of Keras' arguments of `fit`.
@@ -13,29 +14,28 @@ NOT_TAKEN = ("y", "sample_weight", "class_weight")  # Of Keras' arguments of `fi
 class VariationalModel(tf_keras.Model):
     """A Keras model that trains a bound on the evidence of sequences.
 
-    A subclass implements `checked(dataset)`, `unpack(inputs)` and `terms(batch, seed)`. Under a
-    `tf.distribute` strategy each replica takes its part of every batch. The loss is the one of the
-    whole batch: the parts are divided by the observed steps of all of them and summed.
+    A subclass has a `state_space_model`, the `rules` of its data and a `noise_key`, the seed of its
+    noise, and implements `terms(batch, seed)`. Under a `tf.distribute` strategy each replica takes
+    its part of every batch. The loss is the one of the whole batch: the parts are divided by the
+    observed steps of all of them and summed.
 
     Args:
       objective: "elbo" or "iwae".
+
+    Raises:
+      ValueError: If the policy of tf_keras is not float32.
     """
 
     def __init__(self, objective, **kwargs):
+        policy = tf_keras.mixed_precision.global_policy().name
+        if policy != "float32":
+            raise ValueError(f"The policy of tf_keras must be float32 for a DVBF; got {policy}.")
         super().__init__(**kwargs)
         self.objective = objective
         self.trackers = {
             name: tf_keras.metrics.Mean(name) for name in ["loss", "neg_elbo", "nll", "kl"]
         }
         self.kl_weight = self.add_weight("kl_weight", [], initializer="ones", trainable=False)
-
-    def checked(self, dataset):
-        """Returns a data set, or arrays, whose values have been checked."""
-        raise NotImplementedError
-
-    def unpack(self, inputs):
-        """Returns the `data.Batch` of one batch as `fit` sees it, and the weights of its rows."""
-        raise NotImplementedError
 
     def terms(self, batch, seed):
         """Returns the `bounds.Terms` that the objective is made of."""
@@ -100,18 +100,15 @@ class VariationalModel(tf_keras.Model):
             )
         callbacks = _guarded(callbacks)
         if validation_data is not None:
-            validation_data = _in_buckets(self.checked(validation_data))
-        x = self.checked(x)
-        self.warn_if_not_adapted(x)
-        self.reset_validation()
+            validation_data = feeding.in_buckets(feeding.checked(self.rules, validation_data))
+        x = feeding.checked(self.rules, x)
+        feeding.warn_if_not_adapted(self.state_space_model, x)
+        self._reset_validation()
         return super().fit(
-            _in_buckets(x), validation_data=validation_data, callbacks=callbacks, **kwargs
+            feeding.in_buckets(x), validation_data=validation_data, callbacks=callbacks, **kwargs
         )
 
-    def warn_if_not_adapted(self, dataset):
-        """Warns if the data are far from standard and `adapt` was not called; a subclass's own."""
-
-    def reset_validation(self):
+    def _reset_validation(self):
         """Drops Keras' data handler of validation.
 
         If an earlier `fit` raised during validation, Keras would reuse its data handler.
@@ -122,16 +119,17 @@ class VariationalModel(tf_keras.Model):
     def evaluate(self, x=None, *args, **kwargs):
         """Returns the metrics on a data set as Keras' `evaluate` does, and checks it as `fit`."""
         if not kwargs.get("_use_cached_eval_dataset"):  # Keras' word for a call by `fit`.
-            x = _in_buckets(self.checked(x))
+            x = feeding.in_buckets(feeding.checked(self.rules, x))
         return super().evaluate(x, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Returns what `call` does for a data set, as Keras' `predict`, and checks it as `fit`."""
-        return super().predict(_without_filling(self.checked(x)), *args, **kwargs)
+        x = feeding.without_filling(feeding.checked(self.rules, x))
+        return super().predict(x, *args, **kwargs)
 
     def train_step(self, data):
         """Takes one step of the optimizer; under a strategy on the batches of all replicas."""
-        batch, weights = self.unpack(data)
+        batch, weights = feeding.unpack(data)
         num_steps = _num_steps(batch, weights)
         num_steps = tf.distribute.get_replica_context().all_reduce("sum", num_steps)
         seed = self.replica_seed(self.optimizer.iterations)
@@ -141,7 +139,7 @@ class VariationalModel(tf_keras.Model):
 
     def test_step(self, data):
         """Tracks the bound at KL weight 1, with the same noise at every call."""
-        batch, weights = self.unpack(data)
+        batch, weights = feeding.unpack(data)
         terms = self.terms(batch, self.replica_seed(-1))
         return self._track(terms, batch, weights, kl_weight=1.0)
 
@@ -181,23 +179,23 @@ class VariationalModel(tf_keras.Model):
     def metrics(self):
         return list(self.trackers.values())
 
+    def check_finite_weights(self):
+        """Raises ValueError if a weight is NaN or infinite; in a graph it does nothing."""
+        if not tf.executing_eagerly():
+            return
+        for weight in self.weights:
+            if weight.dtype.is_floating and not np.all(np.isfinite(weight.numpy())):
+                raise ValueError(
+                    f"The weights of the model must be finite; {weight.name} is not. "
+                    "Training has diverged: a lower learning rate or `clipnorm` may help."
+                )
 
-def _in_buckets(dataset):
-    """Returns a data set whose batches have few lengths, so that few steps are compiled."""
-    if isinstance(dataset, tf.data.Dataset):
-        return batching.bucket_lengths(dataset)
-    return dataset
-
-
-def _without_filling(dataset):
-    """Returns a data set without the rows of weight 0 that fill its last batch."""
-    if not isinstance(dataset, tf.data.Dataset) or "weights" not in dataset.element_spec:
-        return dataset
-    return dataset.map(
-        lambda batch: {
-            name: tf.boolean_mask(tensor, batch["weights"] > 0) for name, tensor in batch.items()
-        }
-    )
+    def save(self, filepath, *args, **kwargs):
+        """Saves the model as Keras does, to a path that ends in `.keras`."""
+        if not str(filepath).endswith(".keras"):
+            raise ValueError(f"`filepath` must end in .keras; got {filepath}.")
+        self.check_finite_weights()
+        super().save(filepath, *args, **kwargs)
 
 
 def _num_steps(batch, weights):

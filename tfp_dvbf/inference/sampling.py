@@ -31,8 +31,9 @@ def sample_posterior(model, recognition, batch, num_samples, seed):
     return model.observe(tf.reshape(states, tf.stack([num_samples, batch_size, steps, dim])), seed)
 
 
-def reconstruct(model, recognition, batch):
+def reconstruct(model, recognition, batch, num_samples=1, seed=None):
     """Decodes the posterior's trajectory for zero noise; returns a `Trajectory` of one sample."""
+    del num_samples, seed
     steps = tf.shape(batch.observations)[:2]
     noise = tf.zeros(tf.concat([steps, [model.spec.state_dim]], axis=0))
     return model.observe(recognition.sample(model, batch, noise).states[tf.newaxis])

@@ -53,7 +53,7 @@ def filter_step(model, recognition, belief, observations, controls, observed, se
 
     Args:
       model, recognition: As for `filter_init`.
-      belief: What `filter_init` or the last `filter_step` returned, or its belief alone.
+      belief: The belief that `filter_init` or the last `filter_step` returned.
       observations: x[t] in the user's units, [batch, *observation_shape]; what stands where
         `observed` is False has no effect.
       controls: u[t-1] in the user's units, [batch, du].
@@ -67,9 +67,13 @@ def filter_step(model, recognition, belief, observations, controls, observed, se
       p(x[t] | x[0:t-1]) before it; and `log_evidence`, the estimate of its logarithm at x[t] in
       nats [batch], 0 where x[t] is missing, -inf where it is too far off and counts as missing.
     """
-    carry = {name: _swap(tensor) for name, tensor in belief.items() if name not in NO_CARRY}
+    carry = {
+        name: _swap(tensor)
+        for name, tensor in belief.items()
+        if name not in ("log_weights", "step")
+    }
     carry["states"] = carry.pop("particles")
-    particles = Particles(carry, _swap(belief["log_weights"]))
+    particles = Particles(carry, log_weights)
     step = belief["step"] + 1
     sizes = tf.shape(particles.log_weights)[0], model.spec.state_dim
     noise = random.draw_each(random.stateless_seed(seed), step, *sizes)
@@ -106,13 +110,10 @@ def filter_step(model, recognition, belief, observations, controls, observed, se
     }
 
 
-NO_CARRY = (
-    "log_weights",
-    "step",
-    "predicted_observation_mean",
-    "predicted_observation_scale",
-    "log_evidence",
-)
+def belief_of(outputs):
+    """Returns the belief alone of what `filter_init` or `filter_step` returned."""
+    others = ("predicted_observation_mean", "predicted_observation_scale", "log_evidence")
+    return {name: tensor for name, tensor in outputs.items() if name not in others}
 
 
 def _belief(particles, step):

@@ -119,14 +119,20 @@ def check_context(rules, observations, controls, mask=None, num_steps=None):
     return checks.passed(data.Batch(observations, controls, mask))
 
 
-def check_future(rules, controls, num_steps=None, batch_size=1):
+def check_future(rules, controls, num_steps=None, initial_observations=None, initial_state=None):
     """Returns checked controls u[0:T-1] of a generated trajectory.
 
-    Without controls in the model, `num_steps` T and `batch_size` take their place.
+    Without controls in the model `num_steps` T takes their place, and what the trajectory starts
+    from says how many sequences there are.
     """
     checks = Checks()
     if controls is None and rules.control_dim == 0:
-        controls = tf.zeros([batch_size, _check_num_steps(num_steps) - 1, 0])
+        batch = 1
+        if initial_observations is not None:
+            batch = tf.shape(initial_observations)[0]
+        elif initial_state is not None:
+            batch = tf.shape(initial_state)[-2]
+        controls = tf.zeros([batch, _check_num_steps(num_steps) - 1, 0])
     controls = numeric("controls", controls)
     check_shape(checks, "controls", controls, ["batch", "time", rules.control_dim])
     checks.require(tf.shape(controls)[1] >= 1, "`controls` must have a step or more.")
@@ -149,17 +155,39 @@ def check_initial_observations(rules, initial_observations, controls, mask=None)
 
 
 def check_initial_state(state_dim, initial_state, num_samples, controls):
-    """Returns z[0], [batch, dz] or [num_samples, batch, dz]."""
+    """Returns z[0], [batch, num_samples or 1, dz], of [batch, dz] or [num_samples, batch, dz]."""
     checks = Checks()
     state = numeric("initial_state", initial_state)
-    batch = tf.get_static_value(tf.shape(controls)[0])
-    shape = [num_samples, batch, state_dim]
-    if batch is not None and list(state.shape) not in (shape, shape[1:]):
+    shape = [num_samples, controls.shape[0], state_dim]
+    if list(state.shape) not in (shape, shape[1:]):
         raise ValueError(
             f"`initial_state` must have shape {shape[1:]} or {shape}; got {tuple(state.shape)}."
         )
     check_finite(checks, "initial_state", state)
-    return checks.passed(state)
+    state = state[tf.newaxis] if state.shape.rank == 2 else state
+    return checks.passed(tf.transpose(state, [1, 0, 2]))
+
+
+def nan_where_unknown(known, results, axis=1):
+    """Returns results with NaN in the time steps that are not known.
+
+    Args:
+      known: bool [batch, time], or None where all steps are known.
+      results: Structure of tensors with a batch and a time axis.
+      axis: The axis that is the batch, before that of time; or a structure of such axes.
+    """
+    if known is None or tf.get_static_value(tf.reduce_all(known)):
+        return results
+    axes = tf.nest.map_structure(lambda _: axis, results) if isinstance(axis, int) else axis
+
+    def fill(tensor, axis):
+        if tensor.shape.rank < axis + 2:  # A sum over time, which ends with what is known.
+            return tensor
+        ones = [1] * (tensor.shape.rank - 2 - axis)
+        shape = tf.concat([tf.shape(known), ones], axis=0)
+        return tf.where(tf.reshape(known, shape), tensor, np.nan)
+
+    return tf.nest.map_structure(fill, results, axes)
 
 
 def check_step(rules, observations, controls=None, observed=None):

@@ -119,8 +119,7 @@ class Functions:
 
     def generate(self, initial_observations, num_samples, seed, controls=None, num_steps=None):
         """Draws from the generative model alone, z[0] from q(z[0] | x[0:k])."""
-        batch_size = tf.shape(initial_observations)[0]
-        controls = validation.check_future(self.rules, controls, num_steps, batch_size)
+        controls = validation.check_future(self.rules, controls, num_steps, initial_observations)
         first = validation.check_initial_observations(self.rules, initial_observations, controls)
         count = validation.check_count("num_samples", num_samples)
         drawn = sampling.generate(*self.models, controls, first, count, random.stateless_seed(seed))
