@@ -5,6 +5,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfp_dvbf import data, errors, feeding, registry, training
+from tfp_dvbf.data import checks
 from tfp_dvbf.inference import (
     bounds,
     execution,
@@ -42,9 +43,9 @@ class DVBF(training.VariationalModel):
       observation_shape: Shape of an observation; an integer is the size dx of a vector.
       control_dim: Size du of a control, 0 where there are none.
       state_dim: Size dz of the latent state.
-      posterior: "innovation"; "gaussian", the poster's baseline; "iaf", a flow of fresh noise at
-        every step; "trajectory_iaf", one flow over the whole trajectory; "chain_iaf", the poster's,
-        whose objective is not a bound; or a `posteriors.Posterior`.
+      posterior: "innovation"; "gaussian", the poster's baseline; "iaf", with a flow at every step;
+        "trajectory_iaf", one flow over the whole trajectory; "chain_iaf", the poster's, whose
+        objective is not a bound; or a `posteriors.Posterior`.
       transition: "mlp", "locally_linear" or a `layers.Transition`.
       emission: "gaussian", "bernoulli" for binary pixels, or a `layers.Emission`.
       encoder: "filter", the posterior of z[t] sees x[t]; "smoother", it sees x[t:T]; or a
@@ -97,7 +98,7 @@ class DVBF(training.VariationalModel):
         self.noise_key = int(noise_seed.view(np.int32))
         model_seed, recognition_seed = map(int, seeds)
         self.sizes = {
-            "observation_shape": check_observation_shape(observation_shape),
+            "observation_shape": checks.check_observation_shape(observation_shape),
             "control_dim": errors.check_integer("control_dim", control_dim, least=0),
             "state_dim": errors.check_integer("state_dim", state_dim),
         }
@@ -145,28 +146,17 @@ class DVBF(training.VariationalModel):
         return bounds.available(self.recognition_model.posterior)
 
     def call(self, inputs):
-        """Returns the posterior's trajectory for zero noise, [batch, time, ...], no draws.
-
-        For use in a graph: unlike `predict` it does not look for values that are not finite.
-        """
+        """Returns the `Trajectory` of the posterior for zero noise, [batch, time, ...], unchecked."""
         batch, _ = feeding.unpack(inputs)
         found = sampling.reconstruct(self.state_space_model, self.recognition_model, batch)
         return state_space_model.Trajectory(*(tensor[0] for tensor in found))
 
     def adapt(self, dataset, min_scale=0.0):
-        """Sets the standardisation to the mean and scale of a data set.
+        """Sets the standardisation to the moments of a data set, or a dictionary, as `fit` takes.
 
         Missing steps do not count, nor do controls that no observed step follows. A column that is
-        constant to the resolution of its type keeps scale 1. Binary pixels are not standardised.
-
-        Args:
-          dataset: `tf.data.Dataset` of dictionaries, as `as_dataset` makes them, or a dictionary of
-            arrays.
-          min_scale: Least scale of a column, in its unit.
-
-        Raises:
-          ValueError, tf.errors.InvalidArgumentError: As `fit` does; or if a column's mean is so far
-            from 0 that float32 cannot hold what it varies by.
+        constant to the resolution of its type gets scale 1, none less than `min_scale` (in its
+        unit); one that float32 cannot hold raises a ValueError. Binary pixels stay as they are.
         """
         feeding.checked(self.rules, dataset)
         feeding.adapt(self.state_space_model, dataset, min_scale)
@@ -221,9 +211,6 @@ class DVBF(training.VariationalModel):
 
         Returns:
           A `particle_filter.Filtered`.
-
-        Raises:
-          ValueError: Also if a part of the model cannot be stepped.
         """
         self._check_steps("filter")
         axes = particle_filter.Filtered(1, 1, 0, 0, 0)
@@ -236,10 +223,9 @@ class DVBF(training.VariationalModel):
         """Infers the states of the first steps, then continues open loop under later controls.
 
         Args:
-          observations: The context x[0:c], c at least the number of steps that q(z[0]) sees.
+          observations: The context x[0:c], c at least the steps that q(z[0]) sees.
           controls: u[0:T-1], T - 1 >= c: those of the context, then those of the future.
-          mask: Whether each step of the context is observed, [batch, c], or None; contexts of
-            different lengths end with missing steps.
+          mask: As elsewhere, of the context; shorter contexts end with missing steps.
           num_steps: T, in place of controls where the model has none.
 
         Returns:
@@ -262,16 +248,12 @@ class DVBF(training.VariationalModel):
     ):
         """Draws trajectories under given controls from the generative model alone.
 
-        z[0] is drawn from q(z[0] | x[0:k]) if `initial_observations` are given, is
-        `initial_state` if that is, and is drawn from p(z[0]) otherwise.
+        z[0] is drawn from q(z[0] | x[0:k]) if `initial_observations` [batch, k, ...] are given, from
+        p(z[0]) where their `mask` [batch, k] says that one is missing or where there are none, and
+        is `initial_state`, [batch, dz] or [num_samples, batch, dz], if that is given.
 
         Args:
-          initial_observations: x[0:k], [batch, k, *observation_shape], or None.
-          initial_state: z[0], [batch, dz] or [num_samples, batch, dz], or None.
-          deterministic: Whether z[0], every z[t] and the observations are the means of their
-            densities instead of draws; samples then differ by `initial_state` only.
-          mask: Whether each of the `initial_observations` is observed, [batch, k], or None; where
-            one is missing z[0] is drawn from p(z[0]).
+          deterministic: Whether z[0], every z[t] and the observations are means instead of draws.
           num_steps: T, in place of controls where the model has none.
 
         Returns:
@@ -299,27 +281,16 @@ class DVBF(training.VariationalModel):
         return self._infer(bounds.terms, observations, controls, num_samples, seed, mask)
 
     def log_prob_bound(
-        self,
-        observations,
-        controls=None,
-        num_samples=64,
-        seed=None,
-        objective="iwae",
-        mask=None,
+        self, observations, controls=None, num_samples=64, seed=None, objective="iwae", mask=None
     ):
         """Estimates a lower bound on ln p of the observed steps of x[0:T], given u[0:T-1].
 
-        Args:
-          num_samples: Number K of draws for each sequence, or of particles.
-          objective: "elbo", for chain_iaf the poster's objective, which bounds nothing; "iwae", K
-            importance samples; or "fivo", the evidence estimate of a particle filter with the
-            posterior as its proposal (Maddison et al. 2017).
+        `objective` is "elbo", for chain_iaf the poster's, which bounds nothing; "iwae", K importance
+        samples; or "fivo", the evidence estimate of a particle filter of K particles with the
+        posterior as its proposal (Maddison et al. 2017). K is `num_samples`.
 
         Returns:
           The bound in nats and the user's units, [batch].
-
-        Raises:
-          ValueError: Also if the posterior cannot serve the objective.
         """
         bounds.check_bound(self.recognition_model.posterior, objective)
         arguments = observations, controls, num_samples, seed, mask
@@ -374,11 +345,3 @@ class DVBF(training.VariationalModel):
             "num_samples": self.num_samples,
             "seed": self.seed,
         }
-
-
-def check_observation_shape(shape):
-    """Returns the shape of an observation as a tuple; an integer is the size of a vector."""
-    sizes = shape if isinstance(shape, (list, tuple)) else [shape]
-    if not sizes:
-        raise ValueError("`observation_shape` must have an axis or more; got ().")
-    return tuple(errors.check_integer("observation_shape", size) for size in sizes)

@@ -67,12 +67,8 @@ def filter_step(model, recognition, belief, observations, controls, observed, se
       p(x[t] | x[0:t-1]) before it; and `log_evidence`, the estimate of its logarithm at x[t] in
       nats [batch], 0 where x[t] is missing, -inf where it is too far off and counts as missing.
     """
-    carry = {
-        name: _swap(tensor)
-        for name, tensor in belief.items()
-        if name not in ("log_weights", "step")
-    }
-    carry["states"] = carry.pop("particles")
+    carry = {name: _swap(tensor) for name, tensor in belief.items() if name != "step"}
+    carry["states"], log_weights = carry.pop("particles"), carry.pop("log_weights")
     particles = Particles(carry, log_weights)
     step = belief["step"] + 1
     sizes = tf.shape(particles.log_weights)[0], model.spec.state_dim
