@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import data, errors, feeding, registry, training
+from tfp_dvbf import data, errors, registry, training
 from tfp_dvbf.data import checks
 from tfp_dvbf.inference import (
     bounds,
@@ -90,9 +90,7 @@ class DVBF(training.VariationalModel):
         **kwargs,
     ):
         registry.check_moved(kwargs)
-        errors.check_choice("objective", objective, registry.OBJECTIVES)
-        super().__init__(objective, **kwargs)
-        self.num_samples = errors.check_integer("num_samples", num_samples)
+        super().__init__(objective, num_samples, **kwargs)
         self.seed = np.random.SeedSequence(seed).entropy
         noise_seed, *seeds = np.random.SeedSequence(self.seed).generate_state(3)
         self.noise_key = int(noise_seed.view(np.int32))
@@ -130,50 +128,9 @@ class DVBF(training.VariationalModel):
         self.built = True
 
     @property
-    def rules(self):
-        """What this model takes, as `inference.validation.Rules`."""
-        return validation.Rules(
-            self.sizes["observation_shape"],
-            self.sizes["control_dim"],
-            self.recognition_model.initial_steps,
-            self.state_space_model.emission,
-            self.recognition_model.posterior,
-        )
-
-    @property
     def bounds(self):
         """Names of the objectives that `log_prob_bound` takes for this posterior."""
         return bounds.available(self.recognition_model.posterior)
-
-    def call(self, inputs):
-        """Returns the `Trajectory` of the posterior for zero noise, [batch, time, ...], unchecked."""
-        batch, _ = feeding.unpack(inputs)
-        found = sampling.reconstruct(self.state_space_model, self.recognition_model, batch)
-        return state_space_model.Trajectory(*(tensor[0] for tensor in found))
-
-    def adapt(self, dataset, min_scale=0.0):
-        """Sets the standardisation to the moments of a data set, or a dictionary, as `fit` takes.
-
-        Missing steps do not count, nor do controls that no observed step follows. A column that is
-        constant to the resolution of its type gets scale 1, none less than `min_scale` (in its
-        unit); one that float32 cannot hold raises a ValueError. Binary pixels stay as they are.
-        """
-        feeding.checked(self.rules, dataset)
-        feeding.adapt(self.state_space_model, dataset, min_scale)
-
-    def terms(self, batch, seed):
-        """Returns the `bounds.Terms` that the objective is made of.
-
-        A closed-form KL serves the elbo; log weights need ln q - ln p of the draws.
-        """
-        return bounds.terms(
-            self.state_space_model,
-            self.recognition_model,
-            batch,
-            self.num_samples,
-            seed,
-            closed_form=self.objective == "elbo",
-        )
 
     def sample_posterior(self, observations, controls=None, num_samples=1, seed=None, mask=None):
         """Draws from the posterior q(z[0:T] | x[0:T], u[0:T-1]).
@@ -248,9 +205,9 @@ class DVBF(training.VariationalModel):
     ):
         """Draws trajectories under given controls from the generative model alone.
 
-        z[0] is drawn from q(z[0] | x[0:k]) if `initial_observations` [batch, k, ...] are given, from
-        p(z[0]) where their `mask` [batch, k] says that one is missing or where there are none, and
-        is `initial_state`, [batch, dz] or [num_samples, batch, dz], if that is given.
+        z[0] is drawn from q(z[0] | x[0:k]) if `initial_observations` [batch, k, ...] are given,
+        from p(z[0]) where their `mask` [batch, k] says that one is missing or where there are none,
+        and is `initial_state`, [batch, dz] or [num_samples, batch, dz], if that is given.
 
         Args:
           deterministic: Whether z[0], every z[t] and the observations are means instead of draws.
@@ -285,9 +242,9 @@ class DVBF(training.VariationalModel):
     ):
         """Estimates a lower bound on ln p of the observed steps of x[0:T], given u[0:T-1].
 
-        `objective` is "elbo", for chain_iaf the poster's, which bounds nothing; "iwae", K importance
-        samples; or "fivo", the evidence estimate of a particle filter of K particles with the
-        posterior as its proposal (Maddison et al. 2017). K is `num_samples`.
+        `objective` is "elbo", for chain_iaf the poster's, which bounds nothing; "iwae", K
+        importance samples; or "fivo", the evidence estimate of a particle filter of K particles
+        with the posterior as its proposal (Maddison et al. 2017). K is `num_samples`.
 
         Returns:
           The bound in nats and the user's units, [batch].

@@ -5,8 +5,9 @@ import tensorflow as tf
 import tf_keras
 
 from tfp_dvbf import callbacks as own_callbacks
-from tfp_dvbf import feeding
-from tfp_dvbf.inference import bounds
+from tfp_dvbf import errors, feeding, registry
+from tfp_dvbf.inference import bounds, sampling, validation
+from tfp_dvbf.inference.state_space_model import Trajectory
 
 NOT_TAKEN = ("y", "sample_weight", "class_weight")  # Of Keras' arguments of `fit`.
 
@@ -14,32 +15,72 @@ NOT_TAKEN = ("y", "sample_weight", "class_weight")  # Of Keras' arguments of `fi
 class VariationalModel(tf_keras.Model):
     """A Keras model that trains a bound on the evidence of sequences.
 
-    A subclass has a `state_space_model`, the `rules` of its data and a `noise_key`, the seed of its
-    noise, and implements `terms(batch, seed)`. Under a `tf.distribute` strategy each replica takes
-    its part of every batch. The loss is the one of the whole batch: the parts are divided by the
-    observed steps of all of them and summed.
+    A subclass sets its `state_space_model`, its `recognition_model` and `noise_key`, the seed of the
+    noise. Under a `tf.distribute` strategy each replica takes its part of every batch. The loss is
+    the one of the whole batch: the parts are divided by the observed steps of all of them and
+    summed.
 
     Args:
       objective: "elbo" or "iwae".
+      num_samples: Posterior draws a sequence.
 
     Raises:
       ValueError: If the policy of tf_keras is not float32.
     """
 
-    def __init__(self, objective, **kwargs):
+    def __init__(self, objective, num_samples, **kwargs):
+        errors.check_choice("objective", objective, registry.OBJECTIVES)
         policy = tf_keras.mixed_precision.global_policy().name
         if policy != "float32":
             raise ValueError(f"The policy of tf_keras must be float32 for a DVBF; got {policy}.")
         super().__init__(**kwargs)
         self.objective = objective
+        self.num_samples = errors.check_integer("num_samples", num_samples)
         self.trackers = {
             name: tf_keras.metrics.Mean(name) for name in ["loss", "neg_elbo", "nll", "kl"]
         }
         self.kl_weight = self.add_weight("kl_weight", [], initializer="ones", trainable=False)
 
+    @property
+    def rules(self):
+        """What this model takes, as `inference.validation.Rules`."""
+        return validation.Rules(
+            self.state_space_model.spec.observation_shape,
+            self.state_space_model.spec.control_dim,
+            self.recognition_model.initial_steps,
+            self.state_space_model.emission,
+            self.recognition_model.posterior,
+        )
+
     def terms(self, batch, seed):
-        """Returns the `bounds.Terms` that the objective is made of."""
-        raise NotImplementedError
+        """Returns the `bounds.Terms` that the objective is made of.
+
+        A closed-form KL serves the elbo; log weights need ln q - ln p of the draws.
+        """
+        return bounds.terms(
+            self.state_space_model,
+            self.recognition_model,
+            batch,
+            self.num_samples,
+            seed,
+            closed_form=self.objective == "elbo",
+        )
+
+    def call(self, inputs):
+        """Returns the posterior's `Trajectory` for zero noise, [batch, time, ...]; checks nothing."""
+        batch, _ = feeding.unpack(inputs)
+        found = sampling.reconstruct(self.state_space_model, self.recognition_model, batch)
+        return Trajectory(*(tensor[0] for tensor in found))
+
+    def adapt(self, dataset, min_scale=0.0):
+        """Sets the standardisation to the moments of a data set, or a dictionary, as `fit` takes.
+
+        Missing steps do not count, nor do controls that no observed step follows. A column that is
+        constant to the resolution of its type gets scale 1, none less than `min_scale` (in its
+        unit); one that float32 cannot hold raises a ValueError. Binary pixels stay as they are.
+        """
+        feeding.checked(self.rules, dataset)
+        feeding.adapt(self.state_space_model, dataset, min_scale)
 
     def compile(self, optimizer="adam", loss=None, metrics=None, *, jit_compile=None, **kwargs):
         """Configures training.
