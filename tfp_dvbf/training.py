@@ -15,9 +15,9 @@ NOT_TAKEN = ("y", "sample_weight", "class_weight")  # Of Keras' arguments of `fi
 class VariationalModel(tf_keras.Model):
     """A Keras model that trains a bound on the evidence of sequences.
 
-    A subclass sets its `state_space_model`, its `recognition_model` and `noise_key`, the seed of the
-    noise. Under a `tf.distribute` strategy each replica takes its part of every batch. The loss is
-    the one of the whole batch: the parts are divided by the observed steps of all of them and
+    A subclass sets its `state_space_model`, its `recognition_model` and `noise_key`, the seed of
+    the noise. Under a `tf.distribute` strategy each replica takes its part of every batch. The loss
+    is the one of the whole batch: the parts are divided by the observed steps of all of them and
     summed.
 
     Args:
@@ -67,7 +67,7 @@ class VariationalModel(tf_keras.Model):
         )
 
     def call(self, inputs):
-        """Returns the posterior's `Trajectory` for zero noise, [batch, time, ...]; checks nothing."""
+        """Returns the posterior's `Trajectory` for zero noise, [batch, time, ...], unchecked."""
         batch, _ = feeding.unpack(inputs)
         found = sampling.reconstruct(self.state_space_model, self.recognition_model, batch)
         return Trajectory(*(tensor[0] for tensor in found))

@@ -117,9 +117,7 @@ class GaussianEmission(NetworkEmission):
         self, hidden_units=(128,), activation="relu", noise_floor=networks.SCALE_FLOOR, **kwargs
     ):
         super().__init__(hidden_units, activation, **kwargs)
-        if not 0 < noise_floor < 1:
-            raise ValueError(f"`noise_floor` must lie in (0, 1); got {noise_floor}.")
-        self.noise_floor = noise_floor
+        self.noise_floor = networks.check_floor(noise_floor)
 
     def build(self, spec):
         self.raw_scale = self.add_weight("raw_scale", spec.observation_shape, initializer="zeros")

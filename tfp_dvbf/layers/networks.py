@@ -98,10 +98,17 @@ def positive(raw, initial=INITIAL_SCALE, floor=SCALE_FLOOR):
     return floor + tf.math.softplus(raw + offset)
 
 
-def gaussian_parameters(raw):
+def gaussian_parameters(raw, floor=SCALE_FLOOR):
     """Splits a network's output [..., 2 dim] into a location and a scale, each [..., dim]."""
     loc, raw_scale = tf.split(raw, 2, axis=-1)
-    return loc, positive(raw_scale)
+    return loc, positive(raw_scale, floor=floor)
+
+
+def check_floor(noise_floor):
+    """Returns `noise_floor`, or raises ValueError unless it lies in (0, 1)."""
+    if not 0 < noise_floor < 1:
+        raise ValueError(f"`noise_floor` must lie in (0, 1); got {noise_floor}.")
+    return noise_floor
 
 
 def diagonal_normal(loc, scale):

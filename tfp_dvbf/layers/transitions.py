@@ -9,6 +9,8 @@ from tfp_dvbf.layers import networks, part
 
 tfd = tfp.distributions
 
+NOISE_FLOOR = 1e-4
+
 
 class Transition(part.Part):
     """Base of the transitions: p(z[0]) and p(z[t] | z[t-1], u[t-1]).
@@ -42,12 +44,16 @@ class MLPTransition(Transition):
     Args:
       hidden_units: Sizes of its hidden layers; () makes it linear.
       activation: Activation of its hidden layers.
+      noise_floor: Least s, in units of the state, whose prior at t = 0 is N(0, I).
     """
 
-    def __init__(self, hidden_units=(256, 256), activation="relu", **kwargs):
+    def __init__(
+        self, hidden_units=(256, 256), activation="relu", noise_floor=NOISE_FLOOR, **kwargs
+    ):
         super().__init__(**kwargs)
         self.hidden_units = errors.check_units("hidden_units", hidden_units)
         self.activation = activation
+        self.noise_floor = networks.check_floor(noise_floor)
 
     def build(self, spec):
         self.network = networks.MLP(
@@ -64,11 +70,15 @@ class MLPTransition(Transition):
         """Maps z[t-1] [..., dz] and u[t-1] [..., du] to the density of z[t]."""
         states = networks.bounded(states)
         raw = self.network(tf.concat([states, controls], axis=-1))
-        change, scale = networks.gaussian_parameters(raw)
+        change, scale = networks.gaussian_parameters(raw, self.noise_floor)
         return networks.diagonal_normal(networks.unfused(states + change), scale)
 
     def get_config(self):
-        config = {"hidden_units": self.hidden_units, "activation": self.activation}
+        config = {
+            "hidden_units": self.hidden_units,
+            "activation": self.activation,
+            "noise_floor": self.noise_floor,
+        }
         return {**super().get_config(), **config}
 
 
@@ -85,10 +95,19 @@ class LocallyLinearTransition(Transition):
       num_bases: Number of base matrices.
       hidden_units: Sizes of the hidden layers of g.
       activation: Activation of the hidden layers of g.
+      noise_floor: Least value on the diagonal of each C_m, in units of the state.
     """
 
-    def __init__(self, num_bases=16, hidden_units=(256, 256), activation="relu", **kwargs):
+    def __init__(
+        self,
+        num_bases=16,
+        hidden_units=(256, 256),
+        activation="relu",
+        noise_floor=NOISE_FLOOR,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        self.noise_floor = networks.check_floor(noise_floor)
         self.num_bases = errors.check_integer("num_bases", num_bases)
         self.hidden_units = errors.check_units("hidden_units", hidden_units)
         self.activation = activation
@@ -114,7 +133,7 @@ class LocallyLinearTransition(Transition):
     def matrices(self):
         """Returns the base matrices A [m, dz, dz], B [m, dz, du] and C [m, dz, dz]."""
         state_matrix = tf.eye(self.spec.state_dim) + self.state_change
-        diagonal = networks.positive(tf.linalg.diag_part(self.raw_noise))
+        diagonal = networks.positive(tf.linalg.diag_part(self.raw_noise), floor=self.noise_floor)
         noise_matrix = tf.linalg.set_diag(tf.linalg.band_part(self.raw_noise, -1, 0), diagonal)
         return state_matrix, self.control_matrix, noise_matrix
 
@@ -132,6 +151,7 @@ class LocallyLinearTransition(Transition):
     def get_config(self):
         config = {
             "num_bases": self.num_bases,
+            "noise_floor": self.noise_floor,
             "hidden_units": self.hidden_units,
             "activation": self.activation,
         }
