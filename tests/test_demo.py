@@ -18,10 +18,10 @@ def test_the_demo_shows_its_row_the_published_ones_and_a_picture(dataset, tmp_pa
     printed = capsys.readouterr().out
     args.resume = True
     demo.main(args)
-    *table, _, last = printed.splitlines()[-10:]
+    *table, _, last = printed.splitlines()[-11:]
     again = capsys.readouterr().out.splitlines()
-    assert again[-10:] == [*table, *printed.splitlines()[-2:]]
-    assert len(again) == 12  # Nothing but that it is finished, and an empty line.
+    assert again[-11:] == [*table, *printed.splitlines()[-2:]]
+    assert len(again) == 13  # Nothing but that it is finished, and an empty line.
     metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text())
     assert metrics["updates"] == 2 and metrics["model"] in protocols.RECOMMENDED
     names = [line.split("|")[1].strip() for line in table[2:]]
