@@ -36,7 +36,7 @@ def compiled(make_model, sequences, **kwargs):
     model = make_model(**kwargs)
     model.adapt(batching.as_dataset(sequences))
     rate = tf_keras.optimizers.schedules.CosineDecay(1e-2, 18)
-    model.compile(tf_keras.optimizers.Adam(rate, clipnorm=10.0), jit_compile=False)
+    model.compile(tf_keras.optimizers.Adam(rate, clipnorm=10.0), run_eagerly=True)
     return model
 
 

@@ -26,13 +26,13 @@ if sys.argv[2] == "mirrored":
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from tfp_dvbf.experiments import multi_worker
 strategy = multi_worker.make_strategy(sys.argv[2])
-import conftest
+import models
 from tfp_dvbf import callbacks, data
 from tfp_dvbf.data import batching, environments
 tf.random.stateless_normal = lambda shape, seed: tf.zeros(shape)
 sequences = environments.collect("Pendulum-v1", num_sequences=13, num_steps=8, seed=1)
 with strategy.scope():
-    model = conftest.small_model("iaf")
+    model = models.small_model("iaf")
     model.adapt(batching.as_dataset(sequences))
     model.compile(tf_keras.optimizers.Adam(1e-2, clipnorm=1.0))
 with tempfile.TemporaryDirectory() as folder:  # Trains from memory, validates from files.

@@ -1,6 +1,6 @@
 """Streaming from an exported model, against the filter in memory and the Kalman filter."""
 
-import conftest
+import models
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -61,8 +61,7 @@ def test_streaming_is_the_running_evidence_of_fivo(exported, sequences, name):
 def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
     """Predicted mean and scale, filtered mean and scale, and the log score of every frame."""
     posterior, *flow = posterior.split(", ")
-    linear = {"transition": "locally_linear", "num_bases": 1, "decoder_units": ()}
-    model = conftest.small_model(posterior, num_flows=len(flow), **linear)
+    model = models.small_model(posterior, num_flows=len(flow), **models.LINEAR)
     part = data.Sequences(sequences.observations[:2, :5], sequences.controls[:2, :4])
     model.adapt(batching.as_dataset(sequences))
     model.emission.raw_scale.assign([0.3] * 3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from conftest import adapted
+from models import adapted
 
 from tfp_dvbf import data, registry
 from tfp_dvbf.data import batching
