@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 
 import tfp_dvbf
@@ -67,6 +68,17 @@ class Cache:
 
 
 cached_model = Cache()
+
+
+@functools.cache
+def loaded(path):
+    """Returns the SavedModel in the folder `path`, loaded once."""
+    return tf.saved_model.load(path)
+
+
+def signatures(path):
+    """Returns the signatures of the SavedModel in the folder `path`, which stays loaded."""
+    return loaded(str(path)).signatures
 
 
 # What tests of single terms reach inside a model.

@@ -22,7 +22,7 @@ def belief(out):
 
 def stream(path, sequences, num_particles, seed, mask=None, initial_frames=1):
     """Steps an exported model through sequences; returns beliefs, predictions and scores by t."""
-    signatures = tf.saved_model.load(str(path)).signatures
+    signatures = models.signatures(path)
     x, u = sequences.observations, sequences.controls
     scalars = {"seed": tf.constant(seed)}
     out = signatures["init"](
@@ -131,7 +131,7 @@ def test_streams_go_over_missing_frames(exported, sequences, posterior):
 def test_a_stream_does_not_depend_on_its_company(exported, sequences, posterior):
     """Neither on how many others there are nor on how far they are."""
     _, path, _ = exported[posterior]
-    signatures = tf.saved_model.load(str(path)).signatures
+    signatures = models.signatures(path)
 
     def step(out, frames):
         """Steps streams, the first of which are those of `sequences`, each by its own frame."""
@@ -218,7 +218,7 @@ def test_a_frame_too_far_off_counts_as_missing(exported, sequences, posterior):
         )
 
 
-def test_a_posterior_without_a_past_is_filtered(make_model, sequences):
-    model = make_model("trajectory_iaf", receptive_field=1)
+def test_a_posterior_without_a_past_is_filtered(sequences):
+    model = models.cached_model("trajectory_iaf", receptive_field=1)
     x, u = sequences.observations, sequences.controls
     assert np.all(np.isfinite(model.log_prob_bound(x, u, 16, seed=1, objective="fivo")))
