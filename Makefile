@@ -1,6 +1,6 @@
 # make demo       install, collect data, train the recommended model, show a table and a picture
 # make test       install the test extra and run the tests, two files at a time
-# make test-slow  the tests that train to quality or start processes
+# make test-slow  the tests that train to quality or start processes, two files at a time
 # make lint       ruff
 
 PYTHON ?= python3
@@ -14,10 +14,10 @@ demo: $(VENV)/installed data/pendulum
 	@$(RUN) scripts/demo.py --resume
 
 test: $(VENV)/installed-test
-	@$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadfile
+	@$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadgroup --durations=40
 
 test-slow: $(VENV)/installed-test
-	@$(RUN) -m pytest -q -m slow
+	@$(RUN) -m pytest -q -m slow -n 2 --dist loadgroup --durations=40
 
 lint: $(VENV)/installed-test
 	@$(RUN) -m ruff check .

@@ -1,6 +1,8 @@
 """Fixtures: a small data set, small models, exports of them, and what keeps a worker small."""
 
+import fcntl
 import gc
+import json
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -14,7 +16,17 @@ import tfp_dvbf
 from tfp_dvbf import registry
 from tfp_dvbf.serving import saved_model
 
+# Files whose tests listen on ports run one after the other, in one process.
+PORTS = ["test_multi_worker", "test_tune"]
 SHORT = {"epochs": 2, "kl_annealing_epochs": 1, "learning_rate": 1e-3}
+
+
+@pytest.hookimpl(tryfirst=True)  # Before pytest-xdist reads the groups.
+def pytest_collection_modifyitems(items):
+    """Keeps the tests of a file in one process, so that they share its models."""
+    for item in items:
+        name = "ports" if item.path.stem in PORTS else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,6 +34,7 @@ def small_memory():
     """Lets the models of a file go when its tests have ended."""
     yield
     models.cached_model.clear()
+    models.loaded.cache_clear()
     tf_keras.backend.clear_session()
     gc.collect()
 
@@ -49,19 +62,41 @@ def model():
     return models.cached_model(adapt=True)
 
 
+EXPORTED = {name: {"posterior": name} for name in registry.names("posterior")} | {
+    "two_frames": {"posterior": "iaf", "initial_frames": 2},
+    "smoother": {"posterior": "gaussian", "encoder": "smoother", "initial_frames": 2},
+}
+
+
+class Exports:
+    """Exported models in a folder that the processes of one test run share, each made once."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def __getitem__(self, name):
+        """Returns the model of that name in `EXPORTED`, its path and the reasons."""
+        model = models.cached_model(adapt=True, **EXPORTED[name])
+        path, reasons = self.folder / name, self.folder / f"{name}.json"
+        with open(self.folder / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not reasons.exists():
+                made = saved_model.export(model, path, {"metrics": {"elbo": 1.5}})
+                reasons.write_text(json.dumps(made))
+        return model, path, json.loads(reasons.read_text())
+
+    def items(self):
+        return [(name, self[name]) for name in EXPORTED]
+
+
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory, sequences):
-    """Exports one model of each posterior; returns names mapped to (model, path, reasons)."""
-    folder = tmp_path_factory.mktemp("export")
-    made = {name: models.small_model(name) for name in registry.names("posterior")}
-    made["two_frames"] = models.small_model("iaf", initial_frames=2)
-    made["smoother"] = models.small_model("gaussian", encoder="smoother", initial_frames=2)
-    results = {}
-    for name, model in made.items():
-        models.adapted(model, sequences)
-        reasons = saved_model.export(model, folder / name, {"metrics": {"elbo": 1.5}})
-        results[name] = model, folder / name, reasons
-    return results
+def exported(tmp_path_factory):
+    """Exports of one model of each posterior, (model, path, reasons) by name."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # Its parent is that of all workers of this run.
+        base = base.parent
+    return Exports(base / "exported")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import os
 import pathlib
 
 import numpy as np
+import tensorflow as tf
 
 import tfp_dvbf
 from tfp_dvbf.data import batching, environments
@@ -84,6 +85,17 @@ class Cache:
 
 
 cached_model = Cache()
+
+
+@functools.cache
+def loaded(path):
+    """Returns the SavedModel in the folder `path`, loaded once."""
+    return tf.saved_model.load(path)
+
+
+def signatures(path):
+    """Returns the signatures of the SavedModel in the folder `path`, which stays loaded."""
+    return loaded(str(path)).signatures
 
 
 def sample_posterior(model, batch, noise):

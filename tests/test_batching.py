@@ -179,7 +179,7 @@ def test_fit_on_shards_is_fit_on_their_arrays(make_model, sequences, tmp_path):
         dataset = batching.as_dataset(source, 4)
         model = make_model()
         model.adapt(dataset)
-        model.compile(jit_compile=False)
+        model.compile(run_eagerly=True)
         model.fit(dataset, epochs=2, verbose=0)
         weights.append(model.get_weights())
     for a, b in zip(*weights):
@@ -194,7 +194,7 @@ def test_a_bad_file_ends_fit_with_its_name(make_model, sequences, tmp_path):
     x[2, 3, 1] = np.nan
     np.savez(tmp_path / "1.npz", observations=x, controls=sequences.controls[6:])
     model = make_model()
-    model.compile(jit_compile=False)
+    model.compile(run_eagerly=True)
     with pytest.raises(tf.errors.InvalidArgumentError, match="1.npz: `observations` must be fin"):
         model.fit(dataset, verbose=0)
     (tmp_path / "1.npz").write_bytes((tmp_path / "0.npz").read_bytes()[:-200])

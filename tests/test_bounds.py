@@ -1,9 +1,10 @@
+import models
 import numpy as np
 import oracles
 import pytest
 import scipy.stats
 import tensorflow as tf
-from conftest import adapted
+from models import adapted
 
 from tfp_dvbf import data, posteriors, registry
 from tfp_dvbf.inference import rollout
@@ -24,8 +25,8 @@ def test_analytic_kl_against_monte_carlo(make_model, sequences):
     model = adapted(perturb(make_model()), sequences)
     x, u = sequences.observations[:2], sequences.controls[:2]
     noise = tf.random.stateless_normal([2, 8, 2], [0, 1])
-    sample = model._sample_posterior(data.Batch(x, u), noise)
-    analytic = model._kl(sample, u)
+    sample = models.sample_posterior(model, data.Batch(x, u), noise)
+    analytic = models.kl(model, sample, u)
     q0, q = sample.densities
     prior = model.transition(sample.states[:, :-1], model.control_standardization(u))
     z0, z = q0.sample(20000, seed=[0, 1]), q.sample(20000, seed=[0, 2])
@@ -45,19 +46,19 @@ def test_kl_of_the_prior_from_itself_is_zero(make_model, sequences):
         [first.log_prob(states[:, 0])[:, tf.newaxis], prior.log_prob(states[:, 1:])], axis=1
     )
     closed = posteriors.PosteriorSample(states, log_prob, (first, prior))
-    np.testing.assert_allclose(model._kl(closed, u), 0.0, atol=1e-6)
+    np.testing.assert_allclose(models.kl(model, closed, u), 0.0, atol=1e-6)
     estimate = posteriors.PosteriorSample(states, log_prob, None)
-    np.testing.assert_allclose(model._kl(estimate, u), 0.0, atol=1e-6)
+    np.testing.assert_allclose(models.kl(model, estimate, u), 0.0, atol=1e-6)
 
 
 @POSTERIORS
-def test_bound_terms_against_their_definition(make_model, sequences, posterior):
-    model = adapted(make_model(posterior, num_flows=2), sequences)
+def test_bound_terms_against_their_definition(sequences, posterior):
+    model = models.cached_model(posterior, adapt=True, num_flows=2)
     x, u = sequences.observations, sequences.controls
     terms = model.bound_terms(x, u, seed=3)
     assert terms.nll.shape == terms.kl.shape == (1, 12, 8)
     noise = tf.random.stateless_normal([12, 8, 2], rollout.stateless_seed(3))
-    sample = model._sample_posterior(data.Batch(x, u), noise)
+    sample = models.sample_posterior(model, data.Batch(x, u), noise)
     mean, scale = model.observation_standardization.moments()
     layer = model.emission
     loc = mean + scale * layer.network(sample.states)
@@ -96,8 +97,8 @@ def test_bound_is_equivariant_to_the_unit_of_the_data(make_model, sequences):
         ("chain_iaf", "fivo", "the trajectory has no density"),
     ],
 )
-def test_bounds_that_a_posterior_cannot_serve(make_model, posterior, objective, reason):
-    model = make_model(posterior)
+def test_bounds_that_a_posterior_cannot_serve(posterior, objective, reason):
+    model = models.cached_model(posterior)
     assert objective not in model.bounds
     message = f"`objective` {objective} is not for {posterior}: .*{reason}"
     with pytest.raises(ValueError, match=message):

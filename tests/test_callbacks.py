@@ -37,7 +37,7 @@ def compiled(make_model, sequences, **kwargs):
     model = make_model(**kwargs)
     model.adapt(batching.as_dataset(sequences))
     rate = tf_keras.optimizers.schedules.CosineDecay(1e-2, 18)
-    model.compile(tf_keras.optimizers.Adam(rate, clipnorm=10.0), jit_compile=False)
+    model.compile(tf_keras.optimizers.Adam(rate, clipnorm=10.0), run_eagerly=True)
     return model
 
 
@@ -210,38 +210,43 @@ def test_two_guards_see_a_weight_that_no_loss_has_met(make_model, sequences, tmp
     assert list(run_folder.read_history(tmp_path / "history.csv")["epoch"]) == [0]
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, sequences):
+    """A run that nothing interrupts: its folder and its options."""
+    folder = tmp_path_factory.mktemp("straight")
+    data.save(folder / "data.npz", sequences)
+    options = {"data": str(folder / "data.npz"), "epochs": 80, "kl_annealing_epochs": 40}
+    options |= {"hidden_units": 16, "checkpoint_seconds": 0.0}
+    train.main(train.Args(output=str(folder / "run"), verbose=0, **options))
+    return folder / "run", options
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path, sequences, kill):
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path, straight, kill):
     # Children of a process that ignores Ctrl-C, as one in the background does, would ignore it too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    data.save(tmp_path / "data.npz", sequences)
-    command = [
-        *[sys.executable, train.__file__, "--data", str(tmp_path / "data.npz"), "--epochs", "80"],
-        *["--kl-annealing-epochs", "40", "--checkpoint-seconds", "0"],
-    ]
+    expected_run, options = straight
+    run = tmp_path / "killed"
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    command = [sys.executable, train.__file__, *words, "--output", str(run)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
-    def start(name, *extra):
-        output = ["--output", str(tmp_path / name), *extra]
-        return subprocess.Popen([*command, *output], env=environment, stdout=subprocess.DEVNULL)
+    def start(*extra):
+        return subprocess.Popen([*command, *extra], env=environment, stdout=subprocess.DEVNULL)
 
-    assert start("straight").wait() == 0
-    killed = start("killed")
-    history = tmp_path / "killed" / "history.csv"
+    killed, history = start(), run / "history.csv"
     while killed.poll() is None and (not history.exists() or history.read_text().count("\n") < 20):
         time.sleep(0.05)
     assert killed.poll() is None
     killed.send_signal(kill)
     assert killed.wait() == (-signal.SIGKILL if kill is signal.SIGKILL else 130)
-    assert not (tmp_path / "killed" / "metrics.json").exists()
-    assert start("killed", "--resume").wait() == 0
-    models = [run_folder.load_model(tmp_path / name) for name in ["straight", "killed"]]
+    assert not (run / "metrics.json").exists()
+    assert start("--resume").wait() == 0
+    models = [run_folder.load_model(folder) for folder in [expected_run, run]]
     for expected, actual in zip(*(model.get_weights() for model in models)):
         np.testing.assert_allclose(actual, expected, atol=1e-6)
-    rows = [
-        run_folder.read_history(tmp_path / name / "history.csv") for name in ["straight", "killed"]
-    ]
+    rows = [run_folder.read_history(folder / "history.csv") for folder in [expected_run, run]]
     np.testing.assert_allclose(rows[1]["loss"], rows[0]["loss"], rtol=1e-5)
 
 

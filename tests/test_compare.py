@@ -1,57 +1,82 @@
-"""compare.py and investigate_kl.py, on a data set of 12 sequences of 8 steps."""
+"""compare.py, with training left out, and investigate_kl.py."""
 
 import json
+import pathlib
 
 import compare
 import investigate_kl
+import models
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import SHORT
+import train
 
-from tfp_dvbf import data
+from tfp_dvbf import data, registry
 from tfp_dvbf.experiments import run_folder
 
 INDEPENDENT = investigate_kl.AS_STATED
+NAMES = ("gaussian", "iaf", "iaf-0", "trajectory_iaf", "chain_iaf")
 
 
-@pytest.fixture(scope="module")
-def comparison(tmp_path_factory, dataset):
-    """Runs `compare.py` with its protocol cut to two epochs."""
-    output = tmp_path_factory.mktemp("scripts") / "compare"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compare, "PROTOCOL", SHORT)
-        args = {"data": str(dataset), "output": str(output), "seeds": (1, 2), "verbose": 0}
-        args["epochs"] = SHORT["epochs"]
-        compare.main(compare.Args(posteriors=("gaussian", "chain_iaf"), rounds=1, **args))
-        more = ("gaussian", "iaf", "iaf-0", "trajectory_iaf", "chain_iaf")
-        compare.main(compare.Args(posteriors=more, rounds=0, resume=True, **args))
-    return output
+def metrics_of(args):
+    """Returns made-up metrics of a run, those of its posterior and seed."""
+    bounds = {} if args.posterior == "chain_iaf" else {"iwae_64": 5.0 + args.seed**2}
+    return {
+        **{"model": args.posterior, "mad_sampled": 0.1 * args.seed + 0.01 * args.num_flows},
+        **{"mad_mean": 0.2, "elbo": 3.0, "kl_per_step": 0.5, **bounds},
+        **{"parameters": 10, "updates": 20, "seconds": 4.0},
+    }
 
 
-@pytest.mark.slow
+@pytest.fixture
+def comparison(tmp_path, monkeypatch):
+    """Runs `compare.py` twice with training left out; returns its folder and the runs' `Args`."""
+    output, runs = tmp_path / "compare", []
+
+    def finish(args):
+        runs.append(args)
+        folder = pathlib.Path(args.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        run_folder.write_json(folder / "metrics.json", metrics_of(args))
+        (folder / "history.csv").write_text(f"epoch,kl,val_kl\n0,3,{-args.seed}\n1,2,7\n")
+
+    monkeypatch.setattr(train, "main", finish)
+    args = {"data": "mine", "output": str(output), "seeds": (1, 2), "verbose": 0, "rounds": 0}
+    compare.main(compare.Args(posteriors=("gaussian", "chain_iaf"), epochs=7, **args))
+    args["resume"] = True
+    compare.main(compare.Args(posteriors=NAMES, epochs=7, **args))
+    return output, runs
+
+
+def test_compare_trains_each_posterior_with_each_seed(comparison):
+    output, runs = comparison
+    assert len(runs) == 14
+    protocol = {**compare.PROTOCOL, "epochs": 7}
+    assert runs[4:] == [
+        train.Args(
+            **{"posterior": name.removesuffix("-0"), "num_flows": 0 if name[-1] == "0" else 1},
+            **{"seed": seed, "data": "mine", "output": str(output / f"{name}-seed{seed}")},
+            **{"resume": True, "verbose": 0, **protocol},
+        )
+        for seed in [1, 2]
+        for name in NAMES
+    ]
+
+
 def test_compare_tabulates_means_and_intervals(comparison):
-    report = json.loads((comparison / "report.json").read_text())
+    output, _ = comparison
+    report = json.loads((output / "report.json").read_text())
     rows = {row["model"]: row for row in report["rows"]}
-    assert list(rows) == ["gaussian", "iaf", "iaf-0", "trajectory_iaf", "chain_iaf"]
-    metric_files = [comparison / f"gaussian-seed{seed}" / "metrics.json" for seed in (1, 2)]
-    values = [json.loads(run.read_text())["mad_sampled"] for run in metric_files]
+    assert list(rows) == list(NAMES)
     mean, half = rows["gaussian"]["mad_sampled"]
-    assert mean == pytest.approx(np.mean(values))
+    assert mean == pytest.approx(0.16)
     # Student's t with one degree of freedom: 12.706 standard errors.
-    assert half == pytest.approx(12.706 * abs(values[0] - values[1]) / 2, rel=1e-3)
-    histories = [run_folder.read_history(run.parent / "history.csv") for run in metric_files]
-    lowest = min(history[name].min() for history in histories for name in ["kl", "val_kl"])
-    assert rows["gaussian"]["lowest_kl"] == pytest.approx(lowest)
-    values = [json.loads(run.read_text())["lowest_kl"] for run in metric_files]
-    assert min(values) == pytest.approx(lowest)
-    assert "iwae_64" in rows["iaf"] and "iwae_64" not in rows["chain_iaf"]
-    metrics = json.loads((comparison / "iaf-seed1" / "metrics.json").read_text())
-    assert metrics["iwae_64"] > metrics["elbo"] and "fivo_64" in metrics
-    table = (comparison / "report.md").read_text()
+    assert half == pytest.approx(12.706 * 0.1 / 2, rel=1e-3)
+    assert rows["iaf-0"]["mad_sampled"][0] == pytest.approx(0.15)
+    assert rows["gaussian"]["lowest_kl"] == -2.0
+    assert rows["iaf"]["iwae_64"][0] == 7.5 and "iwae_64" not in rows["chain_iaf"]
+    table = (output / "report.md").read_text()
     assert "±" in table and "iwae 64" in table
-    no_flow = json.loads((comparison / "iaf-0-seed1" / "args.json").read_text())
-    assert no_flow["num_flows"] == 0
 
 
 def test_compare_needs_its_folder_to_be_new(dataset, tmp_path):
@@ -61,13 +86,22 @@ def test_compare_needs_its_folder_to_be_new(dataset, tmp_path):
 
 
 @pytest.mark.slow
-def test_investigate_kl(comparison, dataset, tmp_path, capsys):
+def test_investigate_kl(dataset, tmp_path, capsys, monkeypatch, without_xla):
+    for posterior in registry.names("posterior"):  # What it reads of compare.py's runs.
+        run = tmp_path / "compare" / f"{posterior}-seed1"
+        run.mkdir(parents=True)
+        (run / "history.csv").write_text("epoch,kl\n0,3\n1,-2\n2,-1\n")
     output = tmp_path / "kl"
-    args = {"pendulum": str(comparison), "data": str(dataset), "epochs": 16}
+    monkeypatch.setattr(investigate_kl, "NUM_STEPS", 10)
+    monkeypatch.setattr(investigate_kl, "NUM_TEST", 64)
+    args = {"pendulum": str(tmp_path / "compare"), "data": str(dataset), "epochs": 16}
     investigate_kl.main(investigate_kl.Args(output=str(output), **args))
     figures = ["closed_form", "evidence", "independent_draws", "pendulum"]
     assert sorted(path.stem for path in output.glob("*.png")) == figures
-    linear = json.loads((output / "summary.json").read_text())["linear"]
+    summary = json.loads((output / "summary.json").read_text())
+    expected = {"lowest_kl": -2.0, "last_kl": -1.0, "first_negative_kl": 2}
+    assert summary["pendulum"] == dict.fromkeys(registry.names("posterior"), expected)
+    linear = summary["linear"]
     for name in ["gaussian", "iaf", "trajectory_iaf", INDEPENDENT]:
         assert linear[name]["smallest_gap"] > 0 and linear[name]["lowest_kl"] > 0
         assert linear[name]["first_above_own"] is None
@@ -82,10 +116,10 @@ def test_independent_draws_have_the_marginals_of_chain_iaf():
     train = investigate_kl.draw_sequences(investigate_kl.generating_model(), 6, seed=1)
     batch = data.Batch(train.observations, train.controls)
     noise = tf.random.stateless_normal([6, 20, 2], [0, 1])
-    sample = stated._sample_posterior(batch, noise)
+    sample = models.sample_posterior(stated, batch, noise)
     for t in [0, 1, 19]:
         first = tf.tile(noise[:, t : t + 1], [1, 20, 1])
-        expected = coded._sample_posterior(batch, first)
+        expected = models.sample_posterior(coded, batch, first)
         np.testing.assert_allclose(sample.states[:, t], expected.states[:, t], rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(sample.log_prob[:, t], expected.log_prob[:, t], rtol=1e-4)
     terms = stated.bound_terms(train.observations, train.controls, num_samples=200, seed=1)

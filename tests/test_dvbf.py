@@ -1,11 +1,12 @@
 import inspect
 
+import models
 import numpy as np
 import oracles
 import pytest
 import tensorflow as tf
 import tf_keras
-from conftest import adapted
+from models import adapted
 
 import tfp_dvbf
 from tfp_dvbf import data, registry
@@ -41,7 +42,7 @@ def test_chain_iaf_kl_is_negative_under_a_sharp_transition(make_model, sequences
 @POSTERIORS
 def test_keras_file_round_trip(make_model, sequences, posterior, tmp_path):
     model = adapted(make_model(posterior, num_flows=2), sequences)
-    model.compile(tf_keras.optimizers.Adam(1e-3), jit_compile=False)
+    model.compile(tf_keras.optimizers.Adam(1e-3), run_eagerly=True)
     dataset = batching.as_dataset(sequences, 12)
     model.fit(dataset, epochs=2, verbose=0)
     model.save(tmp_path / "model.keras")
@@ -68,9 +69,9 @@ def test_get_config_returns_every_argument_as_a_primitive():
     }
     names = inspect.signature(tfp_dvbf.DVBF.__init__).parameters
     assert set(arguments) == set(names) - {"self", "kwargs"}
-    model = tfp_dvbf.DVBF(**arguments, name="model")
+    model = models.make(**arguments, name="model")
     assert model.get_config() == {**arguments, **dict.fromkeys(units, (6,))}
-    assert isinstance(tfp_dvbf.DVBF(2, 1, 3, posterior_units=[4]).get_config()["seed"], int)
+    assert isinstance(models.make(2, 1, 3, posterior_units=[4]).get_config()["seed"], int)
 
 
 @pytest.mark.parametrize("posterior", registry.names("posterior"))
@@ -132,8 +133,8 @@ def test_constructor_refuses(make_model, arguments, message):
 
 @pytest.mark.parametrize("posterior", registry.names("posterior"))
 @pytest.mark.parametrize("encoder", ["filter", "smoother"])
-def test_grappler_takes_every_function(make_model, sequences, posterior, encoder, capfd):
-    model = make_model(posterior, encoder=encoder)
+def test_grappler_takes_every_function(sequences, posterior, encoder, capfd):
+    model = models.cached_model(posterior, encoder=encoder)
     x, u = sequences.observations, sequences.controls
     model.filter(x, u, 2, seed=1)
     model.forecast(x[:, :3], u, 2, seed=1)

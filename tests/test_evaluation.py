@@ -14,13 +14,6 @@ def test_mad_on_a_hand_made_case():
     np.testing.assert_allclose(evaluation.absolute_differences(draws[0], truth), [[0.5, 1.0]])
 
 
-@pytest.fixture
-def model(make_model, sequences):
-    model = make_model()
-    model.adapt(batching.as_dataset(sequences))
-    return model
-
-
 def test_evaluate_measures_what_the_model_generates(model, sequences):
     metrics = evaluation.evaluate(model, sequences, num_samples=3, seed=1)
     x, u = sequences.observations, sequences.controls

@@ -1,3 +1,4 @@
+import models
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,8 +15,8 @@ def assert_shapes(trajectory, samples, batch, steps):
 
 
 @POSTERIORS
-def test_shapes(make_model, sequences, posterior):
-    model = make_model(posterior)
+def test_shapes(sequences, posterior):
+    model = models.cached_model(posterior)
     x, u = sequences.observations, sequences.controls
     assert_shapes(model.filter(x, u, num_samples=3, seed=1), 3, 12, 8)
     assert_shapes(model.reconstruct(x, u), 1, 12, 8)
@@ -40,8 +41,8 @@ def test_draws_are_a_function_of_the_seed(model, sequences):
 
 
 @POSTERIORS
-def test_samples_differ_from_each_other(make_model, sequences, posterior):
-    model = make_model(posterior)
+def test_samples_differ_from_each_other(sequences, posterior):
+    model = models.cached_model(posterior)
     states = model.filter(sequences.observations, sequences.controls, 2, seed=1).states
     assert np.all(np.asarray(states[0]) != states[1])
 
@@ -49,14 +50,14 @@ def test_samples_differ_from_each_other(make_model, sequences, posterior):
 @POSTERIORS
 @pytest.mark.parametrize("encoder", ["filter", "smoother"])
 @pytest.mark.parametrize("frames", [1, 3])
-def test_what_each_state_sees(make_model, sequences, posterior, encoder, frames):
+def test_what_each_state_sees(sequences, posterior, encoder, frames):
     """The gradient of z[0:t] by x[t:] and u[t-1:], and of z[0] by all frames past the context."""
-    model = make_model(posterior, encoder=encoder, initial_frames=frames)
+    model = models.cached_model(posterior, encoder=encoder, initial_frames=frames)
     x, u = tf.constant(sequences.observations[:2]), tf.constant(sequences.controls[:2])
     noise = tf.random.stateless_normal([2, 8, 2], [0, 1])
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([x, u])
-        states = model._sample_posterior(data.Batch(x, u), noise).states
+        states = models.sample_posterior(model, data.Batch(x, u), noise).states
         each = [states[:, : t + 1] for t in range(8)]
 
     def seen(target, source):
@@ -115,13 +116,13 @@ NAN = np.full((4, 1, 3), np.nan)
         (lambda m: m.forecast(X[:3, :2], U), r"`controls` must have shape \[3, time, 1\]; got \(4"),
     ],
 )
-def test_bad_input_is_refused(make_model, call, message):
+def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
-        call(make_model())
+        call(models.cached_model())
 
 
-def test_more_initial_frames_than_there_are(make_model):
-    model = make_model(initial_frames=6)
+def test_more_initial_frames_than_there_are():
+    model = models.cached_model(initial_frames=6)
     with pytest.raises(ValueError, match="`observations` must have at least 6 steps; got 5"):
         model.filter(X, U)
     with pytest.raises(ValueError, match=r"must have the 6 frames that q\(z\[0\]\) sees"):

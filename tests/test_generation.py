@@ -1,3 +1,4 @@
+import models
 import numpy as np
 import oracles
 import pytest
@@ -68,8 +69,8 @@ def test_forecast_filters_its_context(model, sequences):
 
 @POSTERIORS
 @pytest.mark.parametrize("encoder", ["filter", "smoother"])
-def test_generation_reads_no_frame_past_its_context(make_model, sequences, posterior, encoder):
-    model = make_model(posterior, encoder=encoder, initial_frames=2)
+def test_generation_reads_no_frame_past_its_context(sequences, posterior, encoder):
+    model = models.cached_model(posterior, encoder=encoder, initial_frames=2)
     u, frames = sequences.controls, sequences.observations.copy()
     expected = model.generate(u, frames[:, :2], num_samples=2, seed=1)
     forecast = model.forecast(frames[:, :4], u, num_samples=2, seed=1)

@@ -1,3 +1,4 @@
+import models
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,8 +7,8 @@ from tfp_dvbf import data
 from tfp_dvbf.data import batching
 
 
-def test_adapt_refuses_what_fit_would(make_model, sequences):
-    model = make_model()
+def test_adapt_refuses_what_fit_would(sequences):
+    model = models.cached_model()
     arrays = {"observations": sequences.observations, "controls": sequences.controls}
     pairs = tf.data.Dataset.from_tensors(tuple(arrays.values()))
     with pytest.raises(ValueError, match="Data must be dictionaries .* `as_dataset` makes them"):
@@ -18,13 +19,13 @@ def test_adapt_refuses_what_fit_would(make_model, sequences):
 
 
 @pytest.mark.parametrize("name", ["observations", "controls"])
-def test_adapt_refuses_nan_where_none_is_missing(make_model, sequences, name):
+def test_adapt_refuses_nan_where_none_is_missing(sequences, name):
     arrays = {"observations": sequences.observations, "controls": sequences.controls}
     arrays[name] = arrays[name].copy()
     arrays[name][3, 2] = np.nan
     for masked in [arrays, {**arrays, "mask": np.ones([12, 8], bool)}]:
         with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{name}` must be finite"):
-            make_model().adapt(tf.data.Dataset.from_tensors(masked))
+            models.cached_model().adapt(tf.data.Dataset.from_tensors(masked))
 
 
 def spoiled(sequences, name):
@@ -40,7 +41,7 @@ def spoiled(sequences, name):
 @pytest.mark.parametrize("name", ["observations", "controls"])
 def test_fit_refuses_nan_where_none_is_missing(make_model, sequences, name):
     model = make_model()
-    model.compile()
+    model.compile(run_eagerly=True)
     arrays, _ = spoiled(sequences, name)
     dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(4)
     for call in [model.fit, model.evaluate, model.predict]:
@@ -51,10 +52,9 @@ def test_fit_refuses_nan_where_none_is_missing(make_model, sequences, name):
     assert int(model.optimizer.iterations) == 0
 
 
-@pytest.mark.slow
 def test_fit_refuses_nan_in_validation(make_model, sequences):
     model = make_model()
-    model.compile(jit_compile=False)
+    model.compile(run_eagerly=True)
     arrays, mask = spoiled(sequences, "observations")
     bad = tf.data.Dataset.from_tensor_slices(arrays).batch(4)
     good = batching.as_dataset(sequences, 4)
@@ -67,7 +67,6 @@ def test_fit_refuses_nan_in_validation(make_model, sequences):
     assert np.isfinite(history["val_loss"])
 
 
-@pytest.mark.slow
 def test_fit_takes_arrays_as_it_takes_data_sets(make_model, sequences):
     arrays, mask = spoiled(sequences, "observations")
     histories = []
@@ -77,7 +76,7 @@ def test_fit_takes_arrays_as_it_takes_data_sets(make_model, sequences):
     ]:
         model = make_model()
         model.adapt(inputs)
-        model.compile(jit_compile=False)
+        model.compile(run_eagerly=True)
         options = {} if isinstance(inputs, tf.data.Dataset) else {"batch_size": 4, "shuffle": False}
         fitted = model.fit(inputs, validation_data=inputs, epochs=2, verbose=0, **options)
         histories.append(fitted.history)
@@ -88,7 +87,7 @@ def test_fit_takes_arrays_as_it_takes_data_sets(make_model, sequences):
 @pytest.mark.parametrize("posterior, emission", [("chain_iaf", "gaussian"), ("iaf", "bernoulli")])
 def test_fit_refuses_what_the_model_cannot_do_with(make_model, sequences, posterior, emission):
     model = make_model(posterior, emission=emission)
-    model.compile(jit_compile=False)
+    model.compile(run_eagerly=True)
     arrays = {"observations": sequences.observations, "controls": sequences.controls}
     mask = np.ones([12, 8], bool)
     mask[9, 4] = False
@@ -104,7 +103,7 @@ def test_fit_refuses_what_the_model_cannot_do_with(make_model, sequences, poster
 @pytest.mark.parametrize("name", ["y", "sample_weight", "class_weight"])
 def test_fit_refuses_targets_and_weights(make_model, sequences, name):
     model = make_model()
-    model.compile(jit_compile=False)
+    model.compile(run_eagerly=True)
     with pytest.raises(ValueError, match=f"`{name}` must be left out; a DVBF trains its own bound"):
         model.fit(batching.as_dataset(sequences), **{name: {0: 1.0}})
 
@@ -117,7 +116,7 @@ def test_fit_refuses_targets_and_weights(make_model, sequences, name):
         ([4, 8, 3], [2, 7, 1], "`controls` must have the batch size of `observations`"),
     ],
 )
-def test_sizes_that_are_known_late(make_model, observations, controls, message):
+def test_sizes_that_are_known_late(observations, controls, message):
     specs = {
         "observations": tf.TensorSpec([None, None, 3]),
         "controls": tf.TensorSpec([None, None, 1]),
@@ -125,7 +124,7 @@ def test_sizes_that_are_known_late(make_model, observations, controls, message):
     batch = {"observations": np.zeros(observations), "controls": np.zeros(controls)}
     dataset = tf.data.Dataset.from_generator(lambda: iter([batch]), output_signature=specs)
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        make_model().adapt(dataset)
+        models.cached_model().adapt(dataset)
 
 
 def test_adapt_takes_lists(make_model, sequences):
@@ -139,7 +138,7 @@ def test_adapt_takes_lists(make_model, sequences):
 
 def test_fit_refuses_what_is_no_data_set(make_model):
     model = make_model()
-    model.compile(jit_compile=False)
+    model.compile(run_eagerly=True)
     with pytest.raises(ValueError, match="or a `tf.data.Dataset` of them; got generator"):
         model.fit(batch for batch in [])
     with pytest.raises(ValueError, match="got NoneType"):
@@ -157,7 +156,7 @@ def test_adapt_takes_float_masks_over_missing_values(make_model, sequences):
 
 def test_fit_refuses_tuples_and_wrong_shapes(make_model, sequences):
     model = make_model()
-    model.compile(jit_compile=False)
+    model.compile(run_eagerly=True)
     x, u = sequences.observations, sequences.controls
     pairs = tf.data.Dataset.from_tensor_slices((x, u)).batch(4)
     with pytest.raises(ValueError, match="Data must be dictionaries .* got tuple"):

@@ -1,5 +1,6 @@
 """Training under strategies: the same losses as alone, and clear errors before it starts."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -27,13 +28,13 @@ if sys.argv[2] == "mirrored":
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from tfp_dvbf.experiments import multi_worker
 strategy = multi_worker.make_strategy(sys.argv[2])
-import conftest
+import models
 from tfp_dvbf import callbacks, data
 from tfp_dvbf.data import batching, environments
 tf.random.stateless_normal = lambda shape, seed: tf.zeros(shape)
 sequences = environments.collect("Pendulum-v1", num_sequences=13, num_steps=8, seed=1)
 with strategy.scope():
-    model = conftest.small_model("iaf")
+    model = models.small_model("iaf")
     model.adapt(batching.as_dataset(sequences))
     model.compile(tf_keras.optimizers.Adam(1e-2, clipnorm=1.0))
 with tempfile.TemporaryDirectory() as folder:  # Trains from memory, validates from files.
@@ -115,15 +116,6 @@ def train_two_workers(*args):
     return [outcome(worker) for worker in start_two_workers(*args)]
 
 
-@pytest.mark.slow
-def test_two_workers_of_the_script_leave_one_run_folder(dataset, tmp_path):
-    for status, _, stderr in train_two_workers([dataset, dataset], tmp_path / "run"):
-        assert status == 0, stderr
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics["updates"] == 6 and np.isfinite(metrics["elbo"])
-    assert len(run_folder.read_history(tmp_path / "run" / "history.csv")["loss"]) == 2
-
-
 def wait_for_epochs(run, count, workers):
     """Returns when a run of `workers` has logged `count` epochs."""
     history = run / "history.csv"
@@ -132,42 +124,42 @@ def wait_for_epochs(run, count, workers):
         time.sleep(0.05)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_worker_whose_partner_is_killed_ends(dataset, tmp_path, killed):
-    workers = start_two_workers([dataset, dataset], tmp_path / "run", 2000)
-    wait_for_epochs(tmp_path / "run", 5, workers)
+def kill_one(workers, killed, run, count):
+    """Kills one of two workers after `count` epochs; asserts that the other says so and ends."""
+    wait_for_epochs(run, count, workers)
     workers[killed].kill()
     status, _, stderr = outcome(workers[1 - killed])
     assert status == 2 and "a worker is gone; start all of them again" in stderr
+    workers[killed].communicate()
 
 
 @pytest.mark.slow
-def test_killed_workers_resume_to_the_same_weights(dataset, tmp_path):
-    folders = [dataset, dataset]
-    for status, _, stderr in train_two_workers(folders, tmp_path / "straight", 40):
+def test_workers_of_which_one_is_killed_resume_to_the_same_weights(dataset, tmp_path):
+    """First the one that writes the run folder is killed, then the other one."""
+    folders, run = [dataset, dataset], tmp_path / "killed"
+    for status, _, stderr in train_two_workers(folders, tmp_path / "straight", 60):
         assert status == 0, stderr
-    workers = start_two_workers(folders, tmp_path / "killed", 40)
-    wait_for_epochs(tmp_path / "killed", 9, workers)
-    for worker in workers:
-        worker.kill()
-        worker.wait()
-    assert not (tmp_path / "killed" / "metrics.json").exists()
-    for status, _, stderr in train_two_workers(folders, tmp_path / "killed", 40, "--resume"):
+    metrics = json.loads((tmp_path / "straight" / "metrics.json").read_text())
+    assert metrics["updates"] == 180 and np.isfinite(metrics["elbo"])
+    kill_one(start_two_workers(folders, run, 60), 0, run, 9)
+    resumed = len(run_folder.read_history(run / "history.csv")["loss"])
+    kill_one(start_two_workers(folders, run, 60, "--resume"), 1, run, resumed + 5)
+    assert not (run / "metrics.json").exists()
+    for status, _, stderr in train_two_workers(folders, run, 60, "--resume"):
         assert status == 0, stderr
     models = [run_folder.load_model(tmp_path / name) for name in ["straight", "killed"]]
     for expected, actual in zip(*(model.get_weights() for model in models)):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
+    for name in ["straight", "killed"]:
+        assert len(run_folder.read_history(tmp_path / name / "history.csv")["loss"]) == 60
 
 
-@pytest.mark.slow
-def test_the_mirrored_strategy_of_the_script(dataset, tmp_path):
+def test_the_mirrored_strategy_of_the_script(dataset, tmp_path, without_xla):
     """On one device the weights are those without a strategy."""
     for name in ["none", "mirrored"]:
-        options = ["--strategy", name, "--epochs", "2", "--kl-annealing-epochs", "1"]
-        paths = ["--data", str(dataset), "--output", str(tmp_path / name)]
-        status, _, stderr = outcome(start([train.__file__, *options, *paths]))
-        assert status == 0, stderr
+        options = {"epochs": 2, "kl_annealing_epochs": 1, "hidden_units": 16, "verbose": 0}
+        paths = {"data": str(dataset), "output": str(tmp_path / name)}
+        train.main(train.Args(strategy=name, **options, **paths))
     models = [run_folder.load_model(tmp_path / name) for name in ["none", "mirrored"]]
     for expected, actual in zip(*(model.trainable_weights for model in models)):
         np.testing.assert_allclose(actual, expected, atol=1e-6)
@@ -235,13 +227,16 @@ def test_a_worker_that_does_not_start(monkeypatch, capsys):
         multi_worker.wait_for_workers(0.5)
 
 
-@pytest.mark.slow
-def test_a_worker_whose_partner_was_refused(dataset, tmp_path):
-    """It ends after its time limit and leaves nothing behind."""
-    flags = ["--time-limit", "8"]
-    (status, _, first), (other, _, second) = train_two_workers(
-        [dataset, tmp_path / "nowhere"], tmp_path / "new", 2, *flags
-    )
-    assert other == 2 and "nowhere does not exist" in second
-    assert status == 2 and "error: no worker at 127.0.0.1:" in first and "for 8 s." in first
+def test_a_worker_whose_partner_was_refused(dataset, tmp_path, monkeypatch):
+    """The one is refused at once; the other ends after its time limit and leaves nothing behind."""
+    cluster = {"worker": free_addresses()}
+    args = train.Args(strategy="multiworker", output=str(tmp_path / "new"), time_limit=1.0)
+    for index, folder, error, message in [
+        (1, tmp_path / "nowhere", ValueError, "nowhere does not exist"),
+        (0, dataset, TimeoutError, f"no worker at {cluster['worker'][1]} for 1 s."),
+    ]:
+        config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+        monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+        with pytest.raises(error, match=message):
+            train.main(dataclasses.replace(args, data=str(folder)))
     assert not (tmp_path / "new").exists()

@@ -1,6 +1,6 @@
 """Streaming from an exported model, against the filter in memory and the Kalman filter."""
 
-import conftest
+import models
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -22,7 +22,7 @@ def belief(out):
 
 def stream(path, sequences, num_particles, seed, mask=None, initial_frames=1):
     """Steps an exported model through sequences; returns beliefs, predictions and scores by t."""
-    signatures = tf.saved_model.load(str(path)).signatures
+    signatures = models.signatures(path)
     x, u = sequences.observations, sequences.controls
     scalars = {"seed": tf.constant(seed)}
     out = signatures["init"](
@@ -61,8 +61,7 @@ def test_streaming_is_the_running_evidence_of_fivo(exported, sequences, name):
 def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
     """Predicted mean and scale, filtered mean and scale, and the log score of every frame."""
     posterior, *flow = posterior.split(", ")
-    linear = {"transition": "locally_linear", "num_bases": 1, "decoder_units": ()}
-    model = conftest.small_model(posterior, num_flows=len(flow), **linear)
+    model = models.small_model(posterior, num_flows=len(flow), **models.LINEAR)
     part = data.Sequences(sequences.observations[:2, :5], sequences.controls[:2, :4])
     model.adapt(batching.as_dataset(sequences))
     model.emission.raw_scale.assign([0.3] * 3)
@@ -132,7 +131,7 @@ def test_streams_go_over_missing_frames(exported, sequences, posterior):
 def test_a_stream_does_not_depend_on_its_company(exported, sequences, posterior):
     """Neither on how many others there are nor on how far they are."""
     _, path, _ = exported[posterior]
-    signatures = tf.saved_model.load(str(path)).signatures
+    signatures = models.signatures(path)
 
     def step(out, frames):
         """Steps streams, the first of which are those of `sequences`, each by its own frame."""
@@ -219,7 +218,7 @@ def test_a_frame_too_far_off_counts_as_missing(exported, sequences, posterior):
         )
 
 
-def test_a_posterior_without_a_past_is_filtered(make_model, sequences):
-    model = make_model("trajectory_iaf", receptive_field=1)
+def test_a_posterior_without_a_past_is_filtered(sequences):
+    model = models.cached_model("trajectory_iaf", receptive_field=1)
     x, u = sequences.observations, sequences.controls
     assert np.all(np.isfinite(model.log_prob_bound(x, u, 16, seed=1, objective="fivo")))

@@ -1,9 +1,9 @@
+import models
 import numpy as np
 import oracles
 import pytest
 import tensorflow as tf
 
-import tfp_dvbf
 from tfp_dvbf import posteriors, registry
 from tfp_dvbf.layers import emissions, initial, transitions
 
@@ -231,6 +231,6 @@ def test_states_depend_on_no_later_input(name, q_initial):
 
 def test_a_linear_gaussian_posterior_starts_near_the_identity():
     """Else fifty steps of a random matrix would have left float32 or come close to it."""
-    model = tfp_dvbf.DVBF(3, 1, 4, posterior_units=(), seed=1)
+    model = models.make(3, 1, 4, posterior_units=(), seed=1)
     x, u = np.ones([2, 50, 3], np.float32), np.ones([2, 49, 1], np.float32)
     assert np.abs(model.filter(x, u, num_samples=5, seed=1).states).max() < 20

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -18,8 +19,9 @@ import pytest
 import reproduce
 import train
 import tune
-from conftest import SHORT
+from conftest import SHORT, replaced_compile
 
+import tfp_dvbf
 from tfp_dvbf import data
 
 SCRIPTS = [
@@ -40,14 +42,55 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("scripts")
 
 
+def write_again(run, seed):
+    """Copies a run folder as that of another seed."""
+    other = run.with_name(f"{run.name.removesuffix('-seed1')}-seed{seed}")
+    shutil.copytree(run, other)
+    for name, key in {"args.json": "seed", "metrics.json": "training_seed"}.items():
+        values = json.loads((other / name).read_text())
+        assert values[key] == 1
+        (other / name).write_text(json.dumps({**values, key: seed}))
+
+
 @pytest.fixture(scope="module")
 def report(folder, dataset):
-    """Runs `reproduce.py` with protocols cut to two epochs."""
+    """Runs `reproduce.py` with protocols cut to two epochs; the runs of seed 2 are copies."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reproduce, "PROTOCOLS", SHORT_PROTOCOLS)
-        args = reproduce.Args(data=str(dataset), output=str(folder / "report"), seeds=(1, 2))
+        patch.setattr(tfp_dvbf.DVBF, "compile", replaced_compile({"run_eagerly": True}))
+        args = reproduce.Args(data=str(dataset), output=str(folder / "report"), verbose=0)
         reproduce.main(args)
+        for name in ["gaussian", "chain_iaf"]:
+            write_again(folder / "report" / f"{name}-seed1", 2)
+        reproduce.main(dataclasses.replace(args, seeds=(1, 2), resume=True))
     return folder / "report"
+
+
+def test_reproduce_trains_each_model_with_each_seed(tmp_path, monkeypatch):
+    """By its protocol, into a folder of its own."""
+    runs = []
+
+    def finish(args):
+        runs.append(args)
+        pathlib.Path(args.output).mkdir(parents=True)
+        (pathlib.Path(args.output) / "metrics.json").write_text("{}")
+
+    def write_report(args, output, paths):
+        (output / "report.md").write_text(f"{len(paths)} runs")
+
+    monkeypatch.setattr(train, "main", finish)
+    monkeypatch.setattr(reproduce, "write_report", write_report)
+    reproduce.main(reproduce.Args(data="mine", output=str(tmp_path / "new"), seeds=(1, 2)))
+    assert (tmp_path / "new" / "report.md").read_text() == "4 runs"
+    protocols = reproduce.PROTOCOLS["quick"]
+    assert runs == [
+        train.Args(
+            **{"posterior": name, "seed": seed, "data": "mine"},
+            **{"output": str(tmp_path / "new" / f"{name}-seed{seed}"), **protocols[name]},
+        )
+        for name in ["gaussian", "chain_iaf"]
+        for seed in [1, 2]
+    ]
 
 
 def test_generate_data(dataset):
@@ -100,7 +143,7 @@ def test_the_posters_figures_stand_in_its_report_alone(report, dataset, monkeypa
 
 def test_reproduce_shows_a_finished_report_again(report, dataset, capsys, monkeypatch):
     monkeypatch.setattr(reproduce, "PROTOCOLS", SHORT_PROTOCOLS)
-    args = reproduce.Args(data=str(dataset), output=str(report), seeds=(1, 2))
+    args = reproduce.Args(data=str(dataset), output=str(report), seeds=(1, 2), verbose=0)
     with pytest.raises(ValueError, match="`--output` must not exist yet without `--resume`"):
         reproduce.main(args)
     args.resume = True
@@ -150,16 +193,11 @@ def test_export_of_a_run_folder(report, tmp_path, capsys):
         export.main(args)
 
 
-def test_train_on_one_file_with_shifted_controls(dataset, folder):
-    args = train.Args(data=str(dataset / "train.npz"), output=str(folder / "one"), **SHORT)
-    args.shift_controls, args.verbose = True, 0
-    train.main(args)
-    metrics = json.loads((folder / "one" / "metrics.json").read_text())
-    assert metrics["num_sequences"] == 2
+def test_train_and_evaluate_on_missing_frames(dataset, tmp_path, eagerly):
+    """One file; some sequences are shorter, one has a gap, one lacks its first frame.
 
-
-def test_train_and_evaluate_on_missing_frames(dataset, tmp_path):
-    """One file; some sequences are shorter, one has a gap, one lacks its first frame."""
+    Its controls are shifted in all parts, that of the test set among them.
+    """
     sequences = data.load(dataset / "train.npz")
     mask = np.ones([12, 8], bool)
     mask[::2, 6:] = mask[9, 3] = mask[11, 0] = False
@@ -169,8 +207,10 @@ def test_train_and_evaluate_on_missing_frames(dataset, tmp_path):
     args = train.Args(data=file, output=str(tmp_path / "run"), posterior="iaf", verbose=0, **SHORT)
     with pytest.raises(ValueError, match="`mask` may only shorten sequences for chain_iaf"):
         train.main(dataclasses.replace(args, posterior="chain_iaf"))
-    train.main(args)
+    train.main(dataclasses.replace(args, shift_controls=True))
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["num_sequences"] == 2
+    assert metrics["data"]["controls"] == "one step late"
     assert all(np.isfinite(metrics[name]) for name in ["mad_sampled", "iwae_64", "fivo_64"])
 
 
@@ -216,23 +256,34 @@ def test_benchmark(dataset, tmp_path):
     assert len(result["milliseconds"]) == 4 and result["default_over_best"] >= 1.0
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
-def test_help_imports_nothing_slow(script):
-    code = (
-        f"import sys; sys.argv = ['x', '--help']; sys.path.insert(0, {str(SCRIPT_FOLDER)!r});"
-        f"import {script.__name__} as s\n"
-        "from tfp_dvbf.experiments import command_line\n"
-        "try: command_line.run(s.main, s.Args)\n"
-        "finally: assert not {'tensorflow', 'scipy', 'matplotlib'} & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "--help" in done.stdout
+HELP = """
+import importlib, sys
+from tfp_dvbf.experiments import command_line
+sys.path.insert(0, sys.argv[1])
+for name in sys.argv[2:]:
+    script = importlib.import_module(name)
+    sys.argv = [name, "--help"]
+    try:
+        command_line.run(script.main, script.Args)
+    except SystemExit as end:
+        assert end.code == 0
+    print("end of", name)
+    assert not {"tensorflow", "scipy", "matplotlib"} & set(sys.modules), name
+"""
+
+
+def test_help_imports_nothing_slow():
+    names = [script.__name__ for script in SCRIPTS]
+    command = [sys.executable, "-c", HELP, str(SCRIPT_FOLDER), *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    texts = done.stdout.split("end of ")
+    assert [text.partition("\n")[0] for text in texts[1:]] == names
+    assert all("--help" in text for text in texts[:-1])
 
 
 SCRIPT_FOLDER = pathlib.Path(train.__file__).parent
 
 
-@pytest.mark.slow
 def test_a_script_ends_with_one_line_on_bad_input(tmp_path):
     command = [sys.executable, train.__file__, "--data", str(tmp_path / "none.npz")]
     done = subprocess.run(command, capture_output=True, text=True)

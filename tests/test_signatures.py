@@ -1,3 +1,4 @@
+import models
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,7 +8,7 @@ from tfp_dvbf.serving import saved_model
 
 def test_the_same_seed_gives_the_same_output(exported, sequences):
     _, path, _ = exported["iaf"]
-    generate = tf.saved_model.load(str(path)).signatures["generate"]
+    generate = models.signatures(path)["generate"]
     frames = tf.constant(sequences.observations[:, :1])
     draws = [
         generate(
@@ -24,7 +25,7 @@ def test_the_same_seed_gives_the_same_output(exported, sequences):
 
 def test_bad_input_at_a_signature(exported, sequences):
     _, path, _ = exported["iaf"]
-    signatures = tf.saved_model.load(str(path)).signatures
+    signatures = models.signatures(path)
     x, u = tf.constant(sequences.observations), tf.constant(sequences.controls)
     scalars = {"num_samples": tf.constant(1), "seed": tf.constant(1)}
     with pytest.raises(tf.errors.InvalidArgumentError, match="must reach past the frames"):
@@ -54,7 +55,7 @@ def test_bad_input_at_a_signature(exported, sequences):
 
 @pytest.mark.parametrize("name", ["filter", "log_prob_bound"])
 def test_a_last_control_is_ignored(exported, sequences, name):
-    signature = tf.saved_model.load(str(exported["iaf"][1])).signatures[name]
+    signature = models.signatures(exported["iaf"][1])[name]
     x, u = tf.constant(sequences.observations), tf.constant(sequences.controls)
     others = {"mask": tf.ones([12, 8])} if name == "filter" else {"num_samples": tf.constant(1)}
     longer = tf.pad(u, [[0, 0], [0, 1], [0, 0]], constant_values=9.0)
@@ -88,7 +89,7 @@ def valid_arguments(signatures, sequences):
 @pytest.mark.parametrize("posterior", ["iaf", "trajectory_iaf"])
 def test_every_size_at_every_signature(exported, sequences, posterior):
     """One more or one alone, which would broadcast, of every size that is fixed or shared."""
-    signatures = tf.saved_model.load(str(exported[posterior][1])).signatures
+    signatures = models.signatures(exported[posterior][1])
     tried = 0
     for signature, arguments in valid_arguments(signatures, sequences).items():
         for name, tensor in arguments.items():
@@ -105,10 +106,10 @@ def test_every_size_at_every_signature(exported, sequences, posterior):
     assert tried > 30
 
 
-def test_pixels_at_a_signature(make_model, sequences, tmp_path):
-    model = make_model("iaf", emission="bernoulli")
+def test_pixels_at_a_signature(sequences, tmp_path):
+    model = models.cached_model("iaf", emission="bernoulli")
     saved_model.export(model, tmp_path / "pixels")
-    signatures = tf.saved_model.load(str(tmp_path / "pixels")).signatures
+    signatures = models.signatures(tmp_path / "pixels")
     pixels = (sequences.observations > 0).astype(np.float32)
     u, scalars = tf.constant(sequences.controls), {"seed": tf.constant(1)}
     mask = np.ones([12, 8], np.float32)
@@ -130,7 +131,7 @@ def test_pixels_at_a_signature(make_model, sequences, tmp_path):
 
 
 def test_values_that_are_not_finite_are_refused(exported, sequences):
-    signatures = tf.saved_model.load(str(exported["iaf"][1])).signatures
+    signatures = models.signatures(exported["iaf"][1])
     x, u = sequences.observations.copy(), tf.constant(sequences.controls)
     x[2, 3] = np.nan
     mask = np.ones([12, 8], np.float32)
@@ -152,7 +153,7 @@ def test_values_that_are_not_finite_are_refused(exported, sequences):
 
 
 def test_chain_iaf_refuses_gaps(exported, sequences):
-    signature = tf.saved_model.load(str(exported["chain_iaf"][1])).signatures["filter"]
+    signature = models.signatures(exported["chain_iaf"][1])["filter"]
     mask = np.ones([12, 8], np.float32)
     mask[0, 3] = 0
     with pytest.raises(tf.errors.InvalidArgumentError, match="`mask` may only shorten sequences"):

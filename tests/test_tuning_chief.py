@@ -41,15 +41,28 @@ class Tuner:
         self.work(self)
 
 
-def test_the_chief_prints_what_changes(tmp_path, capsys):
+def wait_until(condition):
+    """Returns when the chief, in its own thread, has got so far that `condition()` holds."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_the_chief_prints_what_changes(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        tuning_chief, "print", lambda line, flush: lines.append(line), raising=False
+    )
+
     def work(tuner):
-        for change in [("begin", "worker1", "a"), ("begin", "worker2", "b"), ("end", "worker1")]:
-            name, *arguments = change
+        changes = [("begin", "worker1", "a"), ("begin", "worker2", "b"), ("end", "worker1")]
+        for count, (name, *arguments) in enumerate(changes, start=1):
             getattr(tuner.oracle, name)(*arguments)
-            time.sleep(1.2)  # Longer than the chief's pause.
+            wait_until(lambda count=count: len(lines) == count)
 
     tuning_chief.serve(Tuner(tmp_path, work), time_limit=60)
-    assert capsys.readouterr().out.splitlines() == [
+    assert lines == [
         "0 of 2 trials ended; at work: worker1 (trial a)",
         "0 of 2 trials ended; at work: worker1 (trial a), worker2 (trial b)",
         "1 of 2 trials ended; at work: worker2 (trial b)",
@@ -84,15 +97,30 @@ def test_the_chief_says_who_is_missing(tmp_path, workers, message):
     over.set()
 
 
-def test_an_epoch_is_news(tmp_path):
+class Clock:
+    """A clock that stands still unless it is put forward; counts how often it is looked at."""
+
+    def __init__(self):
+        self.now, self.looks = 0.0, 0
+
+    def monotonic(self):
+        self.looks += 1
+        return self.now
+
+
+def test_an_epoch_is_news(tmp_path, monkeypatch):
     """No trial begins or ends for longer than the limit, but one of them goes on."""
-    history = tmp_path / "a" / "history.csv"
+    history, clock = tmp_path / "a" / "history.csv", Clock()
     history.parent.mkdir()
+    monkeypatch.setattr(tuning_chief, "time", clock)
 
     def work(tuner):
         tuner.oracle.begin("worker1", "a")
-        for epoch in range(8):
-            time.sleep(0.5)
+        for epoch in range(3):
             history.write_text("epoch\n" * epoch)
+            looks = clock.looks
+            wait_until(lambda looks=looks: clock.looks > looks + 1)  # The chief has seen it.
+            clock.now += 1.5
 
     tuning_chief.serve(Tuner(tmp_path, work), time_limit=2)
+    assert clock.now == 4.5

@@ -102,12 +102,26 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
 
     def _ungate(self, z, conditional_input):
         """Returns z' -> z for the m and s of z, the direction of MaskedAutoregressiveFlow."""
-        m, raw = tf.unstack(self.made(z, conditional_input=conditional_input), axis=-1)
+        m, raw = tf.unstack(self._parameters(z, conditional_input), axis=-1)
         raw += self.gate_bias
         s = tf.sigmoid(raw)
         shift = tfb.Shift((1 - s) * m)
         scale = tfb.Scale(log_scale=tf.math.log_sigmoid(raw))
         return tfb.Invert(shift(scale))
+
+    def _parameters(self, z, context):
+        """Returns the outputs of the MADE, [..., event_dim, 2].
+
+        The MADE holds a functional Keras model, which squeezes or adds an axis of size 1 unless it
+        is given matrices.
+        """
+        if z.shape.rank == context.shape.rank == 2:
+            return self.made(z, conditional_input=context)
+        lead = tf.shape(z)[:-1]
+        rows = tf.reshape(z, [-1, self.event_dim])
+        context = tf.broadcast_to(context, tf.concat([lead, [self.context_dim]], axis=0))
+        outputs = self.made(rows, conditional_input=tf.reshape(context, [-1, self.context_dim]))
+        return tf.reshape(outputs, tf.concat([lead, [self.event_dim, 2]], axis=0))
 
     def get_config(self):
         return {
