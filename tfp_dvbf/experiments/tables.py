@@ -83,6 +83,13 @@ def format_table(rows):
     return _align([*cells, *([_format(key, row.get(key)) for key in keys] for row in rows)])
 
 
+def select(rows, columns):
+    """Returns rows with some of their columns, all of them where `columns` is empty."""
+    if not columns:
+        return rows
+    return [{key: row[key] for key in columns if key in row} for row in rows]
+
+
 def markdown(rows):
     """Returns rows of any keys as an aligned Markdown table, less the columns that are empty."""
     keys = dict.fromkeys(

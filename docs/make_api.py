@@ -1,0 +1,59 @@
+"""Writes docs/api.md from the docstrings of the public names: `python docs/make_api.py`."""
+
+import inspect
+import pathlib
+
+import tfp_dvbf
+from tfp_dvbf import errors, inference, layers, posteriors
+
+PAGE = pathlib.Path(__file__).parent / "api.md"
+SECTIONS = {
+    "tfp_dvbf": tfp_dvbf,
+    "layers": layers,
+    "posteriors": posteriors,
+    "inference": inference,
+}
+HEAD = """# Public names
+
+Made from the docstrings by `python docs/make_api.py`; shapes are in brackets, time steps count from 0.
+"""
+
+
+def page():
+    """Returns the text of the page."""
+    parts = [HEAD]
+    for title, module in SECTIONS.items():
+        parts.append(f"## {title if title == 'tfp_dvbf' else f'tfp_dvbf.{title}'}\n")
+        parts += [entry(name, getattr(module, name)) for name in sorted(module.__all__)]
+    parts += ["## tfp_dvbf.errors\n", entry("No", errors.No)]
+    return "\n".join(parts)
+
+
+def entry(name, value):
+    """Returns the section of one class or function, with the public methods of a class's own."""
+    lines = [f"### `{name}{signature(value)}`\n", block(value)]
+    if inspect.isclass(value):
+        for method_name, method in vars(value).items():
+            public = not method_name.startswith("_") and inspect.isfunction(method)
+            if public and method.__doc__:
+                lines += [f"#### `{name}.{method_name}{signature(method)}`\n", block(method)]
+    return "\n".join(lines)
+
+
+def signature(value):
+    try:
+        parameters = inspect.signature(value).parameters.values()
+    except ValueError:
+        return ""
+    kept = [
+        str(parameter).partition(":")[0] for parameter in parameters if parameter.name != "self"
+    ]
+    return f"({', '.join(kept)})"
+
+
+def block(value):
+    return f"```text\n{inspect.getdoc(value)}\n```\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
