@@ -22,8 +22,8 @@ Made from the docstrings by `python docs/make_api.py`; shapes are in brackets, t
 def page():
     """Returns the text of the page."""
     parts = [HEAD]
-    for title, module in SECTIONS.items():
-        parts.append(f"## {title if title == 'tfp_dvbf' else f'tfp_dvbf.{title}'}\n")
+    for module in SECTIONS:
+        parts.append(f"## {module.__name__}\n")
         parts += [entry(name, getattr(module, name)) for name in sorted(module.__all__)]
     parts += ["## tfp_dvbf.errors\n", entry("No", errors.No)]
     return "\n".join(parts)
@@ -34,8 +34,8 @@ def entry(name, value):
     lines = [f"### `{name}{signature(value)}`\n", block(value)]
     if inspect.isclass(value):
         for method_name, method in vars(value).items():
-            public = not method_name.startswith("_") and inspect.isfunction(method)
-            if public and method.__doc__:
+            public = not method_name.startswith("_") and method_name not in KERAS
+            if public and inspect.isfunction(method) and method.__doc__:
                 lines += [f"#### `{name}.{method_name}{signature(method)}`\n", block(method)]
     return "\n".join(lines)
 

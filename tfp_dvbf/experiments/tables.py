@@ -83,11 +83,10 @@ def format_table(rows):
     return _align([*cells, *([_format(key, row.get(key)) for key in keys] for row in rows)])
 
 
-def select(rows, columns):
-    """Returns rows with some of their columns, all of them where `columns` is empty."""
-    if not columns:
-        return rows
-    return [{key: row[key] for key in columns if key in row} for row in rows]
+def select(rows, columns=(), names=()):
+    """Returns the rows of the models in `names` with some of their columns; of all if empty."""
+    rows = [row for row in rows if not names or row["model"] in names]
+    return [{key: row[key] for key in row if not columns or key in columns} for row in rows]
 
 
 def markdown(rows):
