@@ -7,15 +7,11 @@ import tfp_dvbf
 from tfp_dvbf import errors, inference, layers, posteriors
 
 PAGE = pathlib.Path(__file__).parent / "api.md"
-SECTIONS = {
-    "tfp_dvbf": tfp_dvbf,
-    "layers": layers,
-    "posteriors": posteriors,
-    "inference": inference,
-}
+SECTIONS = (tfp_dvbf, layers, posteriors, inference)
+KERAS = ("build", "call", "get_config", "get_build_config")  # What every layer has.
 HEAD = """# Public names
 
-Made from the docstrings by `python docs/make_api.py`; shapes are in brackets, time steps count from 0.
+Made from the docstrings by `python docs/make_api.py`; shapes stand in brackets.
 """
 
 
@@ -45,9 +41,7 @@ def signature(value):
         parameters = inspect.signature(value).parameters.values()
     except ValueError:
         return ""
-    kept = [
-        str(parameter).partition(":")[0] for parameter in parameters if parameter.name != "self"
-    ]
+    kept = [str(each).partition(":")[0] for each in parameters if each.name != "self"]
     return f"({', '.join(kept)})"
 
 
