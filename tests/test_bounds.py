@@ -1,13 +1,16 @@
+"""The terms of the bound: their definition, their closed forms, their units."""
+
+import models
 import numpy as np
 import oracles
 import pytest
 import scipy.stats
 import tensorflow as tf
-from conftest import adapted
+from models import adapted
 
 from tfp_dvbf import data, posteriors, registry
-from tfp_dvbf.inference import rollout
-from tfp_dvbf.layers import initial, networks
+from tfp_dvbf.inference import random
+from tfp_dvbf.layers import networks
 
 POSTERIORS = pytest.mark.parametrize("posterior", registry.names("posterior"))
 
@@ -24,12 +27,14 @@ def test_analytic_kl_against_monte_carlo(make_model, sequences):
     model = adapted(perturb(make_model()), sequences)
     x, u = sequences.observations[:2], sequences.controls[:2]
     noise = tf.random.stateless_normal([2, 8, 2], [0, 1])
-    sample = model._sample_posterior(data.Batch(x, u), noise)
-    analytic = model._kl(sample, u)
+    sample = models.sample_posterior(model, data.Batch(x, u), noise)
+    analytic = models.kl(model, sample, u)
     q0, q = sample.densities
-    prior = model.transition(sample.states[:, :-1], model.control_standardization(u))
+    space = model.state_space_model
+    controls = space.control_standardization(u)
+    prior = space.transition_distribution(sample.states[:, :-1], controls)
     z0, z = q0.sample(20000, seed=[0, 1]), q.sample(20000, seed=[0, 2])
-    first = q0.log_prob(z0) - initial.initial_prior(2).log_prob(z0)
+    first = q0.log_prob(z0) - space.initial_distribution().log_prob(z0)
     oracles.within_standard_error(first, analytic[:, 0])
     oracles.within_standard_error(q.log_prob(z) - prior.log_prob(z), analytic[:, 1:])
     assert np.all(analytic > 0)
@@ -40,14 +45,14 @@ def test_kl_of_the_prior_from_itself_is_zero(make_model, sequences):
     u = sequences.controls
     states = tf.random.stateless_normal([12, 8, 2], [0, 1])
     first = networks.diagonal_normal(tf.zeros([12, 2]), tf.ones([12, 2]))
-    prior = model.transition(states[:, :-1], u)
+    prior = model.state_space_model.transition(states[:, :-1], u)
     log_prob = tf.concat(
         [first.log_prob(states[:, 0])[:, tf.newaxis], prior.log_prob(states[:, 1:])], axis=1
     )
     closed = posteriors.PosteriorSample(states, log_prob, (first, prior))
-    np.testing.assert_allclose(model._kl(closed, u), 0.0, atol=1e-6)
+    np.testing.assert_allclose(models.kl(model, closed, u), 0.0, atol=1e-6)
     estimate = posteriors.PosteriorSample(states, log_prob, None)
-    np.testing.assert_allclose(model._kl(estimate, u), 0.0, atol=1e-6)
+    np.testing.assert_allclose(models.kl(model, estimate, u), 0.0, atol=1e-6)
 
 
 @POSTERIORS
@@ -56,17 +61,18 @@ def test_bound_terms_against_their_definition(make_model, sequences, posterior):
     x, u = sequences.observations, sequences.controls
     terms = model.bound_terms(x, u, seed=3)
     assert terms.nll.shape == terms.kl.shape == (1, 12, 8)
-    noise = tf.random.stateless_normal([12, 8, 2], rollout.stateless_seed(3))
-    sample = model._sample_posterior(data.Batch(x, u), noise)
-    mean, scale = model.observation_standardization.moments()
-    layer = model.emission
-    loc = mean + scale * layer.network(sample.states)
-    noise_scale = layer(sample.states, mean, scale).stddev()
+    noise = tf.random.stateless_normal([12, 8, 2], random.stateless_seed(3))
+    sample = models.sample_posterior(model, data.Batch(x, u), noise)
+    space = model.state_space_model
+    units = space.observation_standardization
+    mean, scale = units.mean.numpy(), units.scale.numpy()
+    loc = mean + scale * space.emission.network(sample.states)
+    noise_scale = scale * space.emission(sample.states).stddev()
     expected = -scipy.stats.norm.logpdf(x, loc, noise_scale).sum(axis=-1)
     np.testing.assert_allclose(terms.nll[0], expected, rtol=1e-3)
     if posterior != "gaussian":
         z = sample.states
-        p = model.transition(z[:, :-1], model.control_standardization(u))
+        p = space.transition(z[:, :-1], space.control_standardization(u))
         log_prior = scipy.stats.norm.logpdf(z[:, 1:], p.mean(), p.stddev()).sum(axis=-1)
         first = scipy.stats.norm.logpdf(z[:, 0]).sum(axis=-1)
         log_prior = np.concatenate([first[:, np.newaxis], log_prior], axis=1)
