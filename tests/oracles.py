@@ -4,6 +4,8 @@ import numpy as np
 import scipy.stats
 import tensorflow as tf
 
+from tfp_dvbf import layers
+
 
 def jacobian(function, x):
     """Returns d function(x) / dx for each row, [batch, dim, dim], by autodiff."""
@@ -22,13 +24,15 @@ def check_layer(layer, call):
     """Checks the Keras contract: config round trip, weights, and a gradient for each weight.
 
     Args:
-      layer: A layer.
+      layer: A layer; a part of a model has been built.
       call: Function of a layer that returns a tensor.
     """
     expected = call(layer)
     config = layer.get_config()
     copy = type(layer).from_config(config)
     assert copy.get_config() == config
+    if isinstance(copy, layers.Part):
+        copy.build(layer.spec)
     call(copy)
     assert [w.shape for w in copy.weights] == [w.shape for w in layer.weights]
     copy.set_weights(layer.get_weights())

@@ -1,3 +1,5 @@
+"""The terms of the bound: their definition, their closed forms, their units."""
+
 import models
 import numpy as np
 import oracles
@@ -7,8 +9,8 @@ import tensorflow as tf
 from models import adapted
 
 from tfp_dvbf import data, posteriors, registry
-from tfp_dvbf.inference import rollout
-from tfp_dvbf.layers import initial, networks
+from tfp_dvbf.inference import random
+from tfp_dvbf.layers import networks
 
 POSTERIORS = pytest.mark.parametrize("posterior", registry.names("posterior"))
 
@@ -28,9 +30,11 @@ def test_analytic_kl_against_monte_carlo(make_model, sequences):
     sample = models.sample_posterior(model, data.Batch(x, u), noise)
     analytic = models.kl(model, sample, u)
     q0, q = sample.densities
-    prior = model.transition(sample.states[:, :-1], model.control_standardization(u))
+    space = model.state_space_model
+    controls = space.control_standardization(u)
+    prior = space.transition_distribution(sample.states[:, :-1], controls)
     z0, z = q0.sample(20000, seed=[0, 1]), q.sample(20000, seed=[0, 2])
-    first = q0.log_prob(z0) - initial.initial_prior(2).log_prob(z0)
+    first = q0.log_prob(z0) - space.initial_distribution().log_prob(z0)
     oracles.within_standard_error(first, analytic[:, 0])
     oracles.within_standard_error(q.log_prob(z) - prior.log_prob(z), analytic[:, 1:])
     assert np.all(analytic > 0)
@@ -41,7 +45,7 @@ def test_kl_of_the_prior_from_itself_is_zero(make_model, sequences):
     u = sequences.controls
     states = tf.random.stateless_normal([12, 8, 2], [0, 1])
     first = networks.diagonal_normal(tf.zeros([12, 2]), tf.ones([12, 2]))
-    prior = model.transition(states[:, :-1], u)
+    prior = model.state_space_model.transition(states[:, :-1], u)
     log_prob = tf.concat(
         [first.log_prob(states[:, 0])[:, tf.newaxis], prior.log_prob(states[:, 1:])], axis=1
     )
@@ -52,22 +56,23 @@ def test_kl_of_the_prior_from_itself_is_zero(make_model, sequences):
 
 
 @POSTERIORS
-def test_bound_terms_against_their_definition(sequences, posterior):
-    model = models.cached_model(posterior, adapt=True, num_flows=2)
+def test_bound_terms_against_their_definition(make_model, sequences, posterior):
+    model = adapted(make_model(posterior, num_flows=2), sequences)
     x, u = sequences.observations, sequences.controls
     terms = model.bound_terms(x, u, seed=3)
     assert terms.nll.shape == terms.kl.shape == (1, 12, 8)
-    noise = tf.random.stateless_normal([12, 8, 2], rollout.stateless_seed(3))
+    noise = tf.random.stateless_normal([12, 8, 2], random.stateless_seed(3))
     sample = models.sample_posterior(model, data.Batch(x, u), noise)
-    mean, scale = model.observation_standardization.moments()
-    layer = model.emission
-    loc = mean + scale * layer.network(sample.states)
-    noise_scale = layer(sample.states, mean, scale).stddev()
+    space = model.state_space_model
+    units = space.observation_standardization
+    mean, scale = units.mean.numpy(), units.scale.numpy()
+    loc = mean + scale * space.emission.network(sample.states)
+    noise_scale = scale * space.emission(sample.states).stddev()
     expected = -scipy.stats.norm.logpdf(x, loc, noise_scale).sum(axis=-1)
     np.testing.assert_allclose(terms.nll[0], expected, rtol=1e-3)
     if posterior != "gaussian":
         z = sample.states
-        p = model.transition(z[:, :-1], model.control_standardization(u))
+        p = space.transition(z[:, :-1], space.control_standardization(u))
         log_prior = scipy.stats.norm.logpdf(z[:, 1:], p.mean(), p.stddev()).sum(axis=-1)
         first = scipy.stats.norm.logpdf(z[:, 0]).sum(axis=-1)
         log_prior = np.concatenate([first[:, np.newaxis], log_prior], axis=1)
@@ -97,8 +102,8 @@ def test_bound_is_equivariant_to_the_unit_of_the_data(make_model, sequences):
         ("chain_iaf", "fivo", "the trajectory has no density"),
     ],
 )
-def test_bounds_that_a_posterior_cannot_serve(posterior, objective, reason):
-    model = models.cached_model(posterior)
+def test_bounds_that_a_posterior_cannot_serve(make_model, posterior, objective, reason):
+    model = make_model(posterior)
     assert objective not in model.bounds
     message = f"`objective` {objective} is not for {posterior}: .*{reason}"
     with pytest.raises(ValueError, match=message):

@@ -1,33 +1,124 @@
+"""Emission densities: what they are, in which units, and how far an observation lies off."""
+
 import numpy as np
 import oracles
 import pytest
 import scipy.special
+import scipy.stats
 import tensorflow as tf
 
-from tfp_dvbf.layers import emissions
+from tfp_dvbf import layers, registry
+from tfp_dvbf.inference.state_space_model import StateSpaceModel
+from tfp_dvbf.layers import emissions, networks
+
+EMISSIONS = pytest.mark.parametrize("name", registry.names("emission"))
+Z = tf.random.stateless_normal([2, 5, 2], [0, 1])
+X = tf.random.stateless_normal([2, 5, 3], [0, 2])
 
 
-@pytest.mark.parametrize("emission", [emissions.GaussianEmission, emissions.BernoulliEmission])
-def test_layer_battery(emission):
-    z = tf.random.stateless_normal([2, 5, 2], [0, 1])
-    x = tf.ones([2, 5, 3])
-    oracles.check_layer(emission(3, (8,)), lambda p: p(z).log_prob(x))
+def make(name, observation_shape=(3,), **settings):
+    emission = registry.class_of("emission", name)(**{"hidden_units": (8,), **settings})
+    emission.build(layers.Spec(observation_shape, 1, 2))
+    return emission
+
+
+@EMISSIONS
+def test_layer_battery(name):
+    emission = make(name)
+    emission(Z)
+    oracles.check_layer(emission, lambda p: p(Z).log_prob(tf.ones([2, 5, 3])))
+
+
+@EMISSIONS
+def test_the_event_has_the_shape_of_an_observation(name):
+    density = make(name, (4, 4, 1))(Z)
+    assert density.batch_shape == (2, 5) and density.event_shape == (4, 4, 1)
+    flat = make(name, (16,))
+    flat(Z)
+    image = make(name, (4, 4, 1))
+    image(Z)
+    for target, source in zip(image.weights, flat.weights):
+        target.assign(tf.reshape(source, target.shape))
+    x = tf.cast(tf.random.stateless_normal([2, 5, 4, 4, 1], [0, 3]) > 0, tf.float32)
+    expected = flat(Z).log_prob(tf.reshape(x, [2, 5, 16]))
+    np.testing.assert_allclose(image(Z).log_prob(x), expected, rtol=1e-5)
 
 
 def test_standardised_density_against_the_raw_one():
-    z = tf.random.stateless_normal([2, 5, 2], [0, 1])
-    x = tf.random.stateless_normal([2, 5, 3], [0, 2])
-    mean, scale = tf.constant([1.0, -2.0, 300.0]), tf.constant([0.1, 5.0, 40.0])
-    layer = emissions.GaussianEmission(3, (8,))
-    raw = layer(z, mean, scale).log_prob(mean + scale * x)
-    standardised = layer(z).log_prob(x) - tf.reduce_sum(tf.math.log(scale))
+    mean, scale = np.array([1.0, -2.0, 300.0]), np.array([0.1, 5.0, 40.0])
+    model = StateSpaceModel((3,), 1, 2, emission=layers.GaussianEmission((8,)), seed=1)
+    model.observation_standardization.set(mean, scale)
+    noise_scale = scale * (networks.INITIAL_SCALE + model.emission.noise_floor)
+    loc = mean + scale * model.emission.network(Z)
+    raw = scipy.stats.norm.logpdf(mean + scale * X, loc, noise_scale).sum(axis=-1)
+    np.testing.assert_allclose(model.log_likelihood(Z, mean + scale * X), raw, rtol=1e-3)
+    standardised = model.emission(Z).log_prob(X) - np.log(scale).sum()
     np.testing.assert_allclose(raw, standardised, rtol=1e-3)
+    found_mean, found_scale = model.observation_moments(Z)
+    np.testing.assert_allclose(found_mean, loc, rtol=1e-5)
+    np.testing.assert_allclose(found_scale, np.broadcast_to(noise_scale, loc.shape), rtol=1e-5)
 
 
 def test_bernoulli_density():
     z = tf.random.stateless_normal([4, 2], [0, 1])
     x = np.array([[0, 1, 1]] * 4, np.float32)
-    layer = emissions.BernoulliEmission(3, (8,))
-    p = scipy.special.expit(layer.network(z))
+    emission = make("bernoulli")
+    p = scipy.special.expit(emission.network(z))
     expected = np.log(np.where(x == 1, p, 1 - p)).sum(axis=-1)
-    np.testing.assert_allclose(layer(z).log_prob(x), expected, rtol=1e-4)
+    np.testing.assert_allclose(emission(z).log_prob(x), expected, rtol=1e-4)
+
+
+def test_the_noise_of_a_gaussian_emission_stays_above_its_floor():
+    emission = make("gaussian", noise_floor=0.02)
+    emission(Z)
+    emission.raw_scale.assign([-100.0, 0.0, 0.1])
+    scale = emission(Z).stddev()[0, 0]
+    expected = 0.02 + np.log1p(np.expm1(0.1) * np.exp(emissions.SCALE_SPEED * 0.1))
+    np.testing.assert_allclose(scale, [0.02, 0.12, expected], rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0, 1.0, -1e-3])
+def test_a_noise_floor_is_a_fraction(value):
+    with pytest.raises(ValueError, match=rf"`noise_floor` must lie in \(0, 1\); got {value}"):
+        layers.GaussianEmission(noise_floor=value)
+
+
+@EMISSIONS
+def test_innovation_is_the_distance_from_the_mean_in_standard_deviations(name):
+    emission = make(name)
+    density = emission(Z)
+    expected = np.arcsinh((X - density.mean()) / np.sqrt(density.variance()))
+    np.testing.assert_allclose(emission.innovation(Z, X), expected, rtol=1e-5)
+
+
+def test_the_innovation_of_an_image_is_flat():
+    emission = make("gaussian", (2, 3, 1))
+    x = tf.random.stateless_normal([2, 5, 2, 3, 1], [0, 3])
+    density = emission(Z)
+    expected = np.arcsinh((x - density.mean()) / density.stddev()).reshape(2, 5, 6)
+    np.testing.assert_allclose(emission.innovation(Z, x), expected, rtol=1e-5)
+
+
+def test_the_innovation_of_a_certain_pixel_is_finite():
+    """At a logit of 200 the variance is 0 in float32 and is floored, and so is its root."""
+    emission = make("bernoulli", hidden_units=())
+    emission(Z)
+    emission.network.layers[0].bias.assign([200.0, -200.0, 0.0])
+    wrong = tf.constant([[0.0, 1.0, 0.0]])
+    with tf.GradientTape() as tape:
+        innovation = emission.innovation(tf.zeros([1, 2]), wrong)
+    far = np.arcsinh(1.0 / networks.SCALE_FLOOR)
+    np.testing.assert_allclose(innovation, [[-far, far, -np.arcsinh(1.0)]], rtol=1e-5)
+    for gradient in tape.gradient(innovation, emission.trainable_variables):
+        assert np.all(np.isfinite(gradient))
+
+
+def test_asinh_and_its_gradient_are_those_of_numpy():
+    values = np.array([-1e18, -1e6, -2.0, -1e-3, 0.0, 1e-7, 0.5, 30.0, 1e6, 1e18])
+    tensor = tf.constant(values, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(tensor)
+        found = emissions.asinh(tensor)
+    np.testing.assert_allclose(found, np.arcsinh(values), rtol=1e-6)
+    gradient = tape.gradient(found, tensor)
+    np.testing.assert_allclose(gradient, 1 / np.hypot(1.0, values), rtol=1e-5)

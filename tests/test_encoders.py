@@ -3,28 +3,72 @@ import oracles
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf.layers import encoders
+from tfp_dvbf import layers, registry
 
 X = tf.random.stateless_normal([2, 5, 3], [0, 1])
 U = tf.random.stateless_normal([2, 4, 1], [0, 2])
-ENCODERS = pytest.mark.parametrize("name", encoders.ENCODERS)
+ENCODERS = pytest.mark.parametrize("name", registry.names("encoder"))
+
+
+def make(name, observation_shape=(3,), **settings):
+    encoder = registry.class_of("encoder", name)(**{"units": (7, 6), **settings})
+    encoder.build(layers.Spec(observation_shape, 1, 2))
+    return encoder
 
 
 @ENCODERS
 def test_layer_battery(name):
-    layer = encoders.ENCODERS[name]((7, 6), "tanh")
-    oracles.check_layer(layer, lambda layer: layer(X, U))
+    encoder = make(name, activation="tanh")
+    assert encoder(X, controls=U).shape == (2, 5, encoder.feature_dim) == (2, 5, 6)
+    oracles.check_layer(encoder, lambda encoder: encoder(X, controls=U))
 
 
 @pytest.mark.parametrize(
-    "name, seen_frames, seen_controls", [("filter", [2], []), ("smoother", [2, 3, 4], [2, 3])]
+    "name, seen_steps, seen_controls", [("filter", [2], []), ("smoother", [2, 3, 4], [2, 3])]
 )
-def test_features_depend_on_what_the_encoder_names(name, seen_frames, seen_controls):
-    encoder = encoders.ENCODERS[name]((7,))
+def test_features_depend_on_what_the_encoder_names(name, seen_steps, seen_controls):
+    encoder = make(name, units=(7,))
     with tf.GradientTape() as tape:
         tape.watch([X, U])
-        features = encoder(X, U)[:, 2]
+        features = encoder(X, controls=U)[:, 2]
     gradients = tape.gradient(features, [X, U], unconnected_gradients="zero")
-    for gradient, seen in zip(gradients, [seen_frames, seen_controls]):
+    for gradient, seen in zip(gradients, [seen_steps, seen_controls]):
         by_step = tf.reduce_sum(tf.abs(gradient), axis=[0, 2]).numpy()
         assert np.flatnonzero(by_step).tolist() == seen
+
+
+@ENCODERS
+def test_an_image_is_seen_as_the_vector_of_its_values(name):
+    image, flat = make(name, (1, 3, 1)), make(name)
+    image(tf.reshape(X, [2, 5, 1, 3, 1]), controls=U)
+    flat(X, controls=U)
+    image.set_weights(flat.get_weights())
+    features = image(tf.reshape(X, [2, 5, 1, 3, 1]), controls=U)
+    np.testing.assert_allclose(features, flat(X, controls=U), rtol=1e-6, atol=1e-7)
+
+
+def test_the_filter_takes_one_step_of_a_stream():
+    encoder = make("filter")
+    whole = encoder(X, controls=U)
+    np.testing.assert_allclose(encoder(X[:, 3], controls=None), whole[:, 3], rtol=1e-5, atol=1e-6)
+    smoother = make("smoother")
+    assert not smoother.steps and "yet to come" in smoother.steps.reason
+
+
+def test_the_smoother_passes_over_missing_steps():
+    """h[t] is that of the sequence without them, whatever stands there."""
+    encoder = make("smoother")
+    mask = tf.constant([[True, True, False, True, False]] * 2)
+    kept = encoder(tf.gather(X, [0, 1, 3], axis=1), controls=tf.gather(U, [0, 1], axis=1))
+    # The control of the last observed step ends the sequence and counts as 0.
+    controls = U * np.array([1.0, 1.0, 1.0, 0.0])[:, np.newaxis]
+    for value in [0.0, 1e3]:
+        observations = tf.where(mask[..., tf.newaxis], X, value)
+        found = encoder(observations, controls=controls, mask=mask)
+        np.testing.assert_allclose(tf.gather(found, [0, 1, 3], axis=1), kept, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("units", [(), (0,), 7, (True,)])
+def test_units_are_positive_integers(units):
+    with pytest.raises(ValueError, match="`units` must"):
+        layers.FilterEncoder(units=units)

@@ -75,3 +75,25 @@ def test_an_open_gate_starts_near_the_identity():
     np.testing.assert_allclose(
         log_det, oracles.log_det(lambda z: flow(z, CONTEXT)[0], Z), atol=1e-5
     )
+
+
+@pytest.mark.parametrize("num_flows", [0, 1, 3])
+def test_the_log_det_of_a_chain_against_autodiff(num_flows):
+    chain = flows.FlowChain(4, 3, num_flows, (16,), "tanh", seed=1)
+    value, log_det = chain(Z, CONTEXT)
+    expected = oracles.log_det(lambda z: chain(z, CONTEXT)[0], Z)
+    np.testing.assert_allclose(log_det, expected, atol=1e-5)
+    assert np.array_equal(value, Z) == (num_flows == 0)
+    orders = [flow.input_order for flow in chain.flows]
+    assert orders == ["left-to-right", "right-to-left", "left-to-right"][:num_flows]
+
+
+def test_a_seed_makes_the_same_chain_of_different_flows():
+    chains = [flows.FlowChain(4, 3, 3, (16,), seed=seed) for seed in [1, 1, 2]]
+    one, same, other = ([w for w in c.get_weights() if np.any(w)] for c in chains)
+    assert len(one) > 3
+    for a, b, c in zip(one, same, other):
+        np.testing.assert_array_equal(a, b)
+        assert np.any(a != c)
+    first, _, third = (flow.get_weights()[0] for flow in chains[0].flows)
+    assert first.shape == third.shape and np.any(first != third)

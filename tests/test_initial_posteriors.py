@@ -1,33 +1,42 @@
 import numpy as np
 import oracles
-import scipy.stats
+import pytest
 import tensorflow as tf
 
-from tfp_dvbf.layers import initial
+from tfp_dvbf import layers, registry
+
+X = tf.random.stateless_normal([4, 3, 3], [0, 1])
 
 
-def test_layer_battery():
-    x = tf.random.stateless_normal([4, 1, 3], [0, 1])
-    layer = initial.InitialPosterior(2, (8,))
-    oracles.check_layer(layer, lambda q: tf.concat([q(x).mean(), q(x).stddev()], axis=-1))
+def make(observation_shape=(3,), **settings):
+    part = registry.class_of("initial_posterior", "gaussian")(**{"hidden_units": (8,), **settings})
+    part.build(layers.Spec(observation_shape, 1, 2))
+    return part
 
 
-def test_prior_is_standard_normal():
-    z = np.array([[0.3, -2.0], [1.0, 0.0]], np.float32)
-    expected = scipy.stats.norm.logpdf(z).sum(axis=-1)
-    np.testing.assert_allclose(initial.initial_prior(2).log_prob(z), expected, rtol=1e-5)
+@pytest.mark.parametrize("num_steps", [1, 2])
+def test_layer_battery(num_steps):
+    layer = make(num_steps=num_steps)
+    layer(X)
+    oracles.check_layer(layer, lambda q: tf.concat([q(X).mean(), q(X).stddev()], axis=-1))
 
 
 def test_posterior_sees_the_first_observation_only():
-    x = tf.random.stateless_normal([4, 3, 3], [0, 1])
-    layer = initial.InitialPosterior(2, (8,))
-    np.testing.assert_array_equal(layer(x).mean(), layer(x[:, :1]).mean())
+    layer = make()
+    np.testing.assert_array_equal(layer(X).mean(), layer(X[:, :1]).mean())
 
 
-def test_posterior_of_several_frames():
-    x = tf.random.stateless_normal([4, 3, 3], [0, 1])
-    layer = initial.InitialPosterior(2, (8,), num_frames=2)
-    oracles.check_layer(layer, lambda q: tf.concat([q(x).mean(), q(x).stddev()], axis=-1))
-    raw = layer.network(tf.reshape(x[:, :2], [4, 6]))
-    np.testing.assert_allclose(layer(x).mean(), raw[:, :2], rtol=1e-5)
-    assert np.any(layer(x).mean() != layer(x[:, 1:]).mean())
+def test_posterior_of_several_steps():
+    layer = make(num_steps=2)
+    mean = layer(X).mean()
+    raw = layer.network(tf.reshape(X[:, :2], [4, 6]))
+    np.testing.assert_allclose(mean, raw[:, :2], rtol=1e-5)
+    assert np.any(mean != layer(X[:, 1:]).mean())
+
+
+def test_an_image_is_seen_as_the_vector_of_its_values():
+    image, flat = make((1, 3, 1), num_steps=2), make(num_steps=2)
+    images = tf.reshape(X, [4, 3, 1, 3, 1])
+    image(images), flat(X)
+    image.set_weights(flat.get_weights())
+    np.testing.assert_allclose(image(images).mean(), flat(X).mean(), rtol=1e-6)

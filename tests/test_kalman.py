@@ -1,3 +1,5 @@
+"""Bounds and models against the exact answers of a linear model."""
+
 import models
 import numpy as np
 import oracles
@@ -7,7 +9,8 @@ import tf_keras
 
 from tfp_dvbf import data
 from tfp_dvbf.data import batching
-from tfp_dvbf.inference import kalman, objectives
+from tfp_dvbf.inference import kalman
+from tfp_dvbf.inference import particles as weighted
 
 STEPS = 10
 
@@ -56,12 +59,14 @@ def test_kalman_filter_against_the_dense_gaussian(sequences):
     x, u = sequences.observations[:5, :6], sequences.controls[:5, :5]
     model = models.linear_model("gaussian")
     model.adapt(batching.as_dataset(sequences))
+    model = model.state_space_model
     rng = np.random.default_rng(0)
     for weight in [*model.transition.weights, *model.emission.weights]:
         weight.assign_add(0.03 * rng.normal(size=weight.shape).astype(np.float32))
-    mean, scale = (m.numpy() for m in model.observation_standardization.moments())
+    units = model.observation_standardization
+    mean, scale = units.mean.numpy(), units.scale.numpy()
     kernel, bias = (w.numpy() for w in model.emission.network.layers[-1].weights)
-    noise_scale = model.emission(tf.zeros([1, 2]), mean, scale).stddev().numpy()[0]
+    noise_scale = scale * model.emission(tf.zeros([1, 2])).stddev().numpy()[0]
     emission = (kernel * scale).T, mean + scale * bias, noise_scale
     matrices = [matrix[0].numpy() for matrix in model.transition.matrices()]
     standardised = model.control_standardization(u).numpy()
@@ -70,11 +75,17 @@ def test_kalman_filter_against_the_dense_gaussian(sequences):
 
 
 @pytest.mark.parametrize(
-    "change", [{"num_bases": 2}, {"decoder_units": (4,)}, {"transition": "mlp"}]
+    "change, message",
+    [
+        ({"num_bases": 2}, r"`transition` must be linear, .*\(num_bases=1\)"),
+        ({"transition": "mlp"}, "`transition` must be linear, .* got MLPTransition"),
+        ({"decoder_units": (4,)}, r"`emission` must be linear, .*\(hidden_units=\(\)\)"),
+        ({"emission": "bernoulli"}, "`emission` must be linear, .* got BernoulliEmission"),
+    ],
 )
-def test_only_linear_models_are_taken(change):
-    nonlinear = models.linear_model(**change)
-    with pytest.raises(ValueError, match=f"`model` must be linear, with {next(iter(change))}="):
+def test_only_linear_models_are_taken(change, message):
+    nonlinear = models.linear_model(**change).state_space_model
+    with pytest.raises(ValueError, match=message):
         kalman.log_prob(nonlinear, np.zeros([1, 3, 2]), np.zeros([1, 2, 1]))
 
 
@@ -109,7 +120,8 @@ def filtering(request, sequences):
 
 
 def exact_log_prob(model, sequences):
-    return kalman.log_prob(model, sequences.observations, sequences.controls).numpy()
+    space, x, u = model.state_space_model, sequences.observations, sequences.controls
+    return kalman.log_prob(space, x, u).numpy()
 
 
 def test_elbo_and_iwae_rise_to_the_exact_log_prob(filtering, test_sequences):
@@ -151,7 +163,7 @@ def test_resampling_keeps_the_weighted_mean():
     log_weights = tf.math.log_softmax(tf.random.stateless_normal([4, 20000], [0, 2]) * 3, axis=0)
     weights = tf.exp(log_weights)[..., tf.newaxis]
     offsets = tf.random.stateless_uniform([20000], [0, 3])
-    particles = objectives.resample(objectives.Particles(states, log_weights), offsets)
+    particles = weighted.resample(weighted.Particles(states, log_weights), offsets)
     new_weights = tf.exp(particles.log_weights)[..., tf.newaxis]
     np.testing.assert_allclose(tf.reduce_sum(new_weights, axis=0), 1.0, rtol=1e-5)
     difference = tf.reduce_sum(new_weights * particles.states - weights * states, axis=0)

@@ -1,3 +1,5 @@
+"""Perceptrons of any rank, seeds of their weights, and the helpers of densities."""
+
 import numpy as np
 import oracles
 import pytest
@@ -21,38 +23,63 @@ def test_diagonal_normal_has_the_density_of_independent_normals():
     assert density.log_prob(x).numpy() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
-def test_standardization_in_any_unit(unit):
-    rng = np.random.default_rng(0)
-    x = (unit * rng.normal([2.0, -3.0], [1.0, 0.5], size=(64, 10, 2))).astype(np.float32)
-    layer = networks.Standardization()
-    layer.adapt(x)
-    standardised = layer(x).numpy()
-    np.testing.assert_allclose(standardised.mean((0, 1)), 0.0, atol=1e-4)
-    np.testing.assert_allclose(standardised.std((0, 1)), 1.0, atol=1e-4)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
-def test_a_constant_feature_keeps_scale_one(value):
-    x = np.full((7, 5, 1), value, np.float32)
-    layer = networks.Standardization()
-    layer.adapt(x)
-    mean, scale = layer.moments()
-    assert scale.numpy() == 1.0
-    np.testing.assert_allclose(mean, value, rtol=1e-6)
-    np.testing.assert_allclose(layer(x), 0.0, atol=1e-6 * max(1.0, value))
-
-
-def test_standardization_is_the_identity_before_adapt():
-    x = tf.random.normal([2, 3, 4])
-    np.testing.assert_allclose(networks.Standardization()(x), x)
-
-
 def test_mlp_layer_sizes():
-    network = networks.mlp((5, 6), 3, "relu", "network")
+    network = networks.MLP((5, 6), 3)
     assert network(tf.zeros([2, 4])).shape == (2, 3)
     assert [layer.units for layer in network.layers] == [5, 6, 3]
-    assert networks.mlp((), 3, "relu", "linear")(tf.zeros([2, 4])).shape == (2, 3)
+    assert networks.MLP((), 3)(tf.zeros([2, 4])).shape == (2, 3)
+    assert [layer.units for layer in networks.MLP((5, 6)).layers] == [5, 6]
+
+
+@pytest.mark.parametrize("shape", [[3], [2, 1], [1, 1, 4], [2, 3, 1, 5]])
+def test_mlp_keeps_every_axis_but_the_last(shape):
+    """Axes of size 1 too, after it was built with another rank."""
+    network = networks.MLP((5,), 1, "tanh")
+    network(tf.zeros([*[1] * (2 if len(shape) == 1 else 1), shape[-1]]))
+    values = tf.random.stateless_normal([7, *shape], [0, 1])
+    first, last = (layer.get_weights() for layer in network.layers)
+    expected = np.tanh(values @ first[0] + first[1]) @ last[0] + last[1]
+    outputs = network(values)
+    assert outputs.shape == (7, *shape[:-1], 1)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_seed_seeds_every_kernel_with_another_one():
+    def kernels(seed):
+        network = networks.MLP((4, 4), 4, seed=seed)
+        network(tf.zeros([1, 4]))
+        return [layer.kernel.numpy() for layer in network.layers]
+
+    one, same, other = kernels(1), kernels(1), kernels(2)
+    np.testing.assert_array_equal(one, same)
+    assert not np.any(np.equal(one, other)) and not np.any(one[0] == one[1])
+    assert np.any(kernels(None)[0] != kernels(None)[0])
+
+
+def test_states_are_held_within_the_bound():
+    states = tf.constant([-1e9, -10.0, -3.0, 0.0, 9.5, 1e30])
+    np.testing.assert_array_equal(networks.bounded(states), [-10.0, -10.0, -3.0, 0.0, 9.5, 10.0])
+
+
+def test_tile_rows_repeats_the_whole_batch():
+    tensor = tf.reshape(tf.range(12), [2, 3, 2])
+    for times in [1, 3, tf.constant(3)]:
+        expected = np.concatenate([tensor] * int(times))
+        np.testing.assert_array_equal(networks.tile_rows(tensor, times), expected)
+
+
+@pytest.mark.parametrize("event_shape", [(6,), (2, 3), (2, 3, 1)])
+def test_flatten_keeps_the_axes_before_the_event(event_shape):
+    values = tf.reshape(tf.range(4 * 5 * 6), [4, 5, *event_shape])
+    flat = networks.flatten(values, event_shape)
+    np.testing.assert_array_equal(flat, np.reshape(values, [4, 5, 6]))
+    assert networks.flatten(tf.zeros([1, *event_shape]), event_shape).shape == (1, 6)
+
+
+def test_expand_like_adds_the_axes_of_the_event():
+    mask = tf.constant([[True, False]])
+    assert networks.expand_like(mask, tf.zeros([1, 2, 4, 4])).shape == (1, 2, 1, 1)
+    np.testing.assert_array_equal(networks.expand_like(mask, tf.zeros([1, 2])), mask)
 
 
 def test_oracle_log_det_on_a_linear_map():

@@ -1,90 +1,142 @@
-"""Streaming from an exported model, against the filter in memory and the Kalman filter."""
+"""Filters of sequences and of streams: against each other and against the Kalman filter."""
 
 import models
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import data
+from tfp_dvbf import data, posteriors, registry
 from tfp_dvbf.data import batching
 from tfp_dvbf.inference import kalman
 from tfp_dvbf.serving import saved_model
 
 REPLICAS = 24  # Independent filters of each sequence in `test_streaming_against_the_kalman_filter`.
-STEPPED = ["gaussian", "iaf", "trajectory_iaf"]
+STEPPED = [
+    name for name in registry.names("posterior") if registry.class_of("posterior", name).steps
+]
+RESULTS = ("log_evidence", "predicted_observation_mean", "predicted_observation_scale")
 
 
 def belief(out):
     """Returns what a step hands on to the next."""
-    names = ["particles", "log_weights", "step", "past", "previous"]
-    return {name: out[name] for name in names if name in out}
+    return {name: tensor for name, tensor in out.items() if name not in RESULTS}
 
 
-def stream(path, sequences, num_particles, seed, mask=None, initial_frames=1):
+def stream(path, sequences, num_particles, seed, mask=None, initial_steps=1):
     """Steps an exported model through sequences; returns beliefs, predictions and scores by t."""
-    signatures = models.signatures(path)
+    signatures = tf.saved_model.load(str(path)).signatures
     x, u = sequences.observations, sequences.controls
     scalars = {"seed": tf.constant(seed)}
-    out = signatures["init"](
-        initial_observations=tf.constant(x[:, :initial_frames]),
+    out = signatures["filter_init"](
+        initial_observations=tf.constant(x[:, :initial_steps]),
         num_particles=tf.constant(num_particles),
         **scalars,
     )
     outputs = [out]
     for t in range(1, x.shape[1]):
-        present = np.ones(len(x)) if mask is None else mask[:, t]
+        observed = np.ones(len(x)) if mask is None else mask[:, t]
         out = signatures["filter_step"](
             **belief(out),
             observations=tf.constant(x[:, t]),
             controls=tf.constant(u[:, t - 1]),
-            present=tf.constant(present, tf.float32),
+            observed=tf.constant(observed, tf.float32),
             **scalars,
         )
         outputs.append(out)
     return outputs
 
 
+def evidence(outputs):
+    """Returns ln p(x[t] | x[0:t]) of the steps of a stream, [batch, time]."""
+    return np.array([out["log_evidence"] for out in outputs]).T
+
+
 @pytest.mark.parametrize("name", [*STEPPED, "two_frames"])
 def test_streaming_is_the_running_evidence_of_fivo(exported, sequences, name):
-    """After every frame; where q(z[0]) sees two frames, the second is filtered all the same."""
+    """After every step; where q(z[0]) sees two steps, the second is filtered all the same."""
     model, path, _ = exported[name]
-    frames = model.config["initial_frames"]
-    outputs = stream(path, sequences, num_particles=16, seed=5, initial_frames=frames)
-    scores = np.cumsum([out["log_score"] for out in outputs], axis=0)
+    initial_steps = model.recognition_model.initial_steps
+    outputs = stream(path, sequences, num_particles=16, seed=5, initial_steps=initial_steps)
+    scores = np.cumsum(evidence(outputs), axis=1)
     for steps in [2, 5, 8]:
         x, u = sequences.observations[:, :steps], sequences.controls[:, : steps - 1]
         fivo = model.log_prob_bound(x, u, 16, seed=5, objective="fivo")
-        np.testing.assert_allclose(scores[steps - 1], fivo, rtol=1e-4)
+        np.testing.assert_allclose(scores[:, steps - 1], fivo, rtol=1e-4)
 
 
-@pytest.mark.parametrize("posterior", ["gaussian", "iaf", "iaf, flow", "trajectory_iaf"])
+@pytest.mark.parametrize("name", STEPPED)
+def test_the_filter_of_sequences_is_that_of_streams(exported, sequences, name):
+    """The same seed gives the same predictions and evidence, with missing steps too."""
+    model, path, _ = exported[name]
+    mask = np.ones([12, 8], bool)
+    mask[2, 3:5] = mask[7, 1] = False
+    outputs = stream(path, sequences, num_particles=16, seed=5, mask=mask)
+    x, u = sequences.observations, sequences.controls
+    filtered = model.filter(x, u, num_samples=16, seed=5, mask=mask)
+    np.testing.assert_allclose(filtered.log_evidence, evidence(outputs), rtol=1e-4, atol=1e-4)
+    for t, out in list(enumerate(outputs))[1:]:
+        for mine, its in [(filtered.predicted_mean, "mean"), (filtered.predicted_scale, "scale")]:
+            expected = out[f"predicted_observation_{its}"]
+            np.testing.assert_allclose(mine[:, t], expected, rtol=1e-4, atol=1e-5)
+    # An equally weighted draw of every step is one of its particles.
+    draws, particles = filtered.states[:, :, 5].numpy(), outputs[5]["particles"].numpy()
+    distances = np.abs(draws[:, np.newaxis] - np.swapaxes(particles, 0, 1)).max(-1).min(1)
+    assert distances.max() < 1e-4
+
+
+@pytest.mark.parametrize("name", [*STEPPED, "two_frames"])
+def test_streams_in_memory_are_those_of_the_export(exported, sequences, name):
+    model, path, _ = exported[name]
+    initial_steps = model.recognition_model.initial_steps
+    expected = stream(path, sequences, num_particles=16, seed=5, initial_steps=initial_steps)
+    x, u = sequences.observations, sequences.controls
+    out = model.filter_init(x[:, :initial_steps], num_particles=16, seed=5)
+    for t in range(4):
+        if t > 0:
+            out = model.filter_step(belief(out), x[:, t], u[:, t - 1], seed=5)
+        assert set(out) == set(expected[t])
+        for key, tensor in out.items():
+            np.testing.assert_allclose(tensor, expected[t][key], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, reason", [("chain_iaf", "one draw"), ("smoother", "yet to come")])
+def test_what_cannot_be_stepped_says_why(exported, sequences, name, reason):
+    model, _, _ = exported[name]
+    x, u = sequences.observations, sequences.controls
+    calls = [
+        lambda: model.filter(x, u),
+        lambda: model.filter_init(x[:, : model.recognition_model.initial_steps]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=f"`filter` is not for .*: .*{reason}"):
+            call()
+
+
+@pytest.mark.parametrize("posterior", STEPPED)
 def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
-    """Predicted mean and scale, filtered mean and scale, and the log score of every frame."""
-    posterior, *flow = posterior.split(", ")
-    model = models.small_model(posterior, num_flows=len(flow), **models.LINEAR)
+    """Predicted mean and scale, filtered mean and scale, and the log evidence of every step."""
+    model = models.small_model(posterior, **models.LINEAR)
+    space, recognition = model.state_space_model, model.recognition_model
     part = data.Sequences(sequences.observations[:2, :5], sequences.controls[:2, :4])
     model.adapt(batching.as_dataset(sequences))
-    model.emission.raw_scale.assign([0.3] * 3)
-    model.transition.raw_noise.assign([[[2.0, 0.0], [0.5, 2.0]]])
+    space.emission.raw_scale.assign([0.3] * 3)
+    space.transition.raw_noise.assign([[[2.0, 0.0], [0.5, 2.0]]])
     # q(z[0] | x[0]) = N(0, 0.9^2): a proposal close to p(z[0]).
-    for weight in model.initial_posterior.network.weights:
+    for weight in recognition.initial_posterior.network.weights:
         weight.assign(tf.zeros_like(weight))
-    model.initial_posterior.network.layers[-1].bias.assign([0.0, 0.0, 2.6, 2.6])
-    wide = {
-        "gaussian": lambda: model.posterior.cell.layers[-1],
-        "trajectory_iaf": lambda: model.posterior.dense_part.layers[-1],
-    }
+    recognition.initial_posterior.network.layers[-1].bias.assign([0.0, 0.0, 2.6, 2.6])
+    wide = {"gaussian": "rest", "trajectory_iaf": "dense_part"}
     if posterior in wide:  # Wide enough to propose what p draws.
-        kernel, bias = wide[posterior]().weights
+        kernel, bias = getattr(recognition.posterior, wide[posterior]).layers[-1].weights
         kernel.assign(tf.zeros_like(kernel))
         bias.assign([0.0, 0.0, 3.7, 3.7])
     saved_model.export(model, tmp_path / "linear")
     outputs = stream(tmp_path / "linear", part[np.arange(2 * REPLICAS) % 2], 2000, seed=1)
-    exact = kalman.state_space_model(model, part.controls)
+    exact = kalman.distribution(space, part.controls)
     result = exact.forward_filter(tf.constant(part.observations))
     scores, means, covariances, _, _, predicted, predicted_covariances = result
     for t, out in enumerate(outputs):
-        assert_estimates(out["log_score"], scores[:, t])
+        assert_estimates(out["log_evidence"], scores[:, t])
         weights = np.exp(out["log_weights"])[..., np.newaxis]
         mean = np.sum(weights * out["particles"], axis=1)
         assert_estimates(mean, means[:, t])
@@ -110,16 +162,15 @@ def assert_estimates(estimates, exact):
 
 
 @pytest.mark.parametrize("posterior", STEPPED)
-def test_streams_go_over_missing_frames(exported, sequences, posterior):
+def test_streams_go_over_missing_steps(exported, sequences, posterior):
     model, path, _ = exported[posterior]
     mask = np.ones([12, 8], bool)
     mask[2, 3:5] = mask[7, 1] = False
     broken = data.Sequences(sequences.observations, sequences.controls)
     broken.observations[~mask] = np.nan
     outputs = stream(path, broken, 16, 5, mask)
-    scores = np.array([out["log_score"] for out in outputs]).T
-    if posterior != "trajectory_iaf":  # Where it is not p, its weights estimate ln 1.
-        np.testing.assert_array_equal(scores[~mask], 0.0)
+    scores = evidence(outputs)
+    np.testing.assert_array_equal(scores[~mask], 0.0)  # There q is p.
     assert np.all(np.isfinite(scores))
     fivo = model.log_prob_bound(
         sequences.observations, sequences.controls, 16, 5, "fivo", mask=mask
@@ -131,16 +182,16 @@ def test_streams_go_over_missing_frames(exported, sequences, posterior):
 def test_a_stream_does_not_depend_on_its_company(exported, sequences, posterior):
     """Neither on how many others there are nor on how far they are."""
     _, path, _ = exported[posterior]
-    signatures = models.signatures(path)
+    signatures = tf.saved_model.load(str(path)).signatures
 
-    def step(out, frames):
-        """Steps streams, the first of which are those of `sequences`, each by its own frame."""
-        rows = np.arange(len(frames))
+    def step(out, steps):
+        """Steps streams, the first of which are those of `sequences`, each at its own step."""
+        rows = np.arange(len(steps))
         return signatures["filter_step"](
             **belief(out),
-            observations=tf.constant(sequences.observations[rows, frames]),
-            controls=tf.constant(sequences.controls[rows, np.subtract(frames, 1)]),
-            present=tf.ones(len(frames)),
+            observations=tf.constant(sequences.observations[rows, steps]),
+            controls=tf.constant(sequences.controls[rows, np.subtract(steps, 1)]),
+            observed=tf.ones(len(steps)),
             seed=tf.constant(5),
         )
 
@@ -181,15 +232,15 @@ def test_a_control_too_far_off_is_clipped(exported, sequences, posterior):
 
 
 @pytest.mark.parametrize("far", [0, 1])
-def test_a_start_with_one_frame_too_far_off(exported, sequences, far):
-    """q(z[0]) sees two frames and becomes p(z[0]); x[0] is weighed if it is the other one."""
+def test_a_start_with_one_step_too_far_off(exported, sequences, far):
+    """q(z[0]) sees two steps and becomes p(z[0]); x[0] is weighed if it is the other one."""
     model, path, _ = exported["two_frames"]
     mask = np.ones([12, 8], bool)
     mask[3, far] = False
     spoiled = data.Sequences(sequences.observations.copy(), sequences.controls)
     spoiled.observations[3, far] = 1e30
-    outputs = stream(path, spoiled, 16, seed=5, mask=mask, initial_frames=2)
-    scores = np.array([out["log_score"] for out in outputs]).T
+    outputs = stream(path, spoiled, 16, seed=5, mask=mask, initial_steps=2)
+    scores = evidence(outputs)
     assert np.isfinite(scores[3, 0]) == (far == 1)
     scores[3, 0] = 0.0 if far == 0 else scores[3, 0]
     x, u = sequences.observations, sequences.controls
@@ -198,7 +249,7 @@ def test_a_start_with_one_frame_too_far_off(exported, sequences, far):
 
 
 @pytest.mark.parametrize("posterior", STEPPED)
-def test_a_frame_too_far_off_counts_as_missing(exported, sequences, posterior):
+def test_an_observation_too_far_off_counts_as_missing(exported, sequences, posterior):
     """Nothing becomes NaN, and the other streams notice nothing."""
     _, path, _ = exported[posterior]
     mask = np.ones([12, 8])
@@ -208,7 +259,7 @@ def test_a_frame_too_far_off_counts_as_missing(exported, sequences, posterior):
     spoiled.observations[3, 2, 0] = 2e3  # In standard deviations: that of `sequences` is below 1.
     spoiled.observations[7, 0] = -1e30
     actual = stream(path, spoiled, 16, seed=5)
-    assert actual[2]["log_score"][3] == actual[0]["log_score"][7] == -np.inf
+    assert actual[2]["log_evidence"][3] == actual[0]["log_evidence"][7] == -np.inf
     for out in actual:
         assert all(np.all(np.isfinite(tensor)) for tensor in belief(out).values())
     rest = np.arange(12) != 7
@@ -218,7 +269,31 @@ def test_a_frame_too_far_off_counts_as_missing(exported, sequences, posterior):
         )
 
 
-def test_a_posterior_without_a_past_is_filtered(sequences):
-    model = models.cached_model("trajectory_iaf", receptive_field=1)
+def test_a_posterior_without_a_past_is_filtered(make_model, sequences):
+    model = make_model("trajectory_iaf", receptive_field=1)
     x, u = sequences.observations, sequences.controls
     assert np.all(np.isfinite(model.log_prob_bound(x, u, 16, seed=1, objective="fivo")))
+
+
+def test_a_posterior_of_ones_own_is_filtered(sequences):
+    """One that carries a tensor of its own, which particles take along when they are resampled."""
+    model = models.small_model(Count(hidden_units=(16,)))
+    x, u = sequences.observations, sequences.controls
+    out = model.filter_init(x[:, :1], num_particles=8, seed=1)
+    for t in range(1, 4):
+        observed = np.arange(12) > 0
+        out = model.filter_step(belief(out), x[:, t], u[:, t - 1], observed, seed=1)
+    counts = out["count"][..., 0].numpy()
+    np.testing.assert_array_equal(counts[0], 0.0)  # Started anew at every missing step.
+    np.testing.assert_array_equal(counts[1:], 3.0)
+
+
+class Count(posteriors.Innovation):
+    """`Innovation` that counts its steps."""
+
+    def start(self, states, noise):
+        return {"states": states, "count": tf.zeros_like(states[:, :1])}
+
+    def step(self, model, carry, inputs, noise):
+        step = super().step(model, carry, inputs, noise)
+        return step._replace(carry={**step.carry, "count": carry["count"] + 1.0})

@@ -1,4 +1,4 @@
-"""The random numbers of a particle filter: their rows, frames and distribution."""
+"""The random numbers of a particle filter: their rows, time steps and distribution."""
 
 import numpy as np
 import pytest
@@ -24,21 +24,21 @@ def test_a_row_is_the_same_however_many_are_drawn():
             np.testing.assert_array_equal(actual[0], expected[row])
 
 
-@pytest.mark.parametrize("frames", [[4, 4, 4], [4, 1, 7]])
-def test_each_row_is_of_its_frame(frames):
-    each = batch_first(random.draw_each(SEED, tf.constant(frames), **SIZES))
-    for row, frame in enumerate(frames):
-        expected = batch_first(random.draw(SEED, frame, **SIZES, batch=3))
-        for actual, of_frame in zip(each, expected):
-            np.testing.assert_array_equal(actual[row], of_frame[row])
+@pytest.mark.parametrize("steps", [[4, 4, 4], [4, 1, 7]])
+def test_each_row_is_of_its_time_step(steps):
+    each = batch_first(random.draw_each(SEED, tf.constant(steps), **SIZES))
+    for row, step in enumerate(steps):
+        expected = batch_first(random.draw(SEED, step, **SIZES, batch=3))
+        for actual, of_step in zip(each, expected):
+            np.testing.assert_array_equal(actual[row], of_step[row])
 
 
 def test_no_number_comes_twice_and_their_distribution():
-    """Over rows, frames, uses and seeds."""
+    """Over rows, time steps, uses and seeds."""
     drawn = [
-        batch_first(random.draw([seed, 4], frame, **SIZES, batch=200))
+        batch_first(random.draw([seed, 4], step, **SIZES, batch=200))
         for seed in range(2)
-        for frame in range(3)
+        for step in range(3)
     ]
     offsets, *normals = (
         np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*drawn)

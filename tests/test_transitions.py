@@ -1,58 +1,87 @@
 import numpy as np
 import oracles
+import pytest
 import scipy.special
 import scipy.stats
 import tensorflow as tf
 
-from tfp_dvbf.layers import networks, transitions
+from tfp_dvbf import layers, registry
+from tfp_dvbf.layers import networks
+
+Z, U = tf.random.stateless_normal([5, 3], [0, 1]), tf.random.stateless_normal([5, 1], [0, 2])
+TRANSITIONS = pytest.mark.parametrize("name", registry.names("transition"))
 
 
-def test_layer_battery():
-    z, u = tf.random.stateless_normal([4, 2], [0, 1]), tf.ones([4, 1])
-    layer = transitions.MLPTransition(2, (8,))
-    oracles.check_layer(layer, lambda p: tf.concat([p(z, u).mean(), p(z, u).stddev()], axis=-1))
+def make(name, **settings):
+    settings = {"hidden_units": (8,), **settings}
+    if name == "locally_linear":
+        settings = {"num_bases": 4, **settings}
+    transition = registry.class_of("transition", name)(**settings)
+    transition.build(layers.Spec((3,), 1, 3))
+    transition(Z, U)
+    return transition
 
 
-def test_density_is_the_documented_one():
-    z, u = tf.random.stateless_normal([4, 2], [0, 1]), tf.ones([4, 1])
-    layer = transitions.MLPTransition(2, (8,))
-    density = layer(z, u)
-    change, scale = networks.gaussian_parameters(layer.network(tf.concat([z, u], axis=-1)))
-    next_z = np.asarray(z) + 0.05
-    expected = scipy.stats.norm.logpdf(next_z, z + change, scale).sum(axis=-1)
+def perturbed(transition):
+    rng = np.random.default_rng(0)
+    for weight in transition.trainable_variables:
+        weight.assign_add(0.5 * rng.standard_normal(weight.shape).astype(np.float32))
+    return transition
+
+
+@TRANSITIONS
+def test_layer_battery(name):
+    def call(transition):
+        density = transition(Z, U)
+        covariance = tf.reshape(density.covariance(), [5, 9])
+        return tf.concat([density.mean(), 10.0 * covariance], axis=-1)
+
+    oracles.check_layer(make(name), call)
+
+
+@TRANSITIONS
+def test_the_first_state_is_standard_normal(name):
+    density = make(name).initial()
+    assert density.batch_shape == ()
+    z = np.array([[0.3, -2.0, 0.1], [1.0, 0.0, 4.0]], np.float32)
+    expected = scipy.stats.norm.logpdf(z).sum(axis=-1)
+    np.testing.assert_allclose(density.log_prob(z), expected, rtol=1e-5)
+
+
+@TRANSITIONS
+def test_leading_axes_are_kept(name):
+    transition = perturbed(make(name))
+    density = transition(Z[:, tf.newaxis, tf.newaxis], U[:, tf.newaxis, tf.newaxis])
+    assert density.batch_shape == (5, 1, 1)
+    np.testing.assert_allclose(density.mean()[:, 0, 0], transition(Z, U).mean(), rtol=1e-5)
+
+
+@TRANSITIONS
+def test_a_state_out_of_bounds_moves_as_one_at_the_bound(name):
+    transition = perturbed(make(name))
+    far, near = transition(1e6 * tf.sign(Z), U), transition(networks.STATE_BOUND * tf.sign(Z), U)
+    np.testing.assert_array_equal(far.mean(), near.mean())
+    np.testing.assert_array_equal(far.covariance(), near.covariance())
+
+
+def test_mlp_density_is_the_documented_one():
+    transition = perturbed(make("mlp"))
+    density = transition(Z, U)
+    change, scale = networks.gaussian_parameters(transition.network(tf.concat([Z, U], axis=-1)))
+    next_z = np.asarray(Z) + 0.05
+    expected = scipy.stats.norm.logpdf(next_z, Z + change, scale).sum(axis=-1)
     np.testing.assert_allclose(density.log_prob(next_z), expected, rtol=1e-4)
 
 
-def test_starts_near_the_identity():
-    z, u = tf.random.stateless_normal([4, 2], [0, 1]), tf.ones([4, 1])
-    np.testing.assert_allclose(transitions.MLPTransition(2, (256, 256))(z, u).mean(), z, atol=0.3)
-
-
-LINEAR = {"event_dim": 3, "control_dim": 1, "hidden_units": (8,), "num_bases": 4}
-Z, U = tf.random.stateless_normal([5, 3], [0, 1]), tf.random.stateless_normal([5, 1], [0, 2])
-
-
-def perturbed(layer):
-    layer(Z, U)
-    rng = np.random.default_rng(0)
-    for weight in layer.trainable_variables:
-        weight.assign_add(0.5 * rng.standard_normal(weight.shape).astype(np.float32))
-    return layer
-
-
-def test_locally_linear_layer_battery():
-    def call(layer):
-        density = layer(Z, U)
-        return tf.concat([density.mean(), tf.reshape(density.covariance(), [5, 9])], axis=-1)
-
-    oracles.check_layer(transitions.LocallyLinearTransition(**LINEAR), call)
+def test_mlp_starts_near_the_identity():
+    np.testing.assert_allclose(make("mlp", hidden_units=(256, 256))(Z, U).mean(), Z, atol=0.3)
 
 
 def test_locally_linear_density_is_the_documented_one():
-    layer = perturbed(transitions.LocallyLinearTransition(**LINEAR))
-    weights = scipy.special.softmax(layer.network(tf.concat([Z, U], axis=-1)), axis=-1)
-    bases = [matrix.numpy() for matrix in layer.matrices()]
-    density = layer(Z, U)
+    transition = perturbed(make("locally_linear"))
+    weights = scipy.special.softmax(transition.network(tf.concat([Z, U], axis=-1)), axis=-1)
+    bases = [matrix.numpy() for matrix in transition.matrices()]
+    density = transition(Z, U)
     next_z = Z.numpy() + 0.3
     for i in range(5):
         a, b, c = (np.tensordot(weights[i], matrix, axes=1) for matrix in bases)
@@ -66,12 +95,17 @@ def test_locally_linear_density_is_the_documented_one():
 
 
 def test_one_base_matrix_is_linear_and_has_no_network():
-    layer = perturbed(transitions.LocallyLinearTransition(**{**LINEAR, "num_bases": 1}))
-    assert len(layer.weights) == 3
-    total = layer(2.0 * Z, 2.0 * U).mean()
-    np.testing.assert_allclose(total, 2.0 * layer(Z, U).mean(), rtol=1e-5)
+    transition = perturbed(make("locally_linear", num_bases=1))
+    assert len(transition.weights) == 3
+    total = transition(2.0 * Z, 2.0 * U).mean()
+    np.testing.assert_allclose(total, 2.0 * transition(Z, U).mean(), rtol=1e-5)
 
 
 def test_locally_linear_starts_near_the_identity():
-    layer = transitions.LocallyLinearTransition(**LINEAR)
-    np.testing.assert_allclose(layer(Z, U).mean(), Z, atol=0.6)
+    np.testing.assert_allclose(make("locally_linear")(Z, U).mean(), Z, atol=0.6)
+
+
+@pytest.mark.parametrize("value", [0, True, 2.0])
+def test_num_bases_is_a_positive_integer(value):
+    with pytest.raises(ValueError, match=f"`num_bases` must be .*; got {value}"):
+        layers.LocallyLinearTransition(num_bases=value)

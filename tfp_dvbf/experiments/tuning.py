@@ -64,7 +64,7 @@ def make_oracle(tuner, objective, max_trials, epochs, seed):
     }
     if tuner == "hyperband":
         oracle = keras_tuner.oracles.HyperbandOracle(**shared, max_epochs=epochs, factor=FACTOR)
-        oracle.max_trials = max_trials or _num_trials(oracle)
+        oracle.max_trials = max_trials or _num_trials(epochs)
     else:
         kinds = {
             "random": keras_tuner.oracles.RandomSearchOracle,
@@ -75,13 +75,18 @@ def make_oracle(tuner, objective, max_trials, epochs, seed):
     return oracle
 
 
-def _num_trials(hyperband):
-    """Returns the number of trials in all brackets of a `HyperbandOracle`."""
-    brackets = range(hyperband._get_num_brackets())
-    rounds = [
-        (bracket, k) for bracket in brackets for k in range(hyperband._get_num_rounds(bracket))
-    ]
-    return sum(hyperband._get_size(*each) for each in rounds)
+def _num_trials(max_epochs):
+    """Returns the number of trials in all brackets of a `HyperbandOracle`, one for each round.
+
+    Round k of bracket s takes ceil(n / (s + 1) * 3^(s - k)) trials, n = 1 + log_3 max_epochs (Li
+    et al. 2018, algorithm 1). Where n is no integer Keras Tuner rounds it up.
+    """
+    num_brackets, epochs = 1, max_epochs / FACTOR
+    while epochs >= 1:
+        num_brackets, epochs = num_brackets + 1, epochs / FACTOR
+    size = math.ceil(1 + math.log(max_epochs, FACTOR))
+    rounds = [(s, k) for s in range(num_brackets) for k in range(s + 1)]
+    return sum(math.ceil(size / (s + 1) * FACTOR ** (s - k)) for s, k in rounds)
 
 
 class Tuner(base_tuner.BaseTuner):

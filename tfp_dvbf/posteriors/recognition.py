@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import registry
+from tfp_dvbf import data, registry
 from tfp_dvbf.layers import networks, part
 from tfp_dvbf.posteriors import base
 
@@ -54,14 +54,17 @@ class RecognitionModel(tf_keras.layers.Layer):
           batch: `data.Batch` in the user's units, what is missing set to 0.
         """
         observations = model.standardise_observations(batch.observations)
-        mask = None
+        controls = model.control_standardization(batch.controls)
+        mask, later_controls = None, controls[:, 1:]
         if batch.mask is not None:
             mask = batch.mask[:, 1:]
             observations = tf.where(
                 networks.expand_like(batch.mask, observations), observations, 0.0
             )
-        controls = model.control_standardization(batch.controls)
-        features = self.encoder(observations[:, 1:], controls=controls[:, 1:], mask=mask)
+            # A control behind the last observed step says nothing of the states before it.
+            follow = data.until_last_frame(batch.mask)[:, 2:, tf.newaxis]
+            later_controls = tf.where(follow, later_controls, 0.0)
+        features = self.encoder(observations[:, 1:], controls=later_controls, mask=mask)
         seen = model.to_emission_units(batch.observations[:, 1:])
         inputs = base.PosteriorInputs(features, controls, seen)
         return self.initial(model, observations, batch.mask), inputs
