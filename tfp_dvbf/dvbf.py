@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfp_dvbf import data, errors, registry, training
+from tfp_dvbf.data import moments
 from tfp_dvbf.inference import (
     bounds,
     execution,
@@ -164,17 +165,17 @@ class DVBF(training.VariationalModel):
             from 0 that float32 cannot hold what it varies by.
         """
         checked = self.checked(dataset)
-        batches = [checked] if isinstance(checked, dict) else checked
-        observations, controls = data.dataset_moments(
-            tf.nest.map_structure(np.asarray, batch) for batch in batches
-        )
+        batches = [checked] if isinstance(checked, dict) else checked.as_numpy_iterator()
+        found = moments.dataset_moments(batches)
+        scales = [
+            moments.mean_and_scale(getattr(found, name), name, min_scale)
+            for name in ["observations", "controls"]
+        ]
         model = self.state_space_model
         if model.emission.standardises:
-            model.observation_standardization.set(
-                *data.mean_and_scale("observations", observations, min_scale)
-            )
-        if self.sizes["control_dim"] and controls.count > 0:
-            model.control_standardization.set(*data.mean_and_scale("controls", controls, min_scale))
+            model.observation_standardization.set(*scales[0])
+        if found.controls.count > 0:
+            model.control_standardization.set(*scales[1])
 
     def warn_if_not_adapted(self, dataset):
         """Warns if the data are far from standard and `adapt` was not called."""
