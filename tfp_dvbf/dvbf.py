@@ -440,6 +440,7 @@ class DVBF(training.VariationalModel):
     def filter_init(self, initial_observations, num_particles=64, seed=None):
         """Starts streams from x[0:k]; returns the belief, see `inference.streaming.filter_init`."""
         self._check_steps()
+        self.check_finite_weights()
         first = validation.check_initial_observations(self.rules, initial_observations, None)
         count = tf.convert_to_tensor(validation.check_count("num_particles", num_particles))
         seed = random.stateless_seed(seed)[0]
@@ -459,9 +460,11 @@ class DVBF(training.VariationalModel):
 
     def _check_steps(self):
         """Raises ValueError, with the reason, unless sequences can be followed step by step."""
-        for part in [self.recognition_model.encoder, self.recognition_model.posterior]:
+        for kind in ["encoder", "posterior"]:
+            part = getattr(self.recognition_model, kind)
             if not part.steps:
-                raise ValueError(f"`filter` is not for {part.name}: {part.steps.reason}.")
+                name = registry.name_of(kind, part)
+                raise ValueError(f"`filter` is not for {name}: {part.steps.reason}.")
 
     def check_finite_weights(self):
         """Raises ValueError if a weight is NaN or infinite."""
