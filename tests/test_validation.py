@@ -239,6 +239,10 @@ RAGGED = tf.ragged.constant([[[0.0] * 3] * 2, [[0.0] * 3] * 4], inner_shape=(3,)
             r"`initial_state` must have shape \[4, 2\]",
         ),
         (
+            lambda m: m.generate(U, None, np.zeros(2)),
+            r"`initial_state` must have shape \[4, 2\] or \[1, 4, 2\]; got \(2,\)",
+        ),
+        (
             lambda m: m.generate(U, None, np.full((4, 2), np.nan)),
             "`initial_state` must be finite; got nan in sequence 0, dimension 0",
         ),

@@ -379,11 +379,7 @@ class DVBF(training.VariationalModel):
         """
         if initial_observations is not None and initial_state is not None:
             raise ValueError("Give `initial_observations` or `initial_state`, not both.")
-        batch_size = 1
-        if initial_observations is not None:
-            batch_size = np.shape(initial_observations)[0]
-        elif initial_state is not None:
-            batch_size = np.shape(initial_state)[-2]
+        batch_size = _batch_size(initial_observations, initial_state)
         controls = validation.check_future(self.rules, controls, num_steps, batch_size)
         run = {"num_steps": controls.shape[1], "num_samples": num_samples, "seed": seed}
         if initial_state is not None:
@@ -505,6 +501,14 @@ def check_observation_shape(shape):
     if not sizes:
         raise ValueError("`observation_shape` must have an axis or more; got ().")
     return tuple(errors.check_integer("observation_shape", size) for size in sizes)
+
+
+def _batch_size(initial_observations, initial_state):
+    """Returns the number of sequences that a start is given for, 1 where none is."""
+    given, axis = (initial_observations, 0) if initial_state is None else (initial_state, -2)
+    if np.ndim(given) < 2:  # None, or a wrong shape, which is refused later.
+        return 1
+    return tf.shape(given)[axis]
 
 
 def _check_policy():

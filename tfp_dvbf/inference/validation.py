@@ -152,7 +152,7 @@ def check_initial_state(state_dim, initial_state, num_samples, controls):
     """Returns z[0], [batch, dz] or [num_samples, batch, dz]."""
     checks = Checks()
     state = numeric("initial_state", initial_state)
-    batch = tf.get_static_value(tf.shape(controls)[0])
+    batch = controls.shape[0]
     shape = [num_samples, batch, state_dim]
     if batch is not None and list(state.shape) not in (shape, shape[1:]):
         raise ValueError(
