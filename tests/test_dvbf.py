@@ -1,5 +1,6 @@
 import inspect
 import json
+import random
 
 import models
 import numpy as np
@@ -200,7 +201,7 @@ def test_the_seed_decides_the_weights(make_model, posterior, encoder, transition
     parts = {"posterior": posterior, "encoder": encoder, "transition": transition}
     first = make_model(seed=1, num_flows=2, **parts).get_weights()
     tf.random.set_seed(5)
-    np.random.seed(7)
+    random.seed(7)
     tf_keras.layers.Dense(3).build([None, 4])
     tf.random.normal([10])
     for expected, actual in zip(first, make_model(seed=1, num_flows=2, **parts).get_weights()):
@@ -208,8 +209,8 @@ def test_the_seed_decides_the_weights(make_model, posterior, encoder, transition
     other = make_model(seed=2, num_flows=2, **parts).get_weights()
     drawn = [len(np.unique(weight)) > 2 for weight in first]
     assert sum(drawn) > 5
-    for values, others, random in zip(first, other, drawn):
-        assert np.any(values != others) == random
+    for values, others, is_drawn in zip(first, other, drawn):
+        assert np.any(values != others) == is_drawn
 
 
 def test_parts_that_are_objects_keep_their_initialisers():
@@ -242,8 +243,8 @@ def test_grappler_takes_every_function(make_model, sequences, posterior, encoder
 def test_filters_say_what_cannot_be_stepped(sequences):
     x, u = sequences.observations, sequences.controls
     for model, message in [
-        (models.cached_model("chain_iaf"), "`filter` is not for chain_iaf: its states are one dra"),
-        (models.cached_model(encoder="smoother"), "`filter` is not for smoother: the smoother need"),
+        (models.cached_model("chain_iaf"), "`filter` is not for chain_iaf: its states are one d"),
+        (models.cached_model(encoder="smoother"), "`filter` is not for smoother: the smoother "),
     ]:
         with pytest.raises(ValueError, match=message):
             model.filter(x, u)

@@ -32,8 +32,10 @@ U = models.pendulum().controls[:3]
 FUNCTIONS = {
     "forecast": lambda m, x, u: m.forecast(x[:, :3], u, 2, seed=1).observations,
     "forecast_with_mask": lambda m, x, u: (
-        m.forecast(x[:, :3], u, 2, seed=1, mask=tf.constant([[1, 1, 1], [1, 1, 0], [1, 0, 1]]))
-    ).observations,
+        (
+            m.forecast(x[:, :3], u, 2, seed=1, mask=tf.constant([[1, 1, 1], [1, 1, 0], [1, 0, 1]]))
+        ).observations
+    ),
     "generate": lambda m, x, u: m.generate(u, x[:, :1], num_samples=2, seed=1).observations,
     "generate_means": lambda m, x, u: m.generate(u, x[:, :1], deterministic=True).observation_mean,
     "generate_from_state": lambda m, x, u: (

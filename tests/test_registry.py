@@ -68,13 +68,16 @@ REGISTERED = "`transition` must be a config of a class registered with "
             {"transition": layers.MLPTransition},
             "a config or an object of class Transition; got MLPTransition, a class",
         ),
-        ({"posterior": posteriors.IAF}, "a config or an object of class Posterior; got IAF, a class"),
+        ({"posterior": posteriors.IAF}, "a config or an object .* Posterior; got IAF, a class"),
         (
             {"transition": layers.GaussianEmission()},
-            r"`transition` must be a name \(mlp, locally_linear\), a config or an object of class Transition; got <",
+            r"`transition` must be a name \(mlp, locally_linear\), a config .* Transition; got <",
         ),
         ({"encoder": 3}, r"`encoder` must be a name \(filter, smoother\), a config .*; got 3"),
-        ({"emission": None}, "`emission` must be a name .* a config or an object of class Emission; got None"),
+        (
+            {"emission": None},
+            "`emission` must be a name .* or an object of class Emission; got None",
+        ),
         (
             {"transition": config_of(layers.GaussianEmission())},
             "`transition` must be a name .* or an object of class Transition; got <",
