@@ -175,7 +175,7 @@ class Diverge(tf_keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 2:
-            kernel = self.model.transition.network.layers[0].kernel
+            kernel = self.model.state_space_model.transition.network.layers[0].kernel
             kernel.assign(tf.fill(kernel.shape, np.nan))
 
 
@@ -196,7 +196,7 @@ class DivergeAtTheEnd(tf_keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if int(self.model.optimizer.iterations) == 6:
-            bias = self.model.transition.network.layers[0].bias
+            bias = self.model.state_space_model.transition.network.layers[0].bias
             bias.assign(tf.fill(bias.shape, np.inf))
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-import conftest
+import models
 import numpy as np
 import pytest
 import tf_keras
@@ -25,8 +25,7 @@ def test_a_model_of_ones_own_trains_resumes_and_is_only_read_when_finished(
         raise KeyboardInterrupt
 
     def train(name, resume=False):
-        model = conftest.small_model()
-        model.compile(optimizer=tf_keras.optimizers.Adam(1e-2), jit_compile=False)
+        model = models.small_model()
         metrics = recipe.train(model, splits, tmp_path / name, SETTINGS, resume=resume)
         return model, metrics
 
@@ -47,7 +46,7 @@ def test_a_model_of_ones_own_trains_resumes_and_is_only_read_when_finished(
     assert metrics["mad_sampled"] == pytest.approx(expected["mad_sampled"], rel=1e-6)
     for name in ["stopped", "read"]:
         assert runs[name][1]["elbo"] == pytest.approx(metrics["elbo"], rel=1e-6)
-        for value, weight in zip(runs[name][0].trainable_weights, model.trainable_weights):
+        for value, weight in zip(runs[name][0].get_weights(), model.get_weights()):
             np.testing.assert_allclose(value, weight, atol=1e-6)
     assert runs["stopped"][1]["seconds"] is None and metrics["seconds"] > 0
     figures = {path.stem for path in (tmp_path / "straight" / "figures").iterdir()}
@@ -55,7 +54,7 @@ def test_a_model_of_ones_own_trains_resumes_and_is_only_read_when_finished(
 
 
 def test_a_folder_holds_one_run(dataset, tmp_path):
-    splits, model = run_folder.read_splits(dataset), conftest.small_model()
+    splits, model = run_folder.read_splits(dataset), models.small_model()
     folder = tmp_path / "run"
     config = recipe.model_config(model, SETTINGS, splits)
     run_folder.open_run(folder, config, resume=False)
@@ -64,22 +63,22 @@ def test_a_folder_holds_one_run(dataset, tmp_path):
     other = options.Settings(epochs=3, verbose=0)
     with pytest.raises(ValueError, match="other arguments: epochs, batch_size, learning_rate, kl_"):
         recipe.train(model, splits, folder, other, resume=True)
-    other = conftest.small_model("iaf")
+    other = models.small_model("iaf")
     with pytest.raises(ValueError, match="was started with other arguments: model"):
         recipe.train(other, splits, folder, SETTINGS, resume=True)
 
 
 def test_prepare_adapts_and_leaves_an_optimizer_alone(sequences):
-    model = conftest.small_model()
+    model = models.small_model()
     recipe.prepare(model, sequences, SETTINGS)
     rate = model.optimizer.learning_rate
     assert float(model.optimizer.clipnorm) == 10.0 and float(rate) == pytest.approx(1e-3)
     schedule = model.optimizer.get_config()["learning_rate"]["config"]
     assert schedule["decay_steps"] == 4  # Two epochs of 12 sequences in batches of 6.
-    mean = model.observation_standardization.moments()[0]
+    mean = model.state_space_model.observation_standardization.mean
     np.testing.assert_allclose(mean, sequences.observations.mean((0, 1)), atol=1e-5)
 
-    own = conftest.small_model()
+    own = models.small_model()
     own.compile(optimizer=tf_keras.optimizers.SGD(0.5))
     recipe.prepare(own, sequences, SETTINGS)
     assert own.optimizer.name == "SGD" and float(own.optimizer.learning_rate) == 0.5
@@ -102,9 +101,17 @@ def test_train_refuses_settings(dataset, tmp_path, change, message):
 
 def test_flat_options_become_arguments_of_a_model():
     flat = options.ModelOptions(posterior="iaf", num_flows=2, hidden_units=8, num_train_samples=3)
-    arguments = options.model_arguments(flat, num_bases=5)
-    model = tfp_dvbf.DVBF(3, 1, seed=1, **arguments)
-    config = model.get_config()
-    expected = {"posterior": "iaf", "num_flows": 2, "num_samples": 3, "num_bases": 5}
-    expected |= {"state_dim": 4, "encoder_units": (8,), "transition_units": (8, 8)}
-    assert {name: config[name] for name in expected} == expected
+    arguments = options.model_arguments(flat, num_bases=5, transition="locally_linear")
+    config = tfp_dvbf.DVBF(3, 1, seed=1, **arguments).get_config()
+    assert config["state_dim"] == 4 and config["num_samples"] == 3
+    assert config["posterior"]["class_name"] == "IAF"
+    settings = {
+        "posterior": {"num_flows": 2, "hidden_units": (8, 8)},
+        "transition": {"num_bases": 5, "hidden_units": (8, 8)},
+        "emission": {"hidden_units": (8,)},
+        "encoder": {"units": (8,)},
+        "initial_posterior": {"num_steps": 1, "hidden_units": (8,)},
+    }
+    for kind, expected in settings.items():
+        found = config[kind]["config"]
+        assert {name: found[name] for name in expected} == expected

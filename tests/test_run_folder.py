@@ -5,10 +5,11 @@ import zipfile
 import models
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 
 import tfp_dvbf
-from tfp_dvbf import data
+from tfp_dvbf import data, layers
 from tfp_dvbf.data import shards
 from tfp_dvbf.experiments import run_folder
 
@@ -200,7 +201,7 @@ def test_load_model_runs_nothing(saved, tmp_path, monkeypatch):
         },
     ],
 )
-@pytest.mark.parametrize("place", ["config", "compile_config", "optimizer"])
+@pytest.mark.parametrize("place", ["config", "posterior", "compile_config", "optimizer"])
 def test_load_model_calls_no_function_of_keras(saved, tmp_path, monkeypatch, planted, place):
     """`keras.utils.get_file`, called by a layer of a config, would write any file anywhere."""
     monkeypatch.setattr(tf_keras.models, "load_model", lambda path: pytest.fail("loaded"))
@@ -209,6 +210,8 @@ def test_load_model_calls_no_function_of_keras(saved, tmp_path, monkeypatch, pla
         if place == "optimizer":
             whole = planted["class_name"] != "Adam"
             config["compile_config"]["optimizer"] = planted if whole else [planted]
+        elif place == "posterior":
+            config["config"]["posterior"] = planted
         else:
             config[place]["activation"] = [planted]
 
@@ -261,3 +264,59 @@ def test_load_model_refuses_a_truncated_file(saved, tmp_path):
         (tmp_path / "model.keras").write_bytes(content[:size])
         with pytest.raises(ValueError, match="must be a model saved by this package"):
             run_folder.load_model(tmp_path)
+
+
+@tf_keras.utils.register_keras_serializable("tests")
+class OwnTransition(layers.MLPTransition):
+    """A user's own part, registered with Keras."""
+
+
+@tf_keras.utils.register_keras_serializable("tests")
+class OwnLayer(tf_keras.layers.Layer):
+    """A registered layer that is no part of a model."""
+
+
+def test_load_model_takes_registered_parts_in_their_places_alone(saved, tmp_path, sequences):
+    model = models.small_model(transition=OwnTransition((8,)))
+    run_folder.save_model(tmp_path / "model.keras", model)
+    loaded = run_folder.load_model(tmp_path)
+    assert type(loaded.state_space_model.transition) is OwnTransition
+    np.testing.assert_array_equal(
+        loaded.generate(sequences.controls, seed=1).states,
+        model.generate(sequences.controls, seed=1).states,
+    )
+    own = tf_keras.saving.serialize_keras_object(OwnTransition((8,)))
+    unknown = {**own, "registered_name": "tests>Unknown"}
+    layer = tf_keras.saving.serialize_keras_object(OwnLayer())
+    for place, part in [
+        (("config", "transition"), unknown),
+        (("config", "transition"), layer),
+        (("config", "transition", "config", "activation"), own),
+        (("compile_config", "optimizer"), own),
+    ]:
+
+        def plant(config, place=place, part=part):
+            for name in place[:-1]:
+                config = config[name]
+            config[place[-1]] = part
+
+        with_config(saved, tmp_path / "model.keras", plant)
+        with pytest.raises(ValueError, match="it holds more than a model and its optimizer: .*Own"):
+            run_folder.load_model(tmp_path)
+
+
+def test_load_model_refuses_a_file_of_an_older_version(saved, tmp_path):
+    with_config(
+        saved, tmp_path / "model.keras", lambda config: config["config"].update(observation_dim=3)
+    )
+    with pytest.raises(ValueError, match="it was saved by tfp_dvbf 0.2; train it again"):
+        run_folder.load_model(tmp_path)
+
+
+def test_load_model_refuses_weights_that_are_not_finite(make_model, tmp_path):
+    model = make_model()
+    bias = model.state_space_model.transition.network.layers[0].bias
+    bias.assign(tf.fill(bias.shape, np.inf))
+    tf_keras.Model.save(model, tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="model.keras must be .*weights of the model must be fini"):
+        run_folder.load_model(tmp_path)

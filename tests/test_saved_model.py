@@ -17,53 +17,50 @@ from tfp_dvbf.serving import saved_model, signatures
 SIZES = [(1, 2), (5, 8), (12, 5)]  # Sequences and steps.
 
 
-def stepped(model, path, sequences):
-    """Returns arguments and answers of `init` and `filter_step`, without the export."""
-    module = signatures.Servable(model, str(path / "assets" / saved_model.METADATA))
+def stepped(model, sequences):
+    """Returns arguments and answers of `filter_init` and `filter_step`, without the export."""
+    functions = signatures.Functions(model)
     x, u = sequences.observations, sequences.controls
     seed, size = np.int32(3), np.int32(4)
-    frames = x[:, : model.config["initial_frames"]]
-    first = {"initial_observations": frames, "num_particles": size, "seed": seed}
-    out = module.init(**{name: tf.constant(value) for name, value in first.items()})
-    belief = {name: value.numpy() for name, value in out.items() if name != "log_score"}
-    present = np.arange(len(x), dtype=np.float32) % 2
-    frame = {"observations": x[:, 1], "controls": u[:, 0], "present": present, "seed": seed}
-    step = {**belief, **frame}
-    moved = module.filter_step(**{name: tf.constant(value) for name, value in step.items()})
-    return {"init": (first, out), "filter_step": (step, moved)}
+    start = x[:, : model.recognition_model.initial_steps]
+    first = {"initial_observations": start, "num_particles": size, "seed": seed}
+    out = functions.filter_init(**{name: tf.constant(value) for name, value in first.items()})
+    belief = {name: value.numpy() for name, value in out.items() if name != "log_evidence"}
+    observed = np.arange(len(x), dtype=np.float32) % 2
+    step = {"observations": x[:, 1], "controls": u[:, 0], "observed": observed, "seed": seed}
+    step = {**belief, **step}
+    moved = functions.filter_step(**{name: tf.constant(value) for name, value in step.items()})
+    return {"filter_init": (first, out), "filter_step": (step, moved)}
 
 
 def in_memory(model, sequences):
     """Returns what the model itself answers, by signature, for one batch."""
     x, u = sequences.observations, sequences.controls
-    frames = x[:, : model.config["initial_frames"]]
+    first = x[:, : model.recognition_model.initial_steps]
     mask = np.ones(x.shape[:2], np.float32)
     mask[:, -1] = 0
-    context = max(x.shape[1] // 2, model.config["initial_frames"])
-    seed, size = np.int32(3), np.int32(4)
+    context = max(x.shape[1] // 2, model.recognition_model.initial_steps)
+    past = np.ones([len(x), context], np.float32)
+    past[::2, -1] = 0
+    seed, draws = {"seed": np.int32(3)}, {"num_samples": np.int32(4)}
     calls = {
-        "filter": {"observations": x, "controls": u, "mask": mask, "seed": seed},
+        "sample_posterior": {"observations": x, "controls": u, "mask": mask, **seed},
         "forecast": {
-            **{"observations": x[:, :context], "controls": u},
-            **{"num_samples": size, "seed": seed},
+            **{"observations": x[:, :context], "controls": u, "mask": past},
+            **draws,
+            **seed,
         },
-        "generate": {
-            **{"initial_observations": frames, "controls": u},
-            **{"num_samples": size, "seed": seed},
-        },
+        "generate": {"initial_observations": first, "controls": u, **draws, **seed},
     }
-    drawn = model.filter(x, u, 1, 3, mask)
+    drawn = model.sample_posterior(x, u, 1, 3, mask)
     answers = {
-        "filter": {name: tensor[0] for name, tensor in drawn._asdict().items()},
-        "generate": model.generate(u, frames, num_samples=4, seed=3)._asdict(),
+        "sample_posterior": {name: tensor[0] for name, tensor in drawn._asdict().items()},
+        "generate": model.generate(u, first, num_samples=4, seed=3)._asdict(),
     }
     if u.shape[1] >= context:
-        answers["forecast"] = model.forecast(x[:, :context], u, 4, 3)._asdict()
+        answers["forecast"] = model.forecast(x[:, :context], u, 4, 3, past)._asdict()
     if "iwae" in model.bounds:
-        calls["log_prob_bound"] = {
-            **{"observations": x, "controls": u},
-            **{"num_samples": size, "seed": seed},
-        }
+        calls["log_prob_bound"] = {"observations": x, "controls": u, **draws, **seed}
         answers["log_prob_bound"] = {"log_prob_bound": model.log_prob_bound(x, u, 4, 3)}
     return {name: (calls[name], answer) for name, answer in answers.items()}
 
@@ -94,14 +91,14 @@ for case in sorted(folder.glob("*.npz")):
 def test_parity_in_a_process_without_the_libraries(exported, sequences, tmp_path):
     (tmp_path / "out").mkdir()
     expected = {}
-    for name, (model, path, reasons) in exported.items():
+    for name, (model, _, reasons) in exported.items():
         for batch, steps in SIZES:
             part = data.Sequences(
                 sequences.observations[:batch, :steps], sequences.controls[:batch, : steps - 1]
             )
             answers = in_memory(model, part)
-            if reasons["init"] is None:
-                answers.update(stepped(model, path, part))
+            if reasons["filter_init"] is None:
+                answers.update(stepped(model, part))
             for signature, (arguments, answer) in answers.items():
                 case = f"{name}--{signature}--{batch}x{steps}.npz"
                 np.savez(tmp_path / case, **arguments)
@@ -113,11 +110,11 @@ def test_parity_in_a_process_without_the_libraries(exported, sequences, tmp_path
         actual = np.load(tmp_path / "out" / case)
         assert set(actual) == set(answer)
         for key, value in answer.items():
-            # A log weight is what is left of log densities, of which the score gives the size.
-            size = np.abs(answer["log_score"]).max() if key == "log_weights" else 1.0
+            # A log weight is what is left of log densities, whose size is that of the evidence.
+            size = np.abs(answer["log_evidence"]).max() if key == "log_weights" else 1.0
             tolerance = {"rtol": 1e-5, "atol": 1e-5 * max(1.0, size)}
             np.testing.assert_allclose(actual[key], value, **tolerance, err_msg=case)
-    assert {case.split("--")[1] for case in expected} == set(signatures.SIGNATURES)
+    assert {case.split("--")[1] for case in expected} == set(signatures.NAMES)
     assert len(expected) > 60
 
 
@@ -126,8 +123,9 @@ def test_what_is_left_out_and_why(exported):
         name: {signature for signature, reason in reasons.items() if reason}
         for name, (_, _, reasons) in exported.items()
     }
-    streams = {"init", "filter_step"}
-    assert not any(left_out[name] for name in ["gaussian", "iaf", "trajectory_iaf", "two_frames"])
+    streams = {"filter_init", "filter_step"}
+    for name in ["innovation", "gaussian", "iaf", "trajectory_iaf", "two_frames"]:
+        assert not left_out[name]
     assert left_out["smoother"] == streams
     assert left_out["chain_iaf"] == {*streams, "log_prob_bound"}
     for _, (_, path, reasons) in exported.items():
@@ -138,9 +136,10 @@ def test_what_is_left_out_and_why(exported):
 def test_metadata_travels_inside(exported):
     _, path, _ = exported["iaf"]
     about = json.loads((path / "assets" / saved_model.METADATA).read_text())
-    assert about["model"]["posterior"] == "iaf" and about["metrics"] == {"elbo": 1.5}
-    assert about["units"]["log_score"] == "nats a frame"
-    assert about["version"] and set(about["signatures"]) == set(signatures.SIGNATURES)
+    assert about["model"]["posterior"]["class_name"] == "IAF"
+    assert about["metrics"] == {"elbo": 1.5}
+    assert about["units"]["log_evidence"] == "nats a time step"
+    assert about["version"] and set(about["signatures"]) == set(signatures.NAMES)
 
 
 def test_an_existing_path_is_kept(exported, tmp_path):

@@ -1,3 +1,5 @@
+"""The signatures of exported models: what they take, refuse and return."""
+
 import models
 import numpy as np
 import pytest
@@ -8,11 +10,11 @@ from tfp_dvbf.serving import saved_model
 
 def test_the_same_seed_gives_the_same_output(exported, sequences):
     _, path, _ = exported["iaf"]
-    generate = models.signatures(path)["generate"]
-    frames = tf.constant(sequences.observations[:, :1])
+    generate = tf.saved_model.load(str(path)).signatures["generate"]
+    first = tf.constant(sequences.observations[:, :1])
     draws = [
         generate(
-            initial_observations=frames,
+            initial_observations=first,
             controls=tf.constant(sequences.controls),
             num_samples=tf.constant(2),
             seed=tf.constant(seed),
@@ -25,39 +27,48 @@ def test_the_same_seed_gives_the_same_output(exported, sequences):
 
 def test_bad_input_at_a_signature(exported, sequences):
     _, path, _ = exported["iaf"]
-    signatures = models.signatures(path)
+    signatures = tf.saved_model.load(str(path)).signatures
     x, u = tf.constant(sequences.observations), tf.constant(sequences.controls)
     scalars = {"num_samples": tf.constant(1), "seed": tf.constant(1)}
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must reach past the frames"):
-        signatures["forecast"](observations=x, controls=u[:, :3], **scalars)
+    ones = {"mask": tf.ones([12, 8])}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must reach past the context"):
+        signatures["forecast"](observations=x, controls=u[:, :3], **ones, **scalars)
     with pytest.raises(Exception, match="float"):
-        signatures["forecast"](observations=tf.cast(x, tf.float64), controls=u, **scalars)
+        signatures["forecast"](observations=tf.cast(x, tf.float64), controls=u, **ones, **scalars)
     none = {"num_samples": tf.constant(0), "seed": tf.constant(1)}
     with pytest.raises(tf.errors.InvalidArgumentError, match="`num_samples` must be at least 1"):
         signatures["generate"](initial_observations=x[:, :1], controls=u, **none)
-    for name, frames in {"forecast": x[:, :4], "log_prob_bound": x}.items():
-        with pytest.raises(
-            tf.errors.InvalidArgumentError, match="must have the batch size|Shapes must be"
-        ):
-            signatures[name](observations=frames, controls=u[:1], **scalars)
+    context = {"observations": x[:, :4], "mask": tf.ones([12, 4])}
+    for name, given in {"forecast": context, "log_prob_bound": {"observations": x}}.items():
+        message = "`controls` must have the batch size of the observations"
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            signatures[name](controls=u[:1], **given, **scalars)
     with pytest.raises(tf.errors.InvalidArgumentError, match="`controls` must have a step or more"):
         signatures["generate"](initial_observations=x[:, :1], controls=u[:, :0], **scalars)
     short = {"observations": x, "controls": u, "mask": tf.ones([12, 1]), "seed": tf.constant(1)}
-    with pytest.raises(tf.errors.InvalidArgumentError, match="the batch and steps of `observatio"):
-        signatures["filter"](**short)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`mask` must have the time size of"):
+        signatures["sample_posterior"](**short)
+    none = {"observations": x[:0], "controls": u[:0], "mask": tf.ones([0, 8])}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`observations` must have a sequence"):
+        signatures["sample_posterior"](**none, seed=tf.constant(1))
+    flat = {"observations": x[:, 0], "controls": u, "mask": tf.ones([12, 8])}
+    with pytest.raises(Exception, match="observations"):
+        signatures["sample_posterior"](**flat, seed=tf.constant(1))
     bound = signatures["log_prob_bound"]
     for wrong in [u[:, :3], tf.concat([u, u], axis=1)]:
         with pytest.raises(tf.errors.InvalidArgumentError, match="as many steps as `observations`"):
             bound(observations=x, controls=wrong, **scalars)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must have 2 frames or more"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must have at least 2 steps"):
         bound(observations=x[:, :1], controls=u[:, :0], **scalars)
 
 
-@pytest.mark.parametrize("name", ["filter", "log_prob_bound"])
+@pytest.mark.parametrize("name", ["sample_posterior", "log_prob_bound"])
 def test_a_last_control_is_ignored(exported, sequences, name):
-    signature = models.signatures(exported["iaf"][1])[name]
+    signature = tf.saved_model.load(str(exported["iaf"][1])).signatures[name]
     x, u = tf.constant(sequences.observations), tf.constant(sequences.controls)
-    others = {"mask": tf.ones([12, 8])} if name == "filter" else {"num_samples": tf.constant(1)}
+    others = {"num_samples": tf.constant(1)}
+    if name == "sample_posterior":
+        others = {"mask": tf.ones([12, 8])}
     longer = tf.pad(u, [[0, 0], [0, 1], [0, 0]], constant_values=9.0)
     expected, actual = (
         signature(observations=x, controls=controls, seed=tf.constant(1), **others)
@@ -72,15 +83,19 @@ def valid_arguments(signatures, sequences):
     x, u = tf.constant(sequences.observations), tf.constant(sequences.controls)
     seed, size = {"seed": tf.constant(1)}, {"num_samples": tf.constant(2)}
     first = {"initial_observations": x[:, :1]}
-    out = signatures["init"](**first, num_particles=tf.constant(4), **seed)
-    belief = {name: tensor for name, tensor in out.items() if name != "log_score"}
-    frame = {"observations": x[:, 1], "controls": u[:, 0], "present": tf.ones([12])}
+    out = signatures["filter_init"](**first, num_particles=tf.constant(4), **seed)
+    belief = {name: tensor for name, tensor in out.items() if name != "log_evidence"}
+    step = {"observations": x[:, 1], "controls": u[:, 0], "observed": tf.ones([12])}
     whole = {"observations": x, "controls": u}
     return {
-        "init": {**first, "num_particles": tf.constant(4), **seed},
-        "filter_step": {**belief, **frame, **seed},
-        "filter": {**whole, "mask": tf.ones([12, 8]), **seed},
-        "forecast": {"observations": x[:, :4], "controls": u, **size, **seed},
+        "filter_init": {**first, "num_particles": tf.constant(4), **seed},
+        "filter_step": {**belief, **step, **seed},
+        "sample_posterior": {**whole, "mask": tf.ones([12, 8]), **seed},
+        "forecast": {
+            **{"observations": x[:, :4], "mask": tf.ones([12, 4]), "controls": u},
+            **size,
+            **seed,
+        },
         "generate": {**first, "controls": u, **size, **seed},
         "log_prob_bound": {**whole, **size, **seed},
     }
@@ -89,13 +104,13 @@ def valid_arguments(signatures, sequences):
 @pytest.mark.parametrize("posterior", ["iaf", "trajectory_iaf"])
 def test_every_size_at_every_signature(exported, sequences, posterior):
     """One more or one alone, which would broadcast, of every size that is fixed or shared."""
-    signatures = models.signatures(exported[posterior][1])
+    signatures = tf.saved_model.load(str(exported[posterior][1])).signatures
     tried = 0
     for signature, arguments in valid_arguments(signatures, sequences).items():
         for name, tensor in arguments.items():
             free = [1] if name in ["observations", "controls", "mask"] and tensor.ndim > 2 else []
             for axis in set(range(tensor.ndim)) - set(free):
-                if signature == "init" and axis == 0:
+                if signature == "filter_init" and axis == 0:
                     continue  # The batch is that of this tensor alone.
                 for wrong in {1, tensor.shape[axis] + 1} - {tensor.shape[axis]}:
                     spoiled = tf.repeat(tf.gather(tensor, [0], axis=axis), wrong, axis=axis)
@@ -109,7 +124,7 @@ def test_every_size_at_every_signature(exported, sequences, posterior):
 def test_pixels_at_a_signature(sequences, tmp_path):
     model = models.cached_model("iaf", emission="bernoulli")
     saved_model.export(model, tmp_path / "pixels")
-    signatures = models.signatures(tmp_path / "pixels")
+    signatures = tf.saved_model.load(str(tmp_path / "pixels")).signatures
     pixels = (sequences.observations > 0).astype(np.float32)
     u, scalars = tf.constant(sequences.controls), {"seed": tf.constant(1)}
     mask = np.ones([12, 8], np.float32)
@@ -117,13 +132,17 @@ def test_pixels_at_a_signature(sequences, tmp_path):
     for value in [0.5, np.nan]:
         pixels[2, 3] = value
         arguments = {"observations": tf.constant(pixels), "controls": u, **scalars}
-        signatures["filter"](mask=tf.constant(mask), **arguments)
+        signatures["sample_posterior"](mask=tf.constant(mask), **arguments)
+        masks = {"forecast": {"mask": tf.ones([12, 4])}, "log_prob_bound": {}}
         for name, steps in {"forecast": 4, "log_prob_bound": 8}.items():
             arguments["observations"] = tf.constant(pixels[:, :steps])
             with pytest.raises(tf.errors.InvalidArgumentError, match="`observations` must be"):
-                signatures[name](num_samples=tf.constant(2), **arguments)
+                signatures[name](num_samples=tf.constant(2), **arguments, **masks[name])
+        seen = {"mask": tf.constant(mask[:, :4])}
+        arguments["observations"] = tf.constant(pixels[:, :4])
+        signatures["forecast"](num_samples=tf.constant(2), **arguments, **seen)
     with pytest.raises(tf.errors.InvalidArgumentError, match="0 or 1 for the bernoulli emission"):
-        signatures["init"](
+        signatures["filter_init"](
             initial_observations=tf.constant(0.5 * pixels[:, :1] + 0.2),
             num_particles=tf.constant(4),
             **scalars,
@@ -131,32 +150,33 @@ def test_pixels_at_a_signature(sequences, tmp_path):
 
 
 def test_values_that_are_not_finite_are_refused(exported, sequences):
-    signatures = models.signatures(exported["iaf"][1])
+    signatures = tf.saved_model.load(str(exported["iaf"][1])).signatures
     x, u = sequences.observations.copy(), tf.constant(sequences.controls)
     x[2, 3] = np.nan
     mask = np.ones([12, 8], np.float32)
     seed = tf.constant(1)
     arguments = {"observations": tf.constant(x), "controls": u, "seed": seed}
     with pytest.raises(tf.errors.InvalidArgumentError, match="`observations` must be finite"):
-        signatures["filter"](mask=tf.constant(mask), **arguments)
+        signatures["sample_posterior"](mask=tf.constant(mask), **arguments)
     mask[2, 3] = 0
-    assert np.all(np.isfinite(signatures["filter"](mask=tf.constant(mask), **arguments)["states"]))
-    out = signatures["init"](
+    drawn = signatures["sample_posterior"](mask=tf.constant(mask), **arguments)
+    assert np.all(np.isfinite(drawn["states"]))
+    out = signatures["filter_init"](
         initial_observations=tf.constant(x[:, :1]), num_particles=tf.constant(4), seed=seed
     )
     belief = {name: out[name] for name in ["particles", "log_weights", "step"]}
-    frame = {"observations": tf.constant(x[:, 3]), "controls": u[:, 2], "seed": seed}
+    step = {"observations": tf.constant(x[:, 3]), "controls": u[:, 2], "seed": seed}
     with pytest.raises(tf.errors.InvalidArgumentError, match="`observations` must be finite"):
-        signatures["filter_step"](**belief, **frame, present=tf.ones([12]))
-    out = signatures["filter_step"](**belief, **frame, present=tf.constant(mask[:, 3]))
+        signatures["filter_step"](**belief, **step, observed=tf.ones([12]))
+    out = signatures["filter_step"](**belief, **step, observed=tf.constant(mask[:, 3]))
     assert np.all(np.isfinite(out["log_weights"]))
 
 
 def test_chain_iaf_refuses_gaps(exported, sequences):
-    signature = models.signatures(exported["chain_iaf"][1])["filter"]
+    signature = tf.saved_model.load(str(exported["chain_iaf"][1])).signatures["sample_posterior"]
     mask = np.ones([12, 8], np.float32)
     mask[0, 3] = 0
-    with pytest.raises(tf.errors.InvalidArgumentError, match="`mask` may only shorten sequences"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must have no gaps for chain_iaf"):
         signature(
             observations=tf.constant(sequences.observations),
             controls=tf.constant(sequences.controls),

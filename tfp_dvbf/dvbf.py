@@ -284,10 +284,11 @@ class DVBF(training.VariationalModel):
 
     def _check_steps(self, name):
         """Raises ValueError, with the reason, unless sequences can be followed step by step."""
-        for part in [self.recognition_model.encoder, self.recognition_model.posterior]:
+        for kind in ["encoder", "posterior"]:
+            part = getattr(self.recognition_model, kind)
             if not part.steps:
-                kind = type(part).__name__
-                raise ValueError(f"`{name}` is not for {kind}: {part.steps.reason}.")
+                part_name = registry.name_of(kind, part)
+                raise ValueError(f"`{name}` is not for {part_name}: {part.steps.reason}.")
 
     def get_config(self):
         model, recognised = self.state_space_model, self.recognition_model

@@ -37,11 +37,15 @@ def check_integer(name, value, least=1):
 
 def check_units(name, units, least=0):
     """Returns the sizes of `least` layers or more as integers, or raises ValueError."""
+    refusal = f"`{name}` must be a sequence of positive integers; got {units!r}."
     if not isinstance(units, (list, tuple)):
-        raise ValueError(f"`{name}` must be a sequence of positive integers; got {units!r}.")
+        raise ValueError(refusal)
     if len(units) < least:
         raise ValueError(f"`{name}` must have at least {least} layer; got {units!r}.")
-    return tuple(check_integer(name, size) for size in units)
+    try:
+        return tuple(check_integer(name, size) for size in units)
+    except ValueError as error:
+        raise ValueError(refusal) from error
 
 
 def check_choice(name, value, choices):

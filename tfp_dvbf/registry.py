@@ -88,14 +88,14 @@ def resolve(kind, identifier):
       ValueError: If it is none of these.
     """
     if isinstance(identifier, str):
-        return class_of(kind, identifier)(name=kind)
-    if isinstance(identifier, dict):
+        identifier = class_of(kind, identifier)(name=kind)
+    elif isinstance(identifier, dict):
         identifier = _deserialize(kind, identifier)
     base = _load(BASES[kind])
     if not isinstance(identifier, base):
         raise ValueError(
-            f"`{kind}` must be a name ({', '.join(names(kind))}), a config or a {base.__name__}; "
-            f"got {_described(identifier)}."
+            f"`{kind}` must be a name ({', '.join(names(kind))}), a config or an object of class "
+            f"{base.__name__}; got {_described(identifier)}."
         )
     if identifier.built:
         raise ValueError(f"`{kind}` must belong to no other model; make a new part for each model.")

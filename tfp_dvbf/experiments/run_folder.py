@@ -66,7 +66,7 @@ def _read_folder(path):
         raise ValueError(f"The folder `data` must hold train.npz or train/; {path} holds both.")
     splits = [shards.Shards(folder)] if folder.is_dir() else []
     splits += [data.load(file) for file in files]
-    dims = {(split.observation_dim, split.control_dim) for split in splits}
+    dims = {(split.observation_shape, split.control_dim) for split in splits}
     if len(dims) > 1:
         raise ValueError(f"The files in {path} must have the same dimensions; got {dims}.")
     return splits
@@ -182,7 +182,9 @@ def load_model(run):
         raise ValueError(f"`model` must be a run folder with model.keras; {path} does not exist.")
     try:
         _check_archive(path)
-        return tf_keras.models.load_model(path)
+        model = tf_keras.models.load_model(path)
+        model.check_finite_weights()
+        return model
     except Exception as error:  # zipfile, h5py, Keras and JSON raise a dozen kinds.
         reason = errors.first_line(error)
         raise ValueError(f"{path} must be a model saved by this package; {reason}") from error

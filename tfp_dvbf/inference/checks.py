@@ -64,6 +64,8 @@ def check_shape(checks, name, tensor, sizes):
             fits &= found in allowed if not isinstance(size, str) else found > 0
     if not fits:
         raise ValueError(f"`{name}` must have shape [{', '.join(labels)}]; got {tuple(shape)}.")
+    if sizes[0] == "batch" and shape[0] is None:
+        checks.require(tf.shape(tensor)[0] > 0, f"`{name}` must have a sequence or more.")
     for axis, label, other in open_sizes:
         same = tf.shape(tensor)[axis] == tf.shape(other)[axis]
         checks.require(same, f"`{name}` must have the {label} size of the observations.")
