@@ -274,7 +274,7 @@ class DVBF(training.VariationalModel):
         batch, known = validation.check_batch(self.rules, observations, controls, mask)
         steps = batch.observations.shape[1]
         found = self._run(function, (batch,), steps, num_samples, seed, axis=axis, **static)
-        return validation.nan_where_unknown(known, found, axis)
+        return execution.nan_where_unknown(known, found, axis)
 
     def _run(self, function, rows, num_steps, num_samples, seed, **static):
         self.check_finite_weights()

@@ -1,5 +1,6 @@
 """How functions of tensors are run: as graphs of open sizes, a part of the rows at a time."""
 
+import numpy as np
 import tensorflow as tf
 
 # Time steps of all rows that a call holds at a time; a decoder of 128 units takes 256 MiB for them.
@@ -65,6 +66,28 @@ class Graphs:
         if isinstance(axis, int):
             axis = tf.nest.map_structure(lambda _: axis, parts[0])
         return tf.nest.map_structure(lambda axis, *part: tf.concat(part, axis), axis, *parts)
+
+
+def nan_where_unknown(known, results, axis=1):
+    """Returns results with NaN in the time steps that are not known.
+
+    Args:
+      known: bool [batch, time], or None where all steps are known.
+      results: Structure of tensors with a batch and a time axis.
+      axis: The axis that is the batch, before that of time; or a structure of such axes.
+    """
+    if known is None or tf.get_static_value(tf.reduce_all(known)):
+        return results
+    axes = tf.nest.map_structure(lambda _: axis, results) if isinstance(axis, int) else axis
+
+    def fill(tensor, axis):
+        if tensor.shape.rank < axis + 2:  # A sum over time, which ends with what is known.
+            return tensor
+        ones = [1] * (tensor.shape.rank - 2 - axis)
+        shape = tf.concat([tf.shape(known), ones], axis=0)
+        return tf.where(tf.reshape(known, shape), tensor, np.nan)
+
+    return tf.nest.map_structure(fill, results, axes)
 
 
 def _open(tensor):

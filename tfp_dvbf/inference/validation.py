@@ -74,7 +74,8 @@ def check_batch(rules, observations, controls=None, mask=None):
     known = None
     if mask is not None:
         mask = check_mask(checks, rules, mask, observations)
-        controls, known = _end_at_nan(controls, mask)
+        known = data.known_steps_tensor(controls, mask)
+        controls = tf.where(known[:, 1:, tf.newaxis], controls, 0.0)
         observations = tf.where(networks.expand_like(mask, observations), observations, 0.0)
         if tf.get_static_value(tf.reduce_all(mask)):
             mask = None
@@ -166,28 +167,6 @@ def check_initial_state(state_dim, initial_state, num_samples, controls):
     check_finite(checks, "initial_state", state)
     state = state[tf.newaxis] if state.shape.rank == 2 else state
     return checks.passed(tf.transpose(state, [1, 0, 2]))
-
-
-def nan_where_unknown(known, results, axis=1):
-    """Returns results with NaN in the time steps that are not known.
-
-    Args:
-      known: bool [batch, time], or None where all steps are known.
-      results: Structure of tensors with a batch and a time axis.
-      axis: The axis that is the batch, before that of time; or a structure of such axes.
-    """
-    if known is None or tf.get_static_value(tf.reduce_all(known)):
-        return results
-    axes = tf.nest.map_structure(lambda _: axis, results) if isinstance(axis, int) else axis
-
-    def fill(tensor, axis):
-        if tensor.shape.rank < axis + 2:  # A sum over time, which ends with what is known.
-            return tensor
-        ones = [1] * (tensor.shape.rank - 2 - axis)
-        shape = tf.concat([tf.shape(known), ones], axis=0)
-        return tf.where(tf.reshape(known, shape), tensor, np.nan)
-
-    return tf.nest.map_structure(fill, results, axes)
 
 
 def check_step(rules, observations, controls=None, observed=None):
@@ -292,19 +271,6 @@ def check_mask(checks, rules, mask, observations, whole=True):
         reason = rules.posterior.takes_gaps.reason
         checks.require(~gaps, f"`mask` must have no gaps for {name}: {reason}.")
     return mask
-
-
-def _end_at_nan(controls, mask):
-    """Returns controls, 0 from where a NaN among those behind the last observed step ends them.
-
-    Returns:
-      The controls, and whether each step is known, bool [batch, time].
-    """
-    follow = tf.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True)[:, 1:] > 0
-    ends = ~follow & tf.reduce_any(tf.math.is_nan(controls), axis=-1)
-    ended = tf.cumsum(tf.cast(ends, tf.int32), axis=1) > 0
-    known = tf.pad(~ended, [[0, 0], [1, 0]], constant_values=True)
-    return tf.where(ended[..., tf.newaxis], 0.0, controls), known
 
 
 def _check_values(checks, rules, **tensors):
