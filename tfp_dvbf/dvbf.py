@@ -88,7 +88,7 @@ class DVBF(training.VariationalModel):
         _check_policy()
         super().__init__(objective, **kwargs)
         self.num_samples = errors.check_integer("num_samples", num_samples)
-        self.seed = np.random.SeedSequence(seed).entropy
+        self.seed = int(np.random.SeedSequence(seed).entropy)
         noise_seed, *seeds = np.random.SeedSequence(self.seed).generate_state(3)
         self.noise_key = int(noise_seed.view(np.int32))
         model_seed, recognition_seed = map(int, seeds)
