@@ -52,7 +52,7 @@ def test_bad_input_at_a_signature(exported, sequences):
     with pytest.raises(tf.errors.InvalidArgumentError, match="`observations` must have a sequence"):
         signatures["sample_posterior"](**none, seed=tf.constant(1))
     flat = {"observations": x[:, 0], "controls": u, "mask": tf.ones([12, 8])}
-    with pytest.raises(Exception, match="observations"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"must have shape \[any, any, 3\]"):
         signatures["sample_posterior"](**flat, seed=tf.constant(1))
     bound = signatures["log_prob_bound"]
     for wrong in [u[:, :3], tf.concat([u, u], axis=1)]:

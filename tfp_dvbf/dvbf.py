@@ -91,7 +91,7 @@ class DVBF(training.VariationalModel):
     ):
         registry.check_moved(kwargs)
         super().__init__(objective, num_samples, **kwargs)
-        self.seed = np.random.SeedSequence(seed).entropy
+        self.seed = int(np.random.SeedSequence(seed).entropy)
         noise_seed, *seeds = np.random.SeedSequence(self.seed).generate_state(3)
         self.noise_key = int(noise_seed.view(np.int32))
         model_seed, recognition_seed = map(int, seeds)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfp_dvbf.inference import bounds, random, sampling, streaming, validation
+from tfp_dvbf.inference import bounds, checks, random, sampling, streaming, validation
 
 FLOAT, INT = tf.float32, tf.int32
 
@@ -41,8 +41,30 @@ def signatures_of(model):
     for name in NAMES:
         reason = reasons.get(name)
         specs = {} if reason else functions.specs(name)
-        made[name] = Signature(getattr(functions, name), specs, reason)
+        made[name] = Signature(of_shapes(getattr(functions, name), specs), specs, reason)
     return made
+
+
+def of_shapes(function, specs):
+    """Returns a function of tensors, by name, that fails unless they have the shapes of `specs`.
+
+    TensorFlow compares what a loaded signature is called with to the types of its specs alone; a
+    size of 1 in place of another would be broadcast.
+    """
+
+    def call(**tensors):
+        rules = checks.Checks()
+        for name, tensor in tensors.items():
+            sizes = specs[name].shape.as_list()
+            wanted = [0 if size is None else size for size in sizes]
+            # Of another rank it is False as a whole: an error of its own would say nothing.
+            equal = tf.raw_ops.Equal(x=tf.shape(tensor), y=wanted, incompatible_shape_error=False)
+            fits = tf.reduce_all(equal | [size is None for size in sizes]) if sizes else True
+            labels = ", ".join("any" if size is None else str(size) for size in sizes)
+            rules.require(fits, f"`{name}` must have shape [{labels}].")
+        return function(**rules.passed(tensors))
+
+    return call
 
 
 def reason_against_streams(model):
