@@ -97,3 +97,13 @@ def test_a_seed_makes_the_same_chain_of_different_flows():
         assert np.any(a != c)
     first, _, third = (flow.get_weights()[0] for flow in chains[0].flows)
     assert first.shape == third.shape and np.any(first != third)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 4), (3, 4, 2)])
+def test_a_state_of_one_dimension_keeps_its_axes(shape):
+    flow = flows.FlowChain(event_dim=1, context_dim=5, num_flows=2, hidden_units=(8,))
+    z, context = tf.random.normal([*shape, 1]), tf.random.normal([*shape, 5])
+    value, log_det = flow(z, context)
+    rows, row_log_det = flow(tf.reshape(z, [-1, 1]), tf.reshape(context, [-1, 5]))
+    np.testing.assert_allclose(value, tf.reshape(rows, [*shape, 1]), rtol=1e-6)
+    np.testing.assert_allclose(log_det, tf.reshape(row_log_det, shape), rtol=1e-6)

@@ -1,7 +1,7 @@
 """What users bring: sequences in memory, in files or from environments, checked and batched."""
 
 from tfp_dvbf.data.files import check_names, content_hash, load, naming, save
-from tfp_dvbf.data.missing import fill_missing, known_steps, known_steps_tensor, until_last_frame
+from tfp_dvbf.data.missing import fill_missing, known_steps, known_steps_tensor, until_last_observed
 from tfp_dvbf.data.sequences import ARRAYS, Batch, Sequences, check_sequences, shift_controls
 
 __all__ = [
@@ -18,5 +18,5 @@ __all__ = [
     "naming",
     "save",
     "shift_controls",
-    "until_last_frame",
+    "until_last_observed",
 ]

@@ -66,7 +66,7 @@ def known_steps(controls, mask):
     return known
 
 
-def until_last_frame(mask):
+def until_last_observed(mask):
     """Returns whether a step is observed or one after it is, a bool tensor [batch, time]."""
     import tensorflow as tf
 
@@ -79,7 +79,7 @@ def known_steps_tensor(controls, mask):
 
     controls = controls[:, : tf.shape(mask)[1] - 1]
     unknown = tf.reduce_any(tf.math.is_nan(controls), axis=2)
-    usable = until_last_frame(mask)[:, 1:] | ~unknown
+    usable = until_last_observed(mask)[:, 1:] | ~unknown
     usable = tf.concat([tf.ones_like(mask[:, :1]), usable], axis=1)
     return tf.math.cumprod(tf.cast(usable, tf.int32), axis=1) > 0
 

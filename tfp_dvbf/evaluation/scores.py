@@ -12,7 +12,7 @@ BATCH_SIZE = 128
 
 
 def absolute_differences(generated, observations):
-    """Returns |generated - observations| of each frame, [batch, time].
+    """Returns |generated - observations| of each time step, [batch, time].
 
     Averaged over dimensions and samples; these are differenced one by one, so that the error is
     that of single draws and not of an average trajectory.
@@ -26,7 +26,7 @@ def absolute_differences(generated, observations):
 
 
 def generated_means(model, sequences, num_samples=1, seed=1, deterministic=False):
-    """Generates from the first frames, or from p(z[0]) where one of those is missing.
+    """Generates from the first time steps, or from p(z[0]) where one of those is missing.
 
     Args:
       model: A `DVBF`.
@@ -38,14 +38,16 @@ def generated_means(model, sequences, num_samples=1, seed=1, deterministic=False
     Returns:
       The decoder's means, [sample, batch, time, dx].
     """
-    options = {"num_samples": num_samples, "seed": seed, "deterministic": deterministic}
-    num_frames = model.recognition_model.initial_steps
-    frames = sequences.observations[:, :num_frames]
-    seen = sequences.observed[:, :num_frames].all(axis=1)[:, np.newaxis, np.newaxis]
-    means = model.generate(sequences.controls, frames, **options).observation_mean.numpy()
-    if seen.all():
-        return means
-    return np.where(seen, means, model.generate(sequences.controls, **options).observation_mean)
+    steps = model.recognition_model.initial_steps
+    drawn = model.generate(
+        sequences.controls,
+        sequences.observations[:, :steps],
+        num_samples=num_samples,
+        seed=seed,
+        deterministic=deterministic,
+        mask=sequences.observed[:, :steps],
+    )
+    return drawn.observation_mean.numpy()
 
 
 def evaluate(model, sequences, num_samples=10, seed=1, batch_size=BATCH_SIZE):
@@ -53,7 +55,7 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=BATCH_SIZE):
 
     Generation starts from q(z[0] | x[0:k]) and goes on by the transition alone; its error is that
     of the decoder's mean. "Sampled" draws z[0] and every transition (the poster's protocol); "mean"
-    takes z[0] and every transition at their means. Missing frames do not count; where one of the
+    takes z[0] and every transition at their means. Missing steps do not count; where one of the
     first k is missing generation starts from p(z[0]).
 
     Args:
@@ -67,8 +69,8 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=BATCH_SIZE):
       A dictionary: `mad_sampled`, `mad_mean`, `reconstruction_mad` (in the unit of the data),
       `elbo` (for chain_iaf its objective, which bounds nothing) and, where the posterior has
       them, `iwae_64` and `fivo_64` (nats a sequence, 64 draws or particles), `kl_per_step` (nats
-      a frame), `mad_by_horizon` and `mad_mean_by_horizon`
-      (a number a step, None where no sequence has a frame), `num_sequences, num_steps,
+      a step), `mad_by_horizon` and `mad_mean_by_horizon`
+      (a number a step, None where no sequence is observed), `num_sequences, num_steps,
       num_samples, seed`.
 
     Raises:
@@ -80,19 +82,19 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=BATCH_SIZE):
     if not isinstance(sequences, (data.Sequences, shards.Shards)):
         kind = type(sequences).__name__
         raise ValueError(f"`sequences` must be Sequences or Shards; got {kind}.")
-    sampled, mean, reconstruction, nll, kl, frames = sum(
+    sampled, mean, reconstruction, nll, kl, num_observed = sum(
         _evaluate_batch(model, batch, num_samples, seed + start)
         for start, batch in _batches(sequences, batch_size)
     )
     return {
-        "mad_sampled": float(sampled.sum() / frames.sum()),
-        "mad_mean": float(mean.sum() / frames.sum()),
-        "reconstruction_mad": float(reconstruction.sum() / frames.sum()),
+        "mad_sampled": float(sampled.sum() / num_observed.sum()),
+        "mad_mean": float(mean.sum() / num_observed.sum()),
+        "reconstruction_mad": float(reconstruction.sum() / num_observed.sum()),
         "elbo": float(-(nll + kl).sum() / len(sequences)),
         **_importance_bounds(model, sequences, seed, batch_size * num_samples),
-        "kl_per_step": float(kl.sum() / frames.sum()),
-        "mad_by_horizon": _by_step(sampled, frames),
-        "mad_mean_by_horizon": _by_step(mean, frames),
+        "kl_per_step": float(kl.sum() / num_observed.sum()),
+        "mad_by_horizon": _by_step(sampled, num_observed),
+        "mad_mean_by_horizon": _by_step(mean, num_observed),
         "num_sequences": len(sequences),
         "num_steps": sequences.num_steps,
         "num_samples": num_samples,
@@ -134,7 +136,7 @@ def _batches(sequences, size):
 def _evaluate_batch(model, batch, num_samples, seed):
     """Returns sums over the sequences of a batch, by time step, [6, time].
 
-    Three absolute differences of the frames that are there, nll, kl and the number of frames.
+    Three absolute differences of the observed steps, nll, kl and the number of observed steps.
     """
     x, u, mask = batch.observations, batch.controls, batch.mask
     sampled = generated_means(model, batch, num_samples, seed)
@@ -149,9 +151,9 @@ def _evaluate_batch(model, batch, num_samples, seed):
     return np.sum(values, axis=1)
 
 
-def _by_step(sums, frames):
-    """Returns sums / frames, a list by step with None where there is no frame."""
-    return [float(value / count) if count else None for value, count in zip(sums, frames)]
+def _by_step(sums, num_observed):
+    """Returns sums / num_observed, a list by step with None where there is no observed step."""
+    return [float(value / count) if count else None for value, count in zip(sums, num_observed)]
 
 
 def _importance_bounds(model, sequences, seed, num_rows):
@@ -175,20 +177,24 @@ def baselines(sequences):
     where any of the data do not say which environment made them, or the data of a folder differ
     in how they were made.
     """
-    frames, total = 0, 0.0
+    num_observed, total = 0, 0.0
     for _, batch in _batches(sequences, BATCH_SIZE):
-        frames += batch.observed.sum()
+        num_observed += batch.observed.sum()
         total += np.sum(batch.observations[batch.observed], axis=0, dtype=np.float64)
     sums, seen = collections.Counter(), collections.Counter()
     for _, batch in _batches(sequences, BATCH_SIZE):
-        for name, guess in _guesses(batch, total / frames).items():
+        for name, guess in _guesses(batch, total / num_observed).items():
             difference = absolute_differences(guess, batch.observations)
             sums[name] += difference[batch.observed].sum()
             seen[name] += batch.observed.sum()
     return [
-        {"model": name, "mad_sampled": float(value / frames), "mad_mean": float(value / frames)}
+        {
+            "model": name,
+            "mad_sampled": float(value / num_observed),
+            "mad_mean": float(value / num_observed),
+        }
         for name, value in sums.items()
-        if seen[name] == frames
+        if seen[name] == num_observed
     ]
 
 

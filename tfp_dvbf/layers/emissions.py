@@ -13,6 +13,7 @@ tfd = tfp.distributions
 # `networks.INITIAL_SCALE` and has to fall by more than a factor of 20, which takes thousands of
 # steps unless the weight behind it acts this many times as strongly.
 SCALE_SPEED = 10.0
+LARGE = 1e9
 
 
 class Emission(part.Part):
@@ -62,7 +63,9 @@ def asinh(values):
     """Returns asinh of `values` by elementary functions, which LiteRT has; it has no Asinh."""
     negative = values < 0.0
     size = tf.where(negative, -values, values)  # Its gradient at 0 is 1, where that of abs is 0.
-    positive = tf.math.log1p(size + size * (size / (1.0 + tf.sqrt(1.0 + size**2))))
+    root = tf.sqrt(1.0 + tf.minimum(size, LARGE) ** 2)  # Else its square would leave float32.
+    root = tf.where(size > LARGE, size, root)
+    positive = tf.math.log1p(size + size * (size / (1.0 + root)))
     return tf.where(negative, -positive, positive)
 
 

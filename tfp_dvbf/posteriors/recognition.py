@@ -62,7 +62,7 @@ class RecognitionModel(tf_keras.layers.Layer):
                 networks.expand_like(batch.mask, observations), observations, 0.0
             )
             # A control behind the last observed step says nothing of the states before it.
-            follow = data.until_last_frame(batch.mask)[:, 2:, tf.newaxis]
+            follow = data.until_last_observed(batch.mask)[:, 2:, tf.newaxis]
             later_controls = tf.where(follow, later_controls, 0.0)
         features = self.encoder(observations[:, 1:], controls=later_controls, mask=mask)
         seen = model.to_emission_units(batch.observations[:, 1:])
