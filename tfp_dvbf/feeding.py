@@ -51,12 +51,18 @@ def unpack(inputs):
     return data.Batch(observations, controls, mask), weights
 
 
-def adapt(model, dataset, min_scale):
-    """Sets the standardisation of a `StateSpaceModel` to the moments of data of the user's type.
+def adapt(model, rules, dataset, min_scale):
+    """Sets the standardisation of a `StateSpaceModel` to the moments of data.
 
-    What float32 cannot hold is found only before anything is cast to it.
+    The data are checked, but keep the type that they come in: what float32 cannot hold is found
+    only before anything is cast to it.
     """
-    batches = [dataset] if isinstance(dataset, dict) else dataset.as_numpy_iterator()
+    if isinstance(dataset, tf.data.Dataset):
+        validation.check_dictionary(dataset.element_spec)
+        batches = dataset.map(lambda inputs: _after_checks(rules, inputs)).as_numpy_iterator()
+    else:
+        checked(rules, dataset)
+        batches = [dataset]
     found = moments.dataset_moments(batches)
     scales = [
         moments.mean_and_scale(getattr(found, name), name, min_scale)
@@ -66,6 +72,12 @@ def adapt(model, dataset, min_scale):
         model.observation_standardization.set(*scales[0])
     if found.controls.count > 0:
         model.control_standardization.set(*scales[1])
+
+
+def _after_checks(rules, inputs):
+    """Returns the tensors of a batch as they are, once they have been checked."""
+    with tf.control_dependencies(list(_check_inputs(rules, inputs).values())):
+        return tf.nest.map_structure(tf.identity, inputs)
 
 
 def warn_if_not_adapted(model, dataset):

@@ -79,8 +79,7 @@ class VariationalModel(tf_keras.Model):
         constant to the resolution of its type gets scale 1, none less than `min_scale` (in its
         unit); one that float32 cannot hold raises a ValueError. Binary pixels stay as they are.
         """
-        feeding.checked(self.rules, dataset)
-        feeding.adapt(self.state_space_model, dataset, min_scale)
+        feeding.adapt(self.state_space_model, self.rules, dataset, min_scale)
 
     def compile(self, optimizer="adam", loss=None, metrics=None, *, jit_compile=None, **kwargs):
         """Configures training.
