@@ -151,10 +151,7 @@ def test_bernoulli_emission(make_model, sequences, posterior):
             r"`hidden_units` must have at least 1 layer; got \(\)",
         ),
         ({"observation_shape": ()}, r"`observation_shape` must be positive integers; got \(\)"),
-        (
-            {"observation_shape": (3, 0)},
-            r"`observation_shape` must be positive integers; got \(3, 0\)",
-        ),
+        ({"observation_shape": (3, 0)}, r"`observation_shape` must be positive .* got \(3, 0\)"),
         ({"observation_shape": True}, "`observation_shape` must be positive integers; got True"),
         ({"control_dim": -1}, "`control_dim` must be at least 0; got -1"),
         ({"control_dim": True}, "`control_dim` must be an integer; got True"),

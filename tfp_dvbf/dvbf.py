@@ -56,21 +56,18 @@ class DVBF(training.VariationalModel):
       seed: Seed of the noise in training and evaluation and of the initial weights of the parts
         that are given by name or config; None draws a new one.
 
-    Observations x[0:T] [batch, time, *observation_shape], controls u[0:T-1] [batch, time - 1, du]
-    (a last one is ignored; None where du is 0), the number of samples or particles of each
-    sequence, the seed (None draws a new one) and the mask mean the same in all methods. `mask`
-    [batch, time] says which steps are observed, None where all are. What stands in a missing step
-    has no effect and may be NaN. Controls behind the last observed step are used; a NaN among them
-    ends the sequence, and what is returned after it is NaN. Arrays, or tensors with their
-    gradients, are taken; every method raises a ValueError for a wrong shape, a value that is not
-    finite and weights that are not.
+    Observations x[0:T], controls u[0:T-1] (a last one is ignored; None where du is 0), the number of
+    samples or particles of each sequence, the seed (None draws a new one) and the mask mean the
+    same in all methods. `mask` [batch, time] says which steps are observed, None where all are.
+    What stands in a missing step has no effect and may be NaN. Controls behind the last observed
+    step are used; a NaN among them ends the sequence, and what is returned after it is NaN.
+    Gradients flow to what is given as tensors. Every method raises a ValueError for a wrong shape,
+    a value that is not finite and weights that are not.
 
     Attributes:
       state_space_model: The generative `inference.StateSpaceModel`.
       recognition_model: The `posteriors.RecognitionModel` q.
 
-    Raises:
-      ValueError: If an argument is out of its range or a part does not fit.
     """
 
     def __init__(

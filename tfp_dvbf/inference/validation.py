@@ -85,11 +85,7 @@ def check_batch(rules, observations, controls=None, mask=None):
 
 
 def check_context(rules, observations, controls, mask=None, num_steps=None):
-    """Checks the context x[0:c] of a forecast and the controls u[0:T-1] that reach past it.
-
-    Returns:
-      A `data.Batch` of x[0:c], all the controls, and the mask.
-    """
+    """Returns a `data.Batch` of the context x[0:c], its mask, and controls that reach past it."""
     checks = Checks()
     observations, mask = _split_masked(observations, mask)
     observations = check_observations(checks, rules, "observations", observations)
