@@ -19,8 +19,6 @@ from tfp_dvbf.inference import (
 from tfp_dvbf.layers import networks
 from tfp_dvbf.posteriors import recognition
 
-PARTS = ("posterior", "transition", "emission", "encoder", "initial_posterior")
-
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
 class DVBF(training.VariationalModel):
@@ -56,13 +54,12 @@ class DVBF(training.VariationalModel):
       seed: Seed of the noise in training and evaluation and of the initial weights of the parts
         that are given by name or config; None draws a new one.
 
-    Observations x[0:T], controls u[0:T-1] (a last one is ignored; None where du is 0), the number of
-    samples or particles of each sequence, the seed (None draws a new one) and the mask mean the
-    same in all methods. `mask` [batch, time] says which steps are observed, None where all are.
-    What stands in a missing step has no effect and may be NaN. Controls behind the last observed
-    step are used; a NaN among them ends the sequence, and what is returned after it is NaN.
-    Gradients flow to what is given as tensors. Every method raises a ValueError for a wrong shape,
-    a value that is not finite and weights that are not.
+    All methods take x[0:T], u[0:T-1] (a last one is ignored; None where du is 0), the number of
+    samples or particles of a sequence, a seed (None draws a new one) and a mask [batch, time] of
+    the observed steps, None where all are. What stands in a missing step has no effect and may be
+    NaN. Controls behind the last observed step are used; a NaN among them ends the sequence, and
+    what is returned after it is NaN. Gradients flow to what is given as tensors. A wrong shape and
+    values or weights that are not finite raise a ValueError.
 
     Attributes:
       state_space_model: The generative `inference.StateSpaceModel`.
@@ -288,15 +285,15 @@ class DVBF(training.VariationalModel):
                 raise ValueError(f"`{name}` is not for {part_name}: {part.steps.reason}.")
 
     def get_config(self):
-        model, recognised = self.state_space_model, self.recognition_model
-        parts = {name: getattr(model, name) for name in ["transition", "emission"]}
-        names = ["posterior", "encoder", "initial_posterior"]
-        parts |= {name: getattr(recognised, name) for name in names}
         serialize = tf_keras.saving.serialize_keras_object
-        return {
-            **self.sizes,
-            **{name: serialize(parts[name]) for name in PARTS},
-            "objective": self.objective,
-            "num_samples": self.num_samples,
-            "seed": self.seed,
+        owners = {
+            self.state_space_model: ["transition", "emission"],
+            self.recognition_model: ["posterior", "encoder", "initial_posterior"],
         }
+        parts = {
+            kind: serialize(getattr(owner, kind))
+            for owner, kinds in owners.items()
+            for kind in kinds
+        }
+        others = {"objective": self.objective, "num_samples": self.num_samples, "seed": self.seed}
+        return {**self.sizes, **parts, **others}

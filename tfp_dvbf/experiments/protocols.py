@@ -6,8 +6,8 @@ from tfp_dvbf.experiments import options
 # its own: the ablation.
 VARIANTS = {
     "gaussian": {"posterior": "gaussian"},
-    "innovation": {"posterior": "innovation"},
     "iaf": {"posterior": "iaf"},
+    "innovation": {"posterior": "innovation"},
     "trajectory_iaf": {"posterior": "trajectory_iaf"},
     "trajectory_iaf-0": {"posterior": "trajectory_iaf", "num_flows": 0},
     "chain_iaf": {"posterior": "chain_iaf"},

@@ -68,7 +68,7 @@ def check_batch(rules, observations, controls=None, mask=None):
     least = max(2, rules.initial_steps)
     checks.require(
         steps >= least,
-        lambda _: f"`observations` must have at least {least} steps; got {_size(observations, 1)}.",
+        lambda _: f"`observations` must have at least {least} steps; got {observations.shape[1]}.",
     )
     controls = check_controls(checks, rules, controls, observations, steps)
     known = None
@@ -94,7 +94,7 @@ def check_context(rules, observations, controls, mask=None, num_steps=None):
         context >= least,
         lambda _: (
             f"`observations` must have the {least} steps that q(z[0]) sees, or more; "
-            f"got {_size(observations, 1)}."
+            f"got {observations.shape[1]}."
         ),
     )
     if rules.control_dim == 0 and controls is None:
@@ -105,8 +105,8 @@ def check_context(rules, observations, controls, mask=None, num_steps=None):
     checks.require(
         tf.shape(controls)[1] >= context,
         lambda _: (
-            f"`controls` must reach past the context of {_size(observations, 1)} observations; "
-            f"got {_size(controls, 1)} steps."
+            f"`controls` must reach past the context of {observations.shape[1]} observations; "
+            f"got {controls.shape[1]} steps."
         ),
     )
     if mask is not None:
@@ -295,7 +295,3 @@ def _check_num_steps(num_steps):
     if num_steps is None:
         raise ValueError("`num_steps` must be given where the model has no controls.")
     return errors.check_integer("num_steps", num_steps, least=2)
-
-
-def _size(tensor, axis):
-    return tensor.shape[axis]
