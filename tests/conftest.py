@@ -1,9 +1,13 @@
 """Fixtures: a small data set, small models, exports of them, and what keeps a worker small."""
 
+import contextlib
+import ctypes
 import fcntl
 import gc
 import json
 import os
+import pathlib
+import resource
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -18,6 +22,7 @@ from tfp_dvbf.serving import saved_model
 
 # Files whose tests listen on ports run one after the other, in one process.
 PORTS = ["test_multi_worker", "test_tune"]
+MUCH_MEMORY = 1.5 * 2**30
 SHORT = {"epochs": 2, "kl_annealing_epochs": 1, "learning_rate": 1e-3}
 
 
@@ -29,14 +34,33 @@ def pytest_collection_modifyitems(items):
         item.add_marker(pytest.mark.xdist_group(name))
 
 
+def resident_memory():
+    """Returns the bytes of this process that are in memory; 0 where the system does not say."""
+    path = pathlib.Path("/proc/self/statm")
+    pages = int(path.read_text().split()[1]) if path.exists() else 0
+    return pages * resource.getpagesize()
+
+
+def give_back_memory():
+    """Frees what nothing refers to any more, and lets the C library return it to the system."""
+    tf_keras.backend.clear_session()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # A C library that has no such function.
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def pytest_runtest_teardown(item):
+    if resident_memory() > MUCH_MEMORY:
+        give_back_memory()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def small_memory():
     """Lets the models of a file go when its tests have ended."""
     yield
     models.cached_model.clear()
     models.loaded.cache_clear()
-    tf_keras.backend.clear_session()
-    gc.collect()
+    give_back_memory()
 
 
 @pytest.fixture(scope="session")

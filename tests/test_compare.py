@@ -9,13 +9,12 @@ import models
 import numpy as np
 import pytest
 import tensorflow as tf
-import train
 
 from tfp_dvbf import data, registry
-from tfp_dvbf.experiments import run_folder
+from tfp_dvbf.experiments import options, recipe, run_folder
 
 INDEPENDENT = investigate_kl.AS_STATED
-NAMES = ("gaussian", "iaf", "iaf-0", "trajectory_iaf", "chain_iaf")
+NAMES = ("gaussian", "iaf", "innovation", "trajectory_iaf", "trajectory_iaf-0", "chain_iaf")
 
 
 def metrics_of(args):
@@ -30,7 +29,7 @@ def metrics_of(args):
 
 @pytest.fixture
 def comparison(tmp_path, monkeypatch):
-    """Runs `compare.py` twice with training left out; returns its folder and the runs' `Args`."""
+    """Runs `compare.py` twice with training left out; returns its folder and the `RunOptions`."""
     output, runs = tmp_path / "compare", []
 
     def finish(args):
@@ -40,7 +39,7 @@ def comparison(tmp_path, monkeypatch):
         run_folder.write_json(folder / "metrics.json", metrics_of(args))
         (folder / "history.csv").write_text(f"epoch,kl,val_kl\n0,3,{-args.seed}\n1,2,7\n")
 
-    monkeypatch.setattr(train, "main", finish)
+    monkeypatch.setattr(recipe, "run", finish)
     args = {"data": "mine", "output": str(output), "seeds": (1, 2), "verbose": 0, "rounds": 0}
     compare.main(compare.Args(posteriors=("gaussian", "chain_iaf"), epochs=7, **args))
     args["resume"] = True
@@ -50,10 +49,10 @@ def comparison(tmp_path, monkeypatch):
 
 def test_compare_trains_each_posterior_with_each_seed(comparison):
     output, runs = comparison
-    assert len(runs) == 14
+    assert len(runs) == 16
     protocol = {**compare.PROTOCOL, "epochs": 7}
     assert runs[4:] == [
-        train.Args(
+        options.RunOptions(
             **{"posterior": name.removesuffix("-0"), "num_flows": 0 if name[-1] == "0" else 1},
             **{"seed": seed, "data": "mine", "output": str(output / f"{name}-seed{seed}")},
             **{"resume": True, "verbose": 0, **protocol},
@@ -72,7 +71,7 @@ def test_compare_tabulates_means_and_intervals(comparison):
     assert mean == pytest.approx(0.16)
     # Student's t with one degree of freedom: 12.706 standard errors.
     assert half == pytest.approx(12.706 * 0.1 / 2, rel=1e-3)
-    assert rows["iaf-0"]["mad_sampled"][0] == pytest.approx(0.15)
+    assert rows["trajectory_iaf-0"]["mad_sampled"][0] == pytest.approx(0.15)
     assert rows["gaussian"]["lowest_kl"] == -2.0
     assert rows["iaf"]["iwae_64"][0] == 7.5 and "iwae_64" not in rows["chain_iaf"]
     table = (output / "report.md").read_text()

@@ -151,6 +151,7 @@ def test_a_run_resumes(classes, tmp_path):
     settings = options.Settings(epochs=2, kl_annealing_epochs=1, verbose=0)
     weights = []
     for name, first_epochs in [("straight", 2), ("stopped", 1)]:
+        (tmp_path / name).mkdir()
         for epochs in [first_epochs, 2]:
             model = make(classes, "residual")
             recipe.prepare(model, sequences, settings)

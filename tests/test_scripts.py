@@ -23,6 +23,7 @@ from conftest import SHORT, replaced_compile
 
 import tfp_dvbf
 from tfp_dvbf import data
+from tfp_dvbf.experiments import options, recipe
 
 SCRIPTS = [
     *[benchmark, compare, demo, evaluate, export, generate_data, investigate_kl, reproduce],
@@ -78,13 +79,13 @@ def test_reproduce_trains_each_model_with_each_seed(tmp_path, monkeypatch):
     def write_report(args, output, paths):
         (output / "report.md").write_text(f"{len(paths)} runs")
 
-    monkeypatch.setattr(train, "main", finish)
+    monkeypatch.setattr(recipe, "run", finish)
     monkeypatch.setattr(reproduce, "write_report", write_report)
     reproduce.main(reproduce.Args(data="mine", output=str(tmp_path / "new"), seeds=(1, 2)))
     assert (tmp_path / "new" / "report.md").read_text() == "4 runs"
     protocols = reproduce.PROTOCOLS["quick"]
     assert runs == [
-        train.Args(
+        options.RunOptions(
             **{"posterior": name, "seed": seed, "data": "mine"},
             **{"output": str(tmp_path / "new" / f"{name}-seed{seed}"), **protocols[name]},
         )
@@ -205,7 +206,7 @@ def test_train_and_evaluate_on_missing_frames(dataset, tmp_path, eagerly):
     file = str(tmp_path / "masked.npz")
     data.save(file, masked)
     args = train.Args(data=file, output=str(tmp_path / "run"), posterior="iaf", verbose=0, **SHORT)
-    with pytest.raises(ValueError, match="`mask` may only shorten sequences for chain_iaf"):
+    with pytest.raises(ValueError, match="`mask` must have no gaps for chain_iaf: its states all"):
         train.main(dataclasses.replace(args, posterior="chain_iaf"))
     train.main(dataclasses.replace(args, shift_controls=True))
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -220,11 +221,14 @@ def test_train_and_evaluate_on_missing_frames(dataset, tmp_path, eagerly):
         ({"epochs": 0}, "`epochs` must be positive; got 0"),
         ({"learning_rate": -1.0}, "`learning_rate` must be positive; got -1.0"),
         ({"seed": -1}, r"`seed` must lie in \[0, 2\*\*32\); got -1"),
-        ({"posterior": "iaf9"}, "`posterior` must be one of gaussian, iaf, .*; got 'iaf9'"),
-        ({"num_flows": -1}, "`num_flows` must be an integer of at least 0 for gaussian; got -1"),
+        (
+            {"posterior": "iaf9"},
+            "`posterior` must be one of innovation, gaussian, iaf, .*; got 'iaf9'",
+        ),
+        ({"num_flows": -1}, "`num_flows` must be at least 0; got -1"),
         (
             {"posterior": "chain_iaf", "num_flows": 0},
-            "`num_flows` must be an integer of at least 1 for chain_iaf; got 0",
+            "`num_flows` must be at least 1; got 0",
         ),
         ({"objective": "fivo"}, "`objective` must be one of elbo, iwae; got 'fivo'"),
         ({"posterior": "chain_iaf", "objective": "iwae"}, "`objective` iwae is not for chain_iaf"),

@@ -69,7 +69,8 @@ def test_the_script_writes_trials_and_a_winner_that_train_takes(dataset, tmp_pat
     run = train.Args(hyperparameters=str(output / "best.json"), data=str(dataset))
     replaced = options.with_hyperparameters(run)
     assert (replaced.hidden_units, replaced.learning_rate) == (16, 1e-3)
-    assert options.model_arguments(replaced)["transition_units"] == (16, 16)
+    transition = options.model_arguments(replaced)["transition"]
+    assert tuple(transition["config"]["hidden_units"]) == (16, 16)
     with pytest.raises(ValueError, match="was started with other arguments: epochs"):
         tune.main(tune.Args(output=str(output), **{**args, "epochs": 2}))
     with pytest.raises(ValueError, match="`learning_rate` must be left out, since .* got 0.5"):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import registry
-from tfp_dvbf.experiments import tuning
+from tfp_dvbf.experiments import options, tuning
 
 
 def score(values):
@@ -34,7 +33,7 @@ def search(folder, tuner="random", max_trials=5, epochs=9, seed=1, num_fail=0, l
     return searcher
 
 
-@pytest.mark.parametrize("tuner", registry.TUNERS)
+@pytest.mark.parametrize("tuner", options.TUNERS)
 def test_a_search_started_again_keeps_what_has_finished(tuner, tmp_path):
     whole, again = [], []
     count = 17 if tuner == "bayesian" else 6  # 14 of them are random before a model of them is.
@@ -129,4 +128,4 @@ def test_an_error_of_tensorflow_fails_its_trial(tmp_path):
 
 
 def test_the_space_is_what_train_takes_from_a_search():
-    assert sorted(hp.name for hp in tuning.search_space(9).space) == sorted(registry.TUNED)
+    assert sorted(hp.name for hp in tuning.search_space(9).space) == sorted(options.TUNED)
