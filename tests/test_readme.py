@@ -45,7 +45,8 @@ def test_script_lines(tmp_path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_options_of_documented_commands_exist(page):
-    for script, words in re.findall(r"python scripts/(\w+)\.py([^\n\"`$]*)", page.read_text()):
+    pattern = r"python scripts/(\w+)\.py((?: \"[^\n\"`$]*\"|[^\n\"`$])*)"
+    for script, words in re.findall(pattern, page.read_text()):
         command_line.parse(importlib.import_module(script).Args, shlex.split(words))
 
 

@@ -12,6 +12,7 @@ import pathlib
 import time
 
 from tfp_dvbf import data, errors
+from tfp_dvbf.data import shards
 from tfp_dvbf.experiments import command_line, multi_worker, options, run_folder
 
 
@@ -94,6 +95,7 @@ def train(model, splits, folder, settings, *, config=None, resume=False):
         diverges.
     """
     options.check_settings(settings)
+    check_gaps(model, splits)
     folder, start = pathlib.Path(folder), time.perf_counter()
     if not multi_worker.is_chief(model.distribute_strategy):
         prepare(model, splits[0], settings)
@@ -116,6 +118,18 @@ def model_config(model, settings, splits):
     """Returns what defines the run of a model that no options describe."""
     about = options.run_config(settings, run_folder.data_hash(splits))
     return json.loads(json.dumps({"model": model.get_config(), **about}))
+
+
+def check_gaps(model, splits):
+    """Raises ValueError if a sequence has a gap and the posterior of `model` takes none."""
+    from tfp_dvbf.inference import checks, validation
+
+    if model.recognition_model.posterior.takes_gaps:  # Or every file would be read for nothing.
+        return
+    for split in splits:
+        for part in split.parts() if isinstance(split, shards.Shards) else [split]:
+            if part.mask is not None:
+                validation.check_mask(checks.Checks(), model.rules, part.mask, part.observations)
 
 
 def prepare(model, sequences, settings):
