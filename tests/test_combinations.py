@@ -76,7 +76,11 @@ def assert_trajectory(found, dx, dz, samples=DRAWS):
         assert np.all(np.isfinite(observations))
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join(map(str, row)))
+NUM_FAST = 5
+CASES = ROWS[:NUM_FAST] + [pytest.param(row, marks=pytest.mark.slow) for row in ROWS[NUM_FAST:]]
+
+
+@pytest.mark.parametrize("row", CASES)
 def test_every_method_of_every_combination(row):
     dx, dz, du, *_ = row
     model = make(*row)

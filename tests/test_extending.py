@@ -131,6 +131,7 @@ np.save(sys.argv[3], out["predicted_observation_mean"])
 """
 
 
+@pytest.mark.slow
 def test_export_streams_without_the_package(trained, tmp_path):
     x, u = arrays()
     tfp_dvbf.export(trained, tmp_path / "model")

@@ -74,7 +74,10 @@ def same(results):
             np.testing.assert_array_equal(tensors[0], other)
 
 
-@pytest.mark.parametrize("posterior, transition", PAIRS)
+@pytest.mark.parametrize(
+    "posterior, transition",
+    PAIRS[:1] + [pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS[1:]],
+)
 def test_every_method_three_times(posterior, transition):
     names = list(methods(make(posterior, transition)))
     for name in names:
@@ -82,6 +85,7 @@ def test_every_method_three_times(posterior, transition):
         same([call() for _ in range(3)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("posterior, transition", PAIRS[:1] + PAIRS[3:4])
 def test_every_signature_three_times(posterior, transition, tmp_path):
     saved_model.export(make(posterior, transition), tmp_path / "model")
