@@ -232,6 +232,7 @@ def test_train_and_evaluate_on_missing_frames(dataset, tmp_path, eagerly):
         ),
         ({"objective": "fivo"}, "`objective` must be one of elbo, iwae; got 'fivo'"),
         ({"posterior": "chain_iaf", "objective": "iwae"}, "`objective` iwae is not for chain_iaf"),
+        ({"emission": "bernoulli"}, "`observations` must be 0 or 1 for the bernoulli emission"),
         ({"encoder": "both"}, "`encoder` must be one of filter, smoother; got 'both'"),
         ({"num_train_samples": 0}, "`num_train_samples` must be positive; got 0"),
         ({"initial_frames": 9}, "`initial_frames` must not exceed the 8 steps of a sequence"),

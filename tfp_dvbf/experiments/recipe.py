@@ -12,7 +12,6 @@ import pathlib
 import time
 
 from tfp_dvbf import data, errors
-from tfp_dvbf.data import shards
 from tfp_dvbf.experiments import command_line, multi_worker, options, run_folder
 
 
@@ -95,7 +94,7 @@ def train(model, splits, folder, settings, *, config=None, resume=False):
         diverges.
     """
     options.check_settings(settings)
-    check_gaps(model, splits)
+    check_data(model, splits)
     folder, start = pathlib.Path(folder), time.perf_counter()
     if not multi_worker.is_chief(model.distribute_strategy):
         prepare(model, splits[0], settings)
@@ -120,16 +119,17 @@ def model_config(model, settings, splits):
     return json.loads(json.dumps({"model": model.get_config(), **about}))
 
 
-def check_gaps(model, splits):
-    """Raises ValueError if a sequence has a gap and the posterior of `model` takes none."""
-    from tfp_dvbf.inference import checks, validation
+def check_data(model, splits):
+    """Raises ValueError if the data have gaps or values that a part of `model` does not take."""
+    import tfp_dvbf
+    from tfp_dvbf import feeding
 
-    if model.recognition_model.posterior.takes_gaps:  # Or every file would be read for nothing.
-        return
+    rules = model.rules
+    if rules.posterior.takes_gaps and rules.emission.support is None:
+        return  # All files would be read for nothing.
     for split in splits:
-        for part in split.parts() if isinstance(split, shards.Shards) else [split]:
-            if part.mask is not None:
-                validation.check_mask(checks.Checks(), model.rules, part.mask, part.observations)
+        for batch in tfp_dvbf.as_dataset(split, batch_size=128):
+            feeding.checked(rules, batch)
 
 
 def prepare(model, sequences, settings):
