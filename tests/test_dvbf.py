@@ -246,12 +246,12 @@ def test_grappler_takes_every_function(make_model, sequences, posterior, encoder
 def test_filters_say_what_cannot_be_stepped(sequences):
     x, u = sequences.observations, sequences.controls
     for model, message in [
-        (models.cached_model("chain_iaf"), "`filter` is not for chain_iaf: its states are one d"),
-        (models.cached_model(encoder="smoother"), "`filter` is not for smoother: the smoother "),
+        (models.cached_model("chain_iaf"), "is not for chain_iaf: its states are one draw"),
+        (models.cached_model(encoder="smoother"), "is not for smoother: the smoother needs"),
     ]:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=f"`filter` {message}"):
             model.filter(x, u)
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=f"`filter_init` {message}"):
             model.filter_init(x[:, :1])
 
 
