@@ -17,7 +17,7 @@ LAYERS = [
     ["layers"],
     ["posteriors"],
     ["inference"],
-    ["callbacks"],
+    ["callbacks", "feeding"],
     ["training"],
     ["dvbf"],
     ["evaluation", "serving"],

@@ -34,14 +34,16 @@ def test_conversion(posterior, tmp_path):
     path = str(tmp_path / "model")
     saved_model.export(models.small_model(posterior), path)
     signatures = tf.saved_model.load(path).signatures
+    contents = {}
     for name in ["filter_step", "forecast"]:
         converter = tf.lite.TFLiteConverter.from_saved_model(path, signature_keys=[name])
         converter.target_spec.supported_ops = [
             tf.lite.OpsSet.TFLITE_BUILTINS,
             tf.lite.OpsSet.SELECT_TF_OPS,
         ]
-        content = converter.convert()
-        assert len(content) > 1000
+        contents[name] = converter.convert()
+        assert len(contents[name]) > 1000
+    for name, content in contents.items():
         given = arguments(name, signatures)
         expected = signatures[name](**{key: tf.constant(value) for key, value in given.items()})
         try:

@@ -110,7 +110,7 @@ def check_context(rules, observations, controls, mask=None, num_steps=None):
         ),
     )
     if mask is not None:
-        mask = check_mask(checks, rules, mask, observations)
+        mask = check_mask(checks, rules, mask, observations, whole=False)
         observations = tf.where(networks.expand_like(mask, observations), observations, 0.0)
     _check_values(checks, rules, observations=observations, controls=controls)
     return checks.passed(data.Batch(observations, controls, mask))
@@ -244,7 +244,8 @@ def check_mask(checks, rules, mask, observations, whole=True):
       checks, rules: As elsewhere.
       mask: The mask.
       observations: What it is the mask of.
-      whole: Whether it is that of whole sequences, which must have an observed step each.
+      whole: Whether it is that of whole sequences, which must have an observed step each; a
+        context without any starts from p(z[0]).
     """
     mask = tf.convert_to_tensor(mask)
     check_shape(checks, "mask", mask, [("batch", observations), ("time", observations)])
