@@ -229,7 +229,8 @@ class DVBF(training.VariationalModel):
 
     def bound_terms(self, observations, controls=None, num_samples=1, seed=None, mask=None):
         """Returns the `bounds.Terms` of the elbo for posterior draws."""
-        return self._infer(bounds.terms, observations, controls, num_samples, seed, mask)
+        batch, _ = validation.check_batch(self.rules, observations, controls, mask)
+        return self._run(bounds.terms, (batch,), batch.observations.shape[1], num_samples, seed)
 
     def log_prob_bound(
         self, observations, controls=None, num_samples=64, seed=None, objective="iwae", mask=None
