@@ -115,7 +115,8 @@ def test_an_optimizer_as_a_name_is_built(make_model, name):
     model = make_model()
     model.compile(name)
     assert model.optimizer.name.lower() == name.lower()
-    assert model.optimizer.built and len(model.optimizer.variables) > 1
+    names = [variable.name for variable in model.optimizer.variables]
+    assert any("kernel" in name or "bias" in name for name in names)  # Built: it has its slots.
 
 
 @pytest.mark.parametrize(
@@ -179,5 +180,5 @@ def test_fit_does_not_warn_of_standard_data_or_pixels(make_model, sequences):
 def test_fit_guards_against_divergence_by_itself(make_model, sequences):
     model = adapted(make_model(), sequences)
     model.compile(tf_keras.optimizers.SGD(1e12), jit_compile=False)
-    with pytest.raises(ValueError, match="Training stopped in epoch . step .: `.*` became "):
+    with pytest.raises(ValueError, match="Training stopped in epoch ., step .: `.*` became "):
         model.fit(batching.as_dataset(sequences, 4), epochs=5, verbose=0)
