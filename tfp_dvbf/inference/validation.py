@@ -204,13 +204,14 @@ def check_belief(belief, observations):
     return checks.passed(belief)
 
 
-def check_count(name, number):
-    """Returns a positive integer, or a scalar tensor that a graph asserts to be one."""
+def check_count(name, number, least=1):
+    """Returns an integer of at least `least`, or a scalar tensor that a graph asserts to be one."""
     if tf.is_tensor(number) and tf.get_static_value(number) is None:
         checks = Checks()
-        checks.require(number >= 1, f"`{name}` must be at least 1.")
+        checks.require(number >= least, f"`{name}` must be at least {least}.")
         return checks.passed(number)
-    return errors.check_integer(name, number.numpy() if hasattr(number, "numpy") else number)
+    number = number.numpy() if hasattr(number, "numpy") else number
+    return errors.check_integer(name, number, least)
 
 
 def check_observations(checks, rules, name, observations, like=None, steps="time"):
@@ -295,4 +296,4 @@ def _split_masked(observations, mask):
 def _check_num_steps(num_steps):
     if num_steps is None:
         raise ValueError("`num_steps` must be given where the model has no controls.")
-    return errors.check_integer("num_steps", num_steps, least=2)
+    return check_count("num_steps", num_steps, least=2)
