@@ -103,12 +103,12 @@ def test_streams_in_memory_are_those_of_the_export(exported, sequences, name):
 def test_what_cannot_be_stepped_says_why(exported, sequences, name, reason):
     model, _, _ = exported[name]
     x, u = sequences.observations, sequences.controls
-    calls = [
-        lambda: model.filter(x, u),
-        lambda: model.filter_init(x[:, : model.recognition_model.initial_steps]),
-    ]
-    for call in calls:
-        with pytest.raises(ValueError, match=f"`filter` is not for .*: .*{reason}"):
+    calls = {
+        "filter": lambda: model.filter(x, u),
+        "filter_init": lambda: model.filter_init(x[:, : model.recognition_model.initial_steps]),
+    }
+    for method, call in calls.items():
+        with pytest.raises(ValueError, match=f"`{method}` is not for .*: .*{reason}"):
             call()
 
 
