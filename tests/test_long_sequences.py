@@ -17,17 +17,6 @@ def long_pendulum(num_sequences, num_steps):
     return environments.collect("Pendulum-v1", num_sequences, num_steps, seed=1, **limit)
 
 
-class Losses(tf_keras.callbacks.Callback):
-    """Keeps the loss of every update, which Keras reports as the mean since the epoch began."""
-
-    def __init__(self):
-        super().__init__()
-        self.means = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.means.append(logs["loss"])
-
-
 def losses_of(posterior, sequences, epochs, **options):
     """Returns the mean losses of the epochs, trained as the README does."""
     model = tfp_dvbf.DVBF(3, 1, 4, posterior=posterior, seed=1, **options)
