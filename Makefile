@@ -14,10 +14,10 @@ demo: $(VENV)/installed data/pendulum
 	@$(RUN) scripts/demo.py --resume
 
 test: $(VENV)/installed-test
-	@$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadgroup --durations=40
+	@$(RUN) tests/run.py
 
 test-slow: $(VENV)/installed-test
-	@$(RUN) -m pytest -q -m slow -n 2 --dist loadgroup --durations=40
+	@$(RUN) tests/run.py --slow
 
 lint: $(VENV)/installed-test
 	@$(RUN) -m ruff check .

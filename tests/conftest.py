@@ -20,19 +20,9 @@ import tfp_dvbf
 from tfp_dvbf import registry
 from tfp_dvbf.serving import saved_model
 
-# Files whose tests listen on ports run one after the other, in one process.
-PORTS = ["test_multi_worker", "test_tune"]
 MUCH_MEMORY = 2**29
 LEFT = pytest.StashKey()  # What stayed in memory when it was given back.
 SHORT = {"epochs": 2, "kl_annealing_epochs": 1, "learning_rate": 1e-3}
-
-
-@pytest.hookimpl(tryfirst=True)  # Before pytest-xdist reads the groups.
-def pytest_collection_modifyitems(items):
-    """Keeps the tests of a file in one process, so that they share its models."""
-    for item in items:
-        name = "ports" if item.path.stem in PORTS else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(name))
 
 
 def resident_memory():
@@ -100,7 +90,7 @@ class Exports:
 
     def __init__(self, folder):
         self.folder = folder
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
 
     def __getitem__(self, name):
         """Returns the model of that name in `EXPORTED`, its path and the reasons."""
@@ -120,10 +110,8 @@ class Exports:
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
     """Exports of one model of each posterior, (model, path, reasons) by name."""
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # Its parent is that of all workers of this run.
-        base = base.parent
-    return Exports(base / "exported")
+    shared = os.environ.get("TFP_DVBF_EXPORTS")  # That of all processes of `run.py`.
+    return Exports(pathlib.Path(shared or tmp_path_factory.mktemp("exported")))
 
 
 @pytest.fixture
