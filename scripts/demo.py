@@ -7,7 +7,7 @@ from tfp_dvbf.experiments import command_line, options, protocols, recipe, run_f
 from tfp_dvbf.experiments.command_line import option
 
 PUBLISHED = pathlib.Path(__file__).parent.parent / "docs" / "results" / "compare.json"
-COLUMNS = ("model", "seeds", "mad_sampled", "mad_mean", "elbo", "iwae_64", "updates", "seconds")
+COLUMNS = ("model", "seeds", "mae_sampled", "mae_mean", "elbo", "iwae_64", "updates", "seconds")
 
 
 @dataclasses.dataclass

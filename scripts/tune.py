@@ -96,9 +96,9 @@ def train_trial(args, splits, values, folder, num_epochs):
     validation = splits[1]
     generated = evaluation.generated_means(model, validation, num_samples=10, seed=args.seed)
     differences = evaluation.absolute_differences(generated, validation.observations)
-    mad = differences[validation.observed].mean()
+    mae = differences[validation.observed].mean()
     neg_elbo = run_folder.read_history(folder / "history.csv")["val_neg_elbo"][-1]
-    return {"val_neg_elbo": float(neg_elbo), "val_mad_sampled": float(mad)}
+    return {"val_neg_elbo": float(neg_elbo), "val_mae_sampled": float(mae)}
 
 
 def write_results(args, output, rows):

@@ -21,8 +21,8 @@ def metrics_of(args):
     """Returns made-up metrics of a run, those of its posterior and seed."""
     bounds = {} if args.posterior == "chain_iaf" else {"iwae_64": 5.0 + args.seed**2}
     return {
-        **{"model": args.posterior, "mad_sampled": 0.1 * args.seed + 0.01 * args.num_flows},
-        **{"mad_mean": 0.2, "elbo": 3.0, "kl_per_step": 0.5, **bounds},
+        **{"model": args.posterior, "mae_sampled": 0.1 * args.seed + 0.01 * args.num_flows},
+        **{"mae_mean": 0.2, "elbo": 3.0, "kl_per_step": 0.5, **bounds},
         **{"parameters": 10, "updates": 20, "seconds": 4.0},
     }
 
@@ -67,11 +67,11 @@ def test_compare_tabulates_means_and_intervals(comparison):
     report = json.loads((output / "report.json").read_text())
     rows = {row["model"]: row for row in report["rows"]}
     assert list(rows) == list(NAMES)
-    mean, half = rows["gaussian"]["mad_sampled"]
+    mean, half = rows["gaussian"]["mae_sampled"]
     assert mean == pytest.approx(0.16)
     # Student's t with one degree of freedom: 12.706 standard errors.
     assert half == pytest.approx(12.706 * 0.1 / 2, rel=1e-3)
-    assert rows["trajectory_iaf-0"]["mad_sampled"][0] == pytest.approx(0.15)
+    assert rows["trajectory_iaf-0"]["mae_sampled"][0] == pytest.approx(0.15)
     assert rows["gaussian"]["lowest_kl"] == -2.0
     assert rows["iaf"]["iwae_64"][0] == 7.5 and "iwae_64" not in rows["chain_iaf"]
     table = (output / "report.md").read_text()

@@ -26,7 +26,7 @@ def test_the_demo_shows_its_row_the_published_ones_and_a_picture(dataset, tmp_pa
     assert metrics["updates"] == 2 and metrics["model"] == protocols.RECOMMENDED
     names = [line.split("|")[1].strip() for line in table[2:]]
     assert names == [f"{protocols.RECOMMENDED}, this run", *protocols.VARIANTS]
-    assert f" {metrics['mad_sampled']:.4f} |" in table[2]
+    assert f" {metrics['mae_sampled']:.4f} |" in table[2]
     picture = pathlib.Path(last.removeprefix("picture: "))
     assert picture.name == "pendulum.gif" and picture.read_bytes()[:3] == b"GIF"
     progress = [line for line in printed.splitlines() if "epoch" in line]
@@ -35,7 +35,7 @@ def test_the_demo_shows_its_row_the_published_ones_and_a_picture(dataset, tmp_pa
 
 def test_the_published_rows_are_tabulated_as_they_are():
     rows = json.loads(demo.PUBLISHED.read_text())["rows"]
-    table = demo.comparison({"model": "x", "mad_sampled": 0.5})
+    table = demo.comparison({"model": "x", "mae_sampled": 0.5})
     published = tables.format_table(
         [{name: row[name] for name in demo.COLUMNS if name in row} for row in rows]
     )

@@ -5,7 +5,7 @@ from tfp_dvbf import data, evaluation
 from tfp_dvbf.data import batching, shards
 
 
-def test_mad_on_a_hand_made_case():
+def test_mae_on_a_hand_made_case():
     truth = np.array([[[0.0, 0.0], [1.0, 1.0]]])
     draws = np.array([[[[1.0, 0.0], [1.0, 3.0]]], [[[-1.0, 0.0], [1.0, -1.0]]]])
     # Step 0: errors 1, 0, 1, 0; step 1: errors 0, 2, 0, 2. The mean of the draws would be exact.
@@ -19,25 +19,25 @@ def test_evaluate_measures_what_the_model_generates(model, sequences):
     x, u = sequences.observations, sequences.controls
     draws = model.generate(u, x[:, :1], num_samples=3, seed=1).observation_mean
     mean = model.generate(u, x[:, :1], deterministic=True).observation_mean
-    assert metrics["mad_sampled"] == pytest.approx(np.abs(draws - x).mean(), rel=1e-5)
-    assert metrics["mad_mean"] == pytest.approx(np.abs(mean - x).mean(), rel=1e-5)
+    assert metrics["mae_sampled"] == pytest.approx(np.abs(draws - x).mean(), rel=1e-5)
+    assert metrics["mae_mean"] == pytest.approx(np.abs(mean - x).mean(), rel=1e-5)
     reconstructed = model.reconstruct(x, u).observation_mean
-    assert metrics["reconstruction_mad"] == pytest.approx(
+    assert metrics["reconstruction_mae"] == pytest.approx(
         np.abs(reconstructed - x).mean(), rel=1e-5
     )
     terms = model.bound_terms(x, u, seed=1)
     elbo = -np.mean(np.sum(terms.nll + terms.kl, axis=2))
     assert metrics["elbo"] == pytest.approx(elbo, rel=1e-5)
     assert metrics["kl_per_step"] == pytest.approx(np.mean(terms.kl), rel=1e-5)
-    assert len(metrics["mad_by_horizon"]) == metrics["num_steps"] == 8
-    assert np.mean(metrics["mad_by_horizon"]) == pytest.approx(metrics["mad_sampled"])
+    assert len(metrics["mae_by_horizon"]) == metrics["num_steps"] == 8
+    assert np.mean(metrics["mae_by_horizon"]) == pytest.approx(metrics["mae_sampled"])
     assert metrics["num_sequences"] == 12
 
 
 def test_batches_are_weighted_by_their_size(model, sequences):
     whole = evaluation.evaluate(model, sequences, batch_size=12)
     batched = evaluation.evaluate(model, sequences, batch_size=5)
-    for name in ["mad_mean", "reconstruction_mad"]:
+    for name in ["mae_mean", "reconstruction_mae"]:
         assert batched[name] == pytest.approx(whole[name], rel=1e-4)
 
 
@@ -49,11 +49,11 @@ def test_a_folder_of_files_is_evaluated_like_their_sequences(model, sequences, t
     parts = evaluation.report(model, folder, batch_size=5, num_samples=64)
     assert whole.keys() == parts.keys() and parts["num_sequences"] == 12
     assert parts["data"].pop("sha256") and parts["data"] == whole["data"]
-    for name in ["mad_sampled", "elbo", "iwae_64", "fivo_64", "kl_per_step", "mad_by_horizon"]:
+    for name in ["mae_sampled", "elbo", "iwae_64", "fivo_64", "kl_per_step", "mae_by_horizon"]:
         assert parts[name] == pytest.approx(whole[name], rel=1e-5)
     for row, other in zip(parts["baselines"], whole["baselines"]):
         assert row["model"] == other["model"]
-        assert row["mad_sampled"] == pytest.approx(other["mad_sampled"], abs=1e-6)
+        assert row["mae_sampled"] == pytest.approx(other["mae_sampled"], abs=1e-6)
 
 
 def test_missing_frames_do_not_count(model, sequences):
@@ -68,13 +68,13 @@ def test_missing_frames_do_not_count(model, sequences):
     draws = model.generate(u, x[:, :1], **options).observation_mean.numpy()
     draws[:, 9] = model.generate(u, **options).observation_mean[:, 9]
     errors = np.abs(draws - x).mean(axis=(0, 3))
-    assert metrics["mad_sampled"] == pytest.approx(errors[mask].mean(), rel=1e-5)
-    assert metrics["mad_by_horizon"][0] == pytest.approx(np.delete(errors[:, 0], 9).mean())
-    assert metrics["mad_by_horizon"][7] == pytest.approx(errors[5:, 7].mean(), rel=1e-5)
+    assert metrics["mae_sampled"] == pytest.approx(errors[mask].mean(), rel=1e-5)
+    assert metrics["mae_by_horizon"][0] == pytest.approx(np.delete(errors[:, 0], 9).mean())
+    assert metrics["mae_by_horizon"][7] == pytest.approx(errors[5:, 7].mean(), rel=1e-5)
     terms = model.bound_terms(x, u, seed=1, mask=mask)
     assert metrics["elbo"] == pytest.approx(-np.sum(terms.nll + terms.kl) / 12, rel=1e-5)
     assert metrics["kl_per_step"] == pytest.approx(np.sum(terms.kl) / mask.sum(), rel=1e-5)
-    rows = {row["model"]: row.get("mad_sampled") for row in evaluation.baselines(masked)}
+    rows = {row["model"]: row.get("mae_sampled") for row in evaluation.baselines(masked)}
     assert rows["zeros"] == pytest.approx(np.abs(x[mask]).mean(), rel=1e-6)
     held = np.repeat(x[:, :1], 8, axis=1)
     held[9] = x[9, 1]
@@ -86,7 +86,7 @@ def test_a_step_without_frames_has_no_error(model, sequences):
     mask[:, 7] = False
     masked = data.Sequences(sequences.observations, sequences.controls, mask=mask)
     metrics = evaluation.evaluate(model, masked)
-    assert metrics["mad_by_horizon"][7] is None and metrics["mad_sampled"] > 0
+    assert metrics["mae_by_horizon"][7] is None and metrics["mae_sampled"] > 0
 
 
 @pytest.mark.parametrize("name", ["num_samples", "batch_size"])
@@ -101,7 +101,7 @@ def test_evaluate_refuses_what_fit_takes(model, sequences):
 
 
 def test_baselines(sequences):
-    rows = {row["model"]: row.get("mad_sampled") for row in evaluation.baselines(sequences)}
+    rows = {row["model"]: row.get("mae_sampled") for row in evaluation.baselines(sequences)}
     x = sequences.observations
     assert rows["zeros"] == pytest.approx(np.abs(x).mean(), rel=1e-6)
     assert rows["constant mean"] == pytest.approx(np.abs(x - x.mean((0, 1))).mean(), rel=1e-6)

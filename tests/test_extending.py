@@ -80,7 +80,7 @@ def test_every_bound(trained):
 
 def test_evaluation(trained):
     metrics = tfp_dvbf.evaluate(trained, models.pendulum(), num_samples=2)
-    assert np.isfinite([metrics["mad_sampled"], metrics["elbo"], metrics["iwae_64"]]).all()
+    assert np.isfinite([metrics["mae_sampled"], metrics["elbo"], metrics["iwae_64"]]).all()
 
 
 def test_a_saved_model_is_the_same(trained, tmp_path):

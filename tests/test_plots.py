@@ -22,7 +22,7 @@ HISTORY = {"epoch": np.arange(3), "loss": np.ones(3), "nll": np.ones(3), "kl": -
         lambda path: plots.bound_curves(
             path, {"a": HISTORY, "b": {**HISTORY, "val_kl": [1, 2, 3]}}
         ),
-        lambda path: plots.mad_by_horizon(path, {"a": [0.1, 0.2]}, PENDULUM),
+        lambda path: plots.mae_by_horizon(path, {"a": [0.1, 0.2]}, PENDULUM),
     ],
 )
 def test_figures_are_drawn(tmp_path, draw, monkeypatch):

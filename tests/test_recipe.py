@@ -48,14 +48,14 @@ def test_a_model_of_ones_own_trains_resumes_and_is_only_read_when_finished(
     stored = json.loads((tmp_path / "straight" / "metrics.json").read_text())
     assert stored == metrics and metrics["updates"] == 4 and metrics["num_samples"] == 3
     expected = evaluation.evaluate(model, splits[2], num_samples=3)
-    assert metrics["mad_sampled"] == pytest.approx(expected["mad_sampled"], rel=1e-6)
+    assert metrics["mae_sampled"] == pytest.approx(expected["mae_sampled"], rel=1e-6)
     for name in ["stopped", "read"]:
         assert runs[name][1]["elbo"] == pytest.approx(metrics["elbo"], rel=1e-6)
         for value, weight in zip(_weights(runs[name][0]), _weights(model)):
             np.testing.assert_allclose(value, weight, atol=1e-6)
     assert runs["stopped"][1]["seconds"] is None and metrics["seconds"] > 0
     figures = {path.stem for path in (tmp_path / "straight" / "figures").iterdir()}
-    assert figures == {"angle", "loss", "mad_by_horizon", "observations", "reconstruction_and_kl"}
+    assert figures == {"angle", "loss", "mae_by_horizon", "observations", "reconstruction_and_kl"}
 
 
 def test_a_folder_holds_one_run(dataset, tmp_path):

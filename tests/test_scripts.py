@@ -33,7 +33,7 @@ SHORT_PROTOCOLS = dict.fromkeys(
     ["quick", "poster"], dict.fromkeys(["gaussian", "chain_iaf"], SHORT)
 )
 KEYS = {
-    *["mad_sampled", "mad_mean", "reconstruction_mad", "elbo", "kl_per_step", "mad_by_horizon"],
+    *["mae_sampled", "mae_mean", "reconstruction_mae", "elbo", "kl_per_step", "mae_by_horizon"],
     *["num_sequences", "num_steps", "seed"],
 }
 
@@ -106,7 +106,7 @@ def test_generate_data(dataset):
 
 
 def test_reproduce_writes_a_complete_run_folder_a_model_and_seed(report):
-    figures = ["angle", "loss", "mad_by_horizon", "observations", "reconstruction_and_kl"]
+    figures = ["angle", "loss", "mae_by_horizon", "observations", "reconstruction_and_kl"]
     for name in ["gaussian-seed1", "gaussian-seed2", "chain_iaf-seed1", "chain_iaf-seed2"]:
         run = report / name
         for file in ["args.json", "model.keras", "history.csv", "metrics.json"]:
@@ -165,7 +165,7 @@ def test_evaluate_agrees_with_the_run(report, dataset, capsys):
     metrics = json.loads(file.read_text())
     stored = json.loads((report / "gaussian-seed1" / "metrics.json").read_text())
     assert KEYS <= set(metrics) == set(stored) - {"lowest_kl"}
-    for name in ["mad_sampled", "mad_mean", "elbo"]:
+    for name in ["mae_sampled", "mae_mean", "elbo"]:
         assert metrics[name] == pytest.approx(stored[name], rel=1e-4)
     with pytest.raises(ValueError, match="`--json` must not exist yet"):
         evaluate.main(args)
@@ -188,7 +188,7 @@ def test_export_of_a_run_folder(report, tmp_path, capsys):
     assert "generate\n" in printed
     assert "filter_step     left out: its states are one draw carried through time" in printed
     about = json.loads((output / "assets" / "metadata.json").read_text())
-    assert about["training"]["posterior"] == "chain_iaf" and about["metrics"]["mad_sampled"] > 0
+    assert about["training"]["posterior"] == "chain_iaf" and about["metrics"]["mae_sampled"] > 0
     assert about["data"]["control_names"] == ["torque  (N m)"]
     with pytest.raises(ValueError, match="`--output` must not exist yet"):
         export.main(args)
@@ -212,7 +212,7 @@ def test_train_and_evaluate_on_missing_frames(dataset, tmp_path, eagerly):
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["num_sequences"] == 2
     assert metrics["data"]["controls"] == "one step late"
-    assert all(np.isfinite(metrics[name]) for name in ["mad_sampled", "iwae_64", "fivo_64"])
+    assert all(np.isfinite(metrics[name]) for name in ["mae_sampled", "iwae_64", "fivo_64"])
 
 
 @pytest.mark.parametrize(
@@ -304,5 +304,5 @@ def test_the_quick_protocol_reaches_its_error(tmp_path):
     )
     reproduce.main(args)
     metrics = json.loads((tmp_path / "quick/gaussian-seed1/metrics.json").read_text())
-    assert metrics["mad_sampled"] <= 0.02
+    assert metrics["mae_sampled"] <= 0.02
     assert metrics["kl_per_step"] >= 0.0

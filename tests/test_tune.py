@@ -56,16 +56,16 @@ def test_the_script_writes_trials_and_a_winner_that_train_takes(dataset, tmp_pat
         "train_trial",
         lambda args, splits, values, folder, num_epochs: {
             "val_neg_elbo": 1.0,
-            "val_mad_sampled": values["kl_annealing_epochs"],
+            "val_mae_sampled": values["kl_annealing_epochs"],
         },
     )
     output = tmp_path / "search"
-    args = {"data": str(dataset), "epochs": 1, "max_trials": 2, "objective": "val_mad_sampled"}
+    args = {"data": str(dataset), "epochs": 1, "max_trials": 2, "objective": "val_mae_sampled"}
     tune.main(tune.Args(output=str(output), **args))
     rows = json.loads((output / "trials.json").read_text())
-    assert len(rows) == 2 and rows[0]["val_mad_sampled"] < rows[1]["val_mad_sampled"]
+    assert len(rows) == 2 and rows[0]["val_mae_sampled"] < rows[1]["val_mae_sampled"]
     best = json.loads((output / "best.json").read_text())
-    assert best["score"] == rows[0]["val_mad_sampled"]
+    assert best["score"] == rows[0]["val_mae_sampled"]
     run = train.Args(hyperparameters=str(output / "best.json"), data=str(dataset))
     replaced = options.with_hyperparameters(run)
     assert (replaced.hidden_units, replaced.learning_rate) == (16, 1e-3)
@@ -98,7 +98,7 @@ def test_a_search_without_a_trial_that_completes(dataset, tmp_path, monkeypatch,
     "change, message",
     [
         ({"tuner": "grid"}, "`tuner` must be one of random, hyperband, bayesian; got 'grid'"),
-        ({"objective": "loss"}, "`objective` must be one of val_neg_elbo, val_mad_sampled"),
+        ({"objective": "loss"}, "`objective` must be one of val_neg_elbo, val_mae_sampled"),
         ({"epochs": 0}, "`epochs` must be at least 1; got 0"),
         ({"max_trials": 0}, "`max_trials` must be at least 1; got 0"),
         ({"seed": 0}, "`seed` must be at least 1; got 0"),

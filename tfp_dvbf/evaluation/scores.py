@@ -66,10 +66,10 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=BATCH_SIZE):
       batch_size: Sequences evaluated at a time; memory grows with `batch_size * num_samples`.
 
     Returns:
-      A dictionary: `mad_sampled`, `mad_mean`, `reconstruction_mad` (in the unit of the data),
+      A dictionary: `mae_sampled`, `mae_mean`, `reconstruction_mae` (in the unit of the data),
       `elbo` (for chain_iaf its objective, which bounds nothing) and, where the posterior has
       them, `iwae_64` and `fivo_64` (nats a sequence, 64 draws or particles), `kl_per_step` (nats
-      a step), `mad_by_horizon` and `mad_mean_by_horizon`
+      a step), `mae_by_horizon` and `mae_mean_by_horizon`
       (a number a step, None where no sequence is observed), `num_sequences, num_steps,
       num_samples, seed`.
 
@@ -87,14 +87,14 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=BATCH_SIZE):
         for start, batch in _batches(sequences, batch_size)
     )
     return {
-        "mad_sampled": float(sampled.sum() / num_observed.sum()),
-        "mad_mean": float(mean.sum() / num_observed.sum()),
-        "reconstruction_mad": float(reconstruction.sum() / num_observed.sum()),
+        "mae_sampled": float(sampled.sum() / num_observed.sum()),
+        "mae_mean": float(mean.sum() / num_observed.sum()),
+        "reconstruction_mae": float(reconstruction.sum() / num_observed.sum()),
         "elbo": float(-(nll + kl).sum() / len(sequences)),
         **_importance_bounds(model, sequences, seed, batch_size * num_samples),
         "kl_per_step": float(kl.sum() / num_observed.sum()),
-        "mad_by_horizon": _by_step(sampled, num_observed),
-        "mad_mean_by_horizon": _by_step(mean, num_observed),
+        "mae_by_horizon": _by_step(sampled, num_observed),
+        "mae_mean_by_horizon": _by_step(mean, num_observed),
         "num_sequences": len(sequences),
         "num_steps": sequences.num_steps,
         "num_samples": num_samples,
@@ -171,7 +171,7 @@ def _importance_bounds(model, sequences, seed, num_rows):
 
 
 def baselines(sequences):
-    """Returns table rows of what needs no model: each a name and its MAD on `sequences`.
+    """Returns table rows of what needs no model: each a name and its MAE on `sequences`.
 
     The true simulator runs from the first state under the recorded controls; its row is left out
     where any of the data do not say which environment made them, or the data of a folder differ
@@ -190,8 +190,8 @@ def baselines(sequences):
     return [
         {
             "model": name,
-            "mad_sampled": float(value / num_observed),
-            "mad_mean": float(value / num_observed),
+            "mae_sampled": float(value / num_observed),
+            "mae_mean": float(value / num_observed),
         }
         for name, value in sums.items()
         if seen[name] == num_observed

@@ -60,7 +60,7 @@ TUNED = (  # Options that a search may set.
     "kl_annealing_epochs",
     "batch_size",
 )
-TUNING_OBJECTIVES = ("val_neg_elbo", "val_mad_sampled")
+TUNING_OBJECTIVES = ("val_neg_elbo", "val_mae_sampled")
 VERBOSE = "progress: 0 none, 1 a line every 10 seconds, 2 Keras' line an epoch"
 DATA = "folder of generate_data.py, or one .npz file"
 IMPORT = "modules, here or installed, that register parts of your own"

@@ -156,18 +156,18 @@ def gaussian_chain(path, curves):
     _save(figure, path)
 
 
-def mad_by_horizon(path, curves, spec=None):
+def mae_by_horizon(path, curves, spec=None):
     """Draws the generation error by time step.
 
     Args:
       path: File to write.
-      curves: Names mapped to MADs [time].
+      curves: Names mapped to MAEs [time].
       spec: Spec of the data set, for the time step.
     """
     figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for name, curve in curves.items():
         axis.plot(_times(len(curve), spec), np.array(curve, float), label=name)
-    axis.set(xlabel=_time_label(spec), ylabel="MAD of generated observations", ylim=(0, None))
+    axis.set(xlabel=_time_label(spec), ylabel="MAE of generated observations", ylim=(0, None))
     axis.legend(frameon=False)
     _save(figure, path)
 

@@ -17,8 +17,8 @@ def draw_run(model, folder, test, metrics, num_sequences=3, num_draws=50):
     _draw_trajectories(figures, panels, test.spec)
     history = {metrics["model"]: run_folder.read_history(folder / "history.csv")}
     _draw_curves(figures, history)
-    curves = {"sampled": metrics["mad_by_horizon"], "mean": metrics["mad_mean_by_horizon"]}
-    plots.mad_by_horizon(figures / "mad_by_horizon.png", curves, test.spec)
+    curves = {"sampled": metrics["mae_by_horizon"], "mean": metrics["mae_mean_by_horizon"]}
+    plots.mae_by_horizon(figures / "mae_by_horizon.png", curves, test.spec)
 
 
 def draw_comparison(folder, runs, test, num_draws=50):
@@ -45,10 +45,10 @@ def draw_comparison(folder, runs, test, num_draws=50):
         {title: run_folder.read_history(run / "history.csv") for title, run in runs.items()},
     )
     curves = {
-        title: run_folder.read_json(run / run_folder.METRICS)["mad_by_horizon"]
+        title: run_folder.read_json(run / run_folder.METRICS)["mae_by_horizon"]
         for title, run in runs.items()
     }
-    plots.mad_by_horizon(figures / "mad_by_horizon.png", curves, test.spec)
+    plots.mae_by_horizon(figures / "mae_by_horizon.png", curves, test.spec)
     if plots.is_pendulum(test.spec):
         moving = {"ground truth": truth, **{title: values[0] for title, values in draws.items()}}
         plots.pendulum_gif(figures / "pendulum.gif", moving, test.spec)

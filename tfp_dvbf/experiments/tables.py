@@ -8,9 +8,9 @@ COLUMNS = {
     "model": "model",
     "training_seed": "seed",
     "seeds": "seeds",
-    "mad_sampled": "sampled MAD",
-    "mad_mean": "mean MAD",
-    "reconstruction_mad": "reconstr. MAD",
+    "mae_sampled": "sampled MAE",
+    "mae_mean": "mean MAE",
+    "reconstruction_mae": "reconstr. MAE",
     "elbo": "elbo",
     "iwae_64": "iwae 64",
     "fivo_64": "fivo 64",
@@ -63,7 +63,7 @@ def summary(name, rows, confidence=0.95):
     """
     import scipy.stats  # Here, since it takes a second, and `--help` imports this module.
 
-    measured = ["mad_sampled", "mad_mean", "elbo", "iwae_64", "kl_per_step"]
+    measured = ["mae_sampled", "mae_mean", "elbo", "iwae_64", "kl_per_step"]
     common = {key: rows[0][key] for key in ["parameters", "updates"]}
     seconds = [row["seconds"] for row in rows if row["seconds"] is not None]
     quantile = scipy.stats.t.ppf(0.5 + confidence / 2, len(rows) - 1)
