@@ -14,7 +14,7 @@ class Args:
     """Trains each posterior with each seed by the quick protocol of gaussian; 95 % intervals."""
 
     posteriors: tuple[str, ...] = option(
-        ("gaussian", "iaf", "trajectory_iaf", "chain_iaf"),
+        ("gaussian", "innovation", "iaf", "trajectory_iaf", "chain_iaf"),
         "posteriors; -0 leaves out the flows",
         list(protocols.VARIANTS),
     )

@@ -12,7 +12,7 @@ from tfp_dvbf.experiments.command_line import option
 class Args:
     """Evaluates the model of a run folder on a data set."""
 
-    model: str = option("runs/gaussian", "run folder of train.py, or a .keras file")
+    model: str = option("runs/innovation", "run folder of train.py, or a .keras file")
     data: str = option("data/pendulum/test.npz", ".npz file, or a folder of them, of any size")
     json: str | None = option(None, "new file for the metrics; the table goes beside it as .md")
     num_samples: int = option(10, "generated trajectories a sequence")

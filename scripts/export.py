@@ -11,8 +11,8 @@ from tfp_dvbf.experiments.command_line import option
 class Args:
     """Exports the model of a run folder, with its arguments and metrics inside."""
 
-    model: str = option("runs/gaussian", "run folder of train.py, or a .keras file")
-    output: str = option("runs/gaussian/saved_model", "folder to make")
+    model: str = option("runs/innovation", "run folder of train.py, or a .keras file")
+    output: str = option("runs/innovation/saved_model", "folder to make")
     import_: tuple[str, ...] = option((), options.IMPORT)
 
 

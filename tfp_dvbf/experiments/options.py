@@ -70,7 +70,7 @@ IMPORT = "modules, here or installed, that register parts of your own"
 class ModelOptions:
     """What a model is made of."""
 
-    posterior: str = option("gaussian", f"posterior: {', '.join(registry.names('posterior'))}")
+    posterior: str = option("innovation", f"posterior: {', '.join(registry.names('posterior'))}")
     num_flows: int = option(1, "flows a time step, for the posteriors made of flows")
     transition: str = option("mlp", f"transition: {', '.join(registry.names('transition'))}")
     emission: str = option("gaussian", f"emission: {', '.join(registry.names('emission'))}")
@@ -88,14 +88,14 @@ class ModelOptions:
 class Settings:
     """How a model is trained and evaluated, whatever it is made of."""
 
-    epochs: int = option(1000, "epochs")
+    epochs: int = option(200, "epochs")
     batch_size: int = option(16, "sequences a batch")
-    learning_rate: float = option(5e-4, "initial learning rate of Adam")
+    learning_rate: float = option(4e-3, "initial learning rate of Adam")
     learning_rate_decay: str = option(
         "cosine", "to 0 by the last epoch, or none", ["cosine", "none"]
     )
     clipnorm: float = option(10.0, "largest norm of the gradient of a weight")
-    kl_annealing_epochs: int = option(600, "epochs until the KL term has its full weight")
+    kl_annealing_epochs: int = option(10, "epochs until the KL term has its full weight")
     num_samples: int = option(10, "generated trajectories a sequence in the evaluation")
     seed: int = option(1, "seed of weights, noise and shuffling")
     checkpoint_seconds: float = option(30.0, "least time between two checkpoints")
@@ -108,7 +108,7 @@ class RunOptions(ModelOptions, Settings):
     """A run of a model that options describe: what it is, where its data are, what it leaves."""
 
     data: str = option("data/pendulum", DATA)
-    output: str = option("runs/gaussian", "run folder to make")
+    output: str = option("runs/innovation", "run folder to make")
     shift_controls: bool = option(False, "feed each control one step late, as the poster did")
     resume: bool = option(False, "continue the run in --output")
     strategy: str = option(
