@@ -19,7 +19,7 @@ LAYERS = [
     ["inference"],
     ["callbacks", "feeding"],
     ["training"],
-    ["dvbf"],
+    ["dvbf", "ensemble"],
     ["evaluation", "serving"],
     ["experiments"],
 ]

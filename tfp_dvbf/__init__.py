@@ -6,6 +6,7 @@ __version__ = "0.3.0.dev0"
 
 _MODULES = {
     "DVBF": "dvbf",
+    "Ensemble": "ensemble",
     "KLAnnealing": "callbacks",
     "Sequences": "data",
     "Shards": "data.shards",

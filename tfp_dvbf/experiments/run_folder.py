@@ -167,16 +167,20 @@ def save_model(path, model):
 
 
 def load_model(run):
-    """Returns the model of a run folder (or of a `.keras` file).
+    """Returns the model of a run folder, of a `.keras` file, or of the folder of an `Ensemble`.
 
     Raises:
       ValueError: If there is no readable model.
     """
     import tf_keras
 
-    from tfp_dvbf import dvbf  # noqa: F401  Registers the class.
+    from tfp_dvbf import dvbf, ensemble  # noqa: F401  The first registers the class.
 
     path = pathlib.Path(run)
+    if (path / ensemble.INDEX).exists():
+        count = errors.check_integer("members", read_json(path / ensemble.INDEX).get("members"))
+        members = [load_model(path / ensemble.member_file(index)) for index in range(count)]
+        return ensemble.Ensemble.of(members)
     path = path / "model.keras" if path.is_dir() else path
     if not path.is_file():
         raise ValueError(f"`model` must be a run folder with model.keras; {path} does not exist.")

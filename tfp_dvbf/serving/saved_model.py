@@ -11,8 +11,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import convert_to_constants
 
 import tfp_dvbf
-from tfp_dvbf import errors
-from tfp_dvbf.serving import signatures
+from tfp_dvbf import ensemble, errors
+from tfp_dvbf.serving import ensemble_signatures, signatures
 
 METADATA = "metadata.json"
 PROGRAM = "saved_model.pb"
@@ -30,6 +30,8 @@ UNITS = {
 def export(model, path, metadata=None):
     """Writes `model` as a SavedModel with the signatures of `signatures.signatures_of`.
 
+    An `Ensemble` becomes one SavedModel with those of `ensemble_signatures.signatures_of`.
+
     The signatures take batches and sequences of any size; `seed`, `num_samples` and
     `num_particles` are scalar int32, and the same seed gives the same output. Left out are
     `filter_init` and `filter_step` where the model cannot be stepped and `log_prob_bound` where
@@ -37,7 +39,7 @@ def export(model, path, metadata=None):
     the signatures, what units their tensors have, and `metadata`.
 
     Args:
-      model: A `DVBF`.
+      model: A `DVBF` or an `Ensemble`.
       path: Folder to make; it is written whole or not at all.
       metadata: Dictionary for `metadata.json`, such as training arguments, metrics and the spec
         of the data, which names their dimensions; or None.
@@ -52,7 +54,8 @@ def export(model, path, metadata=None):
     if path.exists():
         raise ValueError(f"`path` must not exist yet; got {path}.")
     model.check_finite_weights()
-    made = signatures.signatures_of(model)
+    kind = ensemble_signatures if isinstance(model, ensemble.Ensemble) else signatures
+    made = kind.signatures_of(model)
     reasons = {name: signature.reason for name, signature in made.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside `path`, so that a rename puts the whole model there at once.

@@ -1,0 +1,192 @@
+"""An ensemble is the equal mixture of its members."""
+
+import models
+import numpy as np
+import pytest
+import scipy.special
+import tensorflow as tf
+
+import tfp_dvbf
+from tfp_dvbf import ensemble as ensembles
+from tfp_dvbf.data import batching
+from tfp_dvbf.experiments import run_folder
+
+SEEDS = (1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """An ensemble of three models after one epoch, and what `fit` returned."""
+    made = tfp_dvbf.Ensemble(lambda seed: models.small_model("innovation", seed=seed), SEEDS)
+    dataset = batching.as_dataset(models.pendulum(), 6)
+    made.adapt(dataset)
+    made.compile("adam", run_eagerly=True)
+    return made, made.fit(dataset, epochs=1, verbose=0, callbacks=[tfp_dvbf.KLAnnealing(2)])
+
+
+def arrays(num_steps=8):
+    sequences = models.pendulum()
+    return sequences.observations[:, :num_steps], sequences.controls[:, : num_steps - 1]
+
+
+def test_fit_trains_each_member_as_it_would_be_alone(trained):
+    made, histories = trained
+    alone = models.small_model("innovation", seed=2)
+    dataset = batching.as_dataset(models.pendulum(), 6)
+    alone.adapt(dataset)
+    alone.compile("adam", run_eagerly=True)
+    history = alone.fit(dataset, epochs=1, verbose=0, callbacks=[tfp_dvbf.KLAnnealing(2)])
+    assert len(histories) == 3
+    np.testing.assert_allclose(history.history["loss"], histories[1].history["loss"], rtol=1e-5)
+    for expected, actual in zip(models.weights_of(alone), models.weights_of(made.members[1])):
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
+    optimizers = {id(member.optimizer) for member in made.members}
+    assert len(optimizers) == 3
+
+
+def test_draws_are_those_of_the_members_one_after_the_other(trained):
+    made, _ = trained
+    x, u = arrays()
+    calls = {
+        "forecast": lambda model, seed: model.forecast(x[:, :3], u, num_samples=4, seed=seed),
+        "generate": lambda model, seed: model.generate(u, x[:, :1], num_samples=4, seed=seed),
+        "sample_posterior": lambda model, seed: model.sample_posterior(x, u, 4, seed),
+        "impute": lambda model, seed: model.impute(x, u, None, 4, seed),
+    }
+    for name, call in calls.items():
+        drawn = call(made, 5)
+        for index, member in enumerate(made.members):
+            expected = call(member, ensembles.member_seed(5, index))
+            for mine, its in zip(drawn, expected):
+                rows = slice(4 * index, 4 * index + 4)
+                np.testing.assert_array_equal(mine[rows], its, err_msg=name)
+
+
+def test_the_bound_is_that_of_the_mixture(trained):
+    made, _ = trained
+    x, u = arrays()
+    members = [
+        member.log_prob_bound(x, u, 8, ensembles.member_seed(1, index))
+        for index, member in enumerate(made.members)
+    ]
+    expected = scipy.special.logsumexp(np.array(members), axis=0) - np.log(3)
+    np.testing.assert_allclose(made.log_prob_bound(x, u, 8, seed=1), expected, rtol=1e-5)
+
+
+def test_filtering_predicts_by_the_mixture_in_batches_and_in_streams(trained):
+    made, _ = trained
+    x, u = arrays(4)
+    filtered = made.filter(x, u, num_samples=16, seed=3)
+    assert filtered.states.shape == (48, 12, 4, 2)
+    parts = [
+        member.filter(x, u, 16, ensembles.member_seed(3, index))
+        for index, member in enumerate(made.members)
+    ]
+    means = np.array([part.predicted_mean for part in parts])
+    scales = np.array([part.predicted_scale for part in parts])
+    mean = means.mean(axis=0)
+    variance = (scales**2 + means**2).mean(axis=0) - mean**2
+    np.testing.assert_allclose(filtered.predicted_mean, mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(filtered.predicted_scale, np.sqrt(variance), rtol=1e-4)
+    evidence = scipy.special.logsumexp([part.log_evidence for part in parts], axis=0) - np.log(3)
+    np.testing.assert_allclose(filtered.log_evidence, evidence, rtol=1e-4, atol=1e-5)
+    out = made.filter_init(x[:, :1], num_particles=16, seed=3)
+    np.testing.assert_allclose(out["log_evidence"], evidence[:, 0], rtol=1e-4, atol=1e-4)
+    for t in range(1, 4):
+        out = made.filter_step(out, x[:, t], u[:, t - 1], seed=3)
+        expected = filtered.predicted_mean[:, t]
+        np.testing.assert_allclose(
+            out["predicted_observation_mean"], expected, rtol=1e-4, atol=1e-5
+        )
+        np.testing.assert_allclose(out["log_evidence"], evidence[:, t], rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_flow_to_the_controls(trained):
+    made, _ = trained
+    x, u = arrays()
+    u = tf.constant(u)
+    with tf.GradientTape() as tape:
+        tape.watch(u)
+        loss = tf.reduce_mean(made.forecast(x[:, :3], u, seed=1).observations ** 2)
+    assert np.any(tape.gradient(loss, u))
+
+
+def test_seeds_of_members_wrap_alike_as_numbers_and_as_tensors():
+    for seed in [0, 1, -(2**31), 2**31 - 1]:
+        seeds = [ensembles.member_seed(seed, index) for index in range(4)]
+        tensors = [ensembles.member_seed(tf.constant(seed), index) for index in range(4)]
+        assert seeds == [int(tensor) for tensor in tensors] and len(set(seeds)) == 4
+
+
+@pytest.mark.parametrize(
+    "build, seeds, message",
+    [
+        (None, [], "`seeds` must be different integers"),
+        (None, [1, 1], "`seeds` must be different integers"),
+        (lambda seed: "model", [1], "`build` must return a DVBF; got str"),
+        (lambda seed: models.cached_model(), [1, 2], "a new model for every seed"),
+        (lambda seed: models.small_model(state_dim=seed), [1, 2], "must have the same sizes"),
+    ],
+)
+def test_what_is_no_ensemble_is_refused(build, seeds, message):
+    with pytest.raises(ValueError, match=message):
+        tfp_dvbf.Ensemble(build, seeds)
+
+
+def test_states_of_ones_own_are_refused(trained):
+    made, _ = trained
+    with pytest.raises(ValueError, match="every member has its own states"):
+        made.generate(arrays()[1], initial_state=np.zeros([12, 2]))
+
+
+def test_an_ensemble_is_saved_as_one_folder(trained, tmp_path):
+    made, _ = trained
+    made.save(tmp_path / "ensemble")
+    loaded = run_folder.load_model(tmp_path / "ensemble")
+    x, u = arrays()
+    for expected, actual in zip(
+        made.forecast(x[:, :3], u, 2, seed=1), loaded.forecast(x[:, :3], u, 2, seed=1)
+    ):
+        np.testing.assert_array_equal(actual, expected)
+    with pytest.raises(ValueError, match="`path` must not exist yet"):
+        made.save(tmp_path / "ensemble")
+
+
+def test_a_folder_that_lacks_a_member_is_refused(trained, tmp_path):
+    made, _ = trained
+    made.save(tmp_path / "ensemble")
+    (tmp_path / "ensemble" / "member-1.keras").unlink()
+    with pytest.raises(ValueError, match="member-1.keras does not exist"):
+        run_folder.load_model(tmp_path / "ensemble")
+
+
+def test_an_ensemble_is_exported_as_one_model(trained, tmp_path):
+    """The signatures draw, stream and score as the ensemble in memory does."""
+    made, _ = trained
+    reasons = tfp_dvbf.export(made, tmp_path / "exported")
+    assert set(reasons.values()) == {None}
+    signatures = tfp_dvbf.load_exported(tmp_path / "exported").signatures
+    x, u = arrays(4)
+    seed, count = tf.constant(7), tf.constant(4)
+    common = {"observations": tf.constant(x), "controls": tf.constant(u), "seed": seed}
+    found = signatures["log_prob_bound"](num_samples=count, **common)["log_prob_bound"]
+    np.testing.assert_allclose(found, made.log_prob_bound(x, u, 4, seed=7), rtol=1e-5)
+    mask = tf.ones(x.shape[:2])
+    expected = made.sample_posterior(x, u, seed=7)
+    drawn = signatures["sample_posterior"](mask=mask, **common)
+    np.testing.assert_allclose(drawn["observations"], expected.observations, atol=1e-5)
+    common["observations"] = tf.constant(x[:, :2])
+    expected = made.forecast(x[:, :2], u, 4, seed=7)
+    drawn = signatures["forecast"](mask=mask[:, :2], num_samples=count, **common)
+    np.testing.assert_allclose(drawn["observations"], expected.observations, atol=1e-5)
+    out = signatures["filter_init"](
+        initial_observations=tf.constant(x[:, :1]), num_particles=count, seed=seed
+    )
+    expected = made.filter_init(x[:, :1], 4, seed=7)
+    for t in range(1, 4):
+        belief = {name: tensor for name, tensor in out.items() if name.startswith("member_")}
+        step = {"observations": tf.constant(x[:, t]), "controls": tf.constant(u[:, t - 1])}
+        out = signatures["filter_step"](observed=tf.ones([12]), seed=seed, **step, **belief)
+        expected = made.filter_step(expected, x[:, t], u[:, t - 1], seed=7)
+        for name in ["predicted_observation_mean", "predicted_observation_scale", "log_evidence"]:
+            np.testing.assert_allclose(out[name], expected[name], rtol=1e-4, atol=1e-5)
