@@ -1,5 +1,6 @@
 """A linear autoregressive model with controls (ARX): what a network has to beat."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 # No draw of an unstable model goes further from the mean, in standard deviations of the data.
 FAR = 1e3
 ORDERS = (1, 2, 3, 5, 8, 12, 20)
+AS_GOOD = 1.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,7 @@ class ARX:
         Returns:
           Draws of x[n:T], float32 [sample, batch, time - n, dx].
         """
-        rng, factor = np.random.default_rng(seed), np.linalg.cholesky(self.covariance)
+        rng, factor = np.random.default_rng(seed), _root(self.covariance)
         batch, given, dim = initial.shape
         past = np.broadcast_to(
             initial[:, given - self.order :], [num_draws, batch, self.order, dim]
@@ -94,16 +96,15 @@ def fit(sequences, order):
     covariance = residuals.T @ residuals / (len(residuals) - regressors.shape[1])
     observed = x[sequences.observed]
     scale = observed.std(axis=0)
-    # Data without noise leave no covariance, and a Gaussian without one has no density.
-    covariance = covariance + np.diag(np.square(np.maximum(1e-6 * scale, 1e-12)))
     return ARX(coefficients, covariance, order, observed.mean(axis=0), scale)
 
 
 def select_order(sequences, most, orders=ORDERS):
-    """Returns the order whose free run on the later half of the data has the least squared error.
+    """Returns the least order whose free run on the later half of the data is as good as the best.
 
-    It is fitted on the earlier half: of the sequences, or of the time steps of a single one. What
-    a half is too short for is no candidate.
+    It is fitted on the earlier half: of the sequences, or of the time steps of a single one. As
+    good is a mean squared error, of values in standard deviations, within 2 % of the least. An
+    order that the earlier half is too short for is no candidate.
 
     Args:
       sequences: `Sequences` of vectors.
@@ -111,20 +112,23 @@ def select_order(sequences, most, orders=ORDERS):
       orders: Candidates.
     """
     earlier, later = halves(sequences)
+    given = min(most, max(orders), later.num_steps - 1)
     errors = {}
-    for order in [order for order in orders if order <= most and order < later.num_steps]:
-        try:
-            model = fit(earlier, order)
-        except ValueError:
-            continue
-        noiseless = dataclasses.replace(model, covariance=1e-30 * np.eye(len(model.covariance)))
-        initial = held(later, order, model.mean)
-        run = noiseless.simulate(initial, later.controls, 1, seed=0)[0]
-        deviations = (run - later.observations[:, order:]) / np.maximum(model.scale, 1e-12)
-        seen = later.observed[:, order:]
-        if seen.any():
-            errors[order] = np.mean(np.square(deviations[seen], dtype=np.float64))
-    return min(errors, key=errors.get, default=1)
+    for order in [order for order in orders if order <= given]:
+        with contextlib.suppress(ValueError):
+            errors[order] = _free_run_error(fit(earlier, order), later, given)
+    if not errors:
+        return 1
+    return min(order for order in errors if errors[order] <= AS_GOOD * min(errors.values()))
+
+
+def _free_run_error(model, sequences, given):
+    """Returns the mean squared error of the run without noise, in standard deviations."""
+    noiseless = dataclasses.replace(model, covariance=np.zeros_like(model.covariance))
+    run = noiseless.simulate(held(sequences, given, model.mean), sequences.controls, 1)[0]
+    deviations = (run - sequences.observations[:, given:]) / np.maximum(model.scale, 1e-12)
+    seen = sequences.observed[:, given:]
+    return np.mean(np.square(deviations[seen], dtype=np.float64)) if seen.any() else np.inf
 
 
 def halves(sequences):
@@ -156,6 +160,12 @@ def held(sequences, steps, mean):
         seen = sequences.observed[:, t, np.newaxis]
         before = filled[:, t] = np.where(seen, sequences.observations[:, t], before)
     return filled
+
+
+def _root(covariance):
+    """Returns L with L L^T = S; S may be singular, as that of cosine and sine is."""
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors * np.sqrt(np.maximum(values, 0.0))
 
 
 def _windows(values, length):

@@ -12,7 +12,9 @@ For one value x and K draws x_k of its forecast, with mean m and variance v (ove
 The CRPS is the fair one, an estimate without bias of that of the density behind the draws (Ferro
 2014, doi 10.1002/qj.2270); the sum of pairs comes from sorted draws. The quantiles take the i-th
 of K sorted draws as the i / (K + 1) quantile, so that the interval of a true forecast covers x with
-probability c for as few draws as K >= (1 + c) / (1 - c). Log-densities are summed over the values
+probability c for as few draws as K >= (1 + c) / (1 - c). The mixture NLL is an upper bound on that
+of the density behind the draws, loose where p(x | z) is much narrower than the draws are spread.
+Log-densities are summed over the values
 of an observation, in nats a time step; all else is averaged over them.
 """
 
