@@ -126,6 +126,9 @@ def test_what_is_not_finite_is_none():
     found = measures.summarise(scores, np.ones([2, 3]))
     assert found["nll"] is None and found["nll_mixture"] is None and found["rmse"] == 1.0
     assert found["intervals"]["nll"] == [None, None] and found["by_horizon"]["nll"][0] is None
+    scores = measures.score_gaussian(np.zeros([2, 3]), np.zeros([2, 3]), np.zeros([2, 3]))
+    found = measures.summarise(scores, np.ones([2, 3]))
+    assert found["nll"] is None and found["crps"] is None and found["rmse"] == 0.0
 
 
 @pytest.mark.parametrize(

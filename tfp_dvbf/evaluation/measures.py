@@ -12,10 +12,10 @@ For one value x and K draws x_k of its forecast, with mean m and variance v (ove
 The CRPS is the fair one, an estimate without bias of that of the density behind the draws (Ferro
 2014, doi 10.1002/qj.2270); the sum of pairs comes from sorted draws. The quantiles take the i-th
 of K sorted draws as the i / (K + 1) quantile, so that the interval of a true forecast covers x with
-probability c for as few draws as K >= (1 + c) / (1 - c). The mixture NLL is an upper bound on that
-of the density behind the draws, loose where p(x | z) is much narrower than the draws are spread.
-Log-densities are summed over the values
-of an observation, in nats a time step; all else is averaged over them.
+probability c for as few draws as K >= (1 + c) / (1 - c). The mixture NLL is on average above that
+of the density behind the draws, the more so the narrower p(x | z) is against their spread.
+Log-densities are summed over the values of an observation, in nats a time step; all else is
+averaged over them.
 """
 
 from typing import NamedTuple
@@ -112,12 +112,14 @@ def score_gaussian(mean, scale, truth, nll_mixture=None):
         )
     mean, scale, truth = (_flat(array, 2) for array in (mean, scale, truth))
     nll = gaussian_nll(mean, np.square(scale), truth).sum(axis=-1)
-    level = scipy.special.ndtr((truth - mean) / scale)
+    with np.errstate(divide="ignore", invalid="ignore"):  # Without variance they are not finite.
+        level = scipy.special.ndtr((truth - mean) / scale)
+        ranked = gaussian_crps(mean, scale, truth).mean(axis=-1)
     return StepScores(
         np.square(truth - mean).mean(axis=-1),
         nll,
         nll if nll_mixture is None else np.asarray(nll_mixture, np.float64),
-        gaussian_crps(mean, scale, truth).mean(axis=-1),
+        ranked,
         *(
             (np.abs(level - 0.5) <= share / 2).astype(np.float64).mean(axis=-1)
             for share in COVERAGES.values()

@@ -5,8 +5,11 @@ import numpy as np
 from tfp_dvbf import data, errors
 from tfp_dvbf.evaluation import arx, batches, forecasts, measures
 
-# Time steps of the training part that the rows are fitted on, at most.
-TRAIN_STEPS = 10**6
+# What is used at most: time steps and values of the training part, and past values by which ARX
+# predicts one.
+TRAIN_STEPS = 10**5
+TRAIN_VALUES = 2 * 10**7
+MAX_REGRESSORS = 100
 NUM_LAGS = 64
 LEAST_SCALE = 1e-6
 
@@ -18,11 +21,11 @@ def forecast_baselines(train, sequences, initial_steps, num_draws=100, seed=1):
       the root mean square of x[t+h] - x[t] over the training part;
     - "mean": mean and standard deviation of the training part at every step;
     - "ARX, order p": the linear model of `arx.ARX` fitted on the training part, of the order up to
-      n and 20 whose free run of the later half of that part is best when it is fitted on the
-      earlier half; draws with the noise of its residuals. For vectors alone.
+      n that `arx.select_order` finds on that part; draws with the noise of its residuals. For
+      vectors alone.
 
     Args:
-      train: The training part, `Sequences` or `Shards`, of which the first million steps are read.
+      train: The training part, `Sequences` or `Shards`, of which the first 100,000 steps count.
       sequences: What is forecast, `Sequences` or `Shards`.
       initial_steps: The number n of time steps that are given.
       num_draws: Draws of each sequence for ARX.
@@ -32,7 +35,7 @@ def forecast_baselines(train, sequences, initial_steps, num_draws=100, seed=1):
       A list of dictionaries, each a name, `model`, and what `measures.summarise` returns.
 
     Raises:
-      ValueError: If n leaves nothing to score, or the two are of different shapes.
+      ValueError: If n leaves nothing to score, the shapes differ, or `train` is too short for ARX.
     """
     for name, given in {"train": train, "sequences": sequences}.items():
         batches.check_sequences(name, given)
@@ -47,7 +50,8 @@ def forecast_baselines(train, sequences, initial_steps, num_draws=100, seed=1):
     train = _first_part(train)
     scorers = {"hold": _hold(train), "mean": _mean(train)}
     if len(train.observation_shape) == 1:
-        order = arx.select_order(train, initial_steps)
+        most = MAX_REGRESSORS // (train.observation_shape[0] + train.control_dim)
+        order = arx.select_order(train, max(1, min(initial_steps, most)))
         scorers[f"ARX, order {order}"] = _linear(arx.fit(train, order), num_draws, seed)
     rows = []
     for name, scorer in scorers.items():
@@ -57,21 +61,24 @@ def forecast_baselines(train, sequences, initial_steps, num_draws=100, seed=1):
 
 
 def _first_part(sequences):
-    """Returns the training data that are read, as `Sequences` of float32 without their spec."""
-    if isinstance(sequences, data.Sequences):
-        return sequences
-    parts, number = [], 0
-    for part in sequences.parts():
-        parts.append(part)
-        number += len(part)
-        if number * sequences.num_steps >= TRAIN_STEPS:
+    """Returns the training data that count, as `Sequences`."""
+    size = int(np.prod(sequences.observation_shape))
+    steps = min(TRAIN_STEPS, TRAIN_VALUES // size)
+    number = max(1, steps // sequences.num_steps)
+    whole = isinstance(sequences, data.Sequences)
+    parts, left = [], number
+    for part in [sequences] if whole else sequences.parts():
+        parts.append(part[:left])
+        left -= len(parts[-1])
+        if not left:
             break
-    joined = (
+    arrays = (
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("observations", "controls", "observed")
     )
-    observations, controls, mask = joined
-    return data.Sequences(observations, controls, mask=mask)
+    observations, controls, mask = arrays
+    joined = data.Sequences(observations, controls, mask=mask)
+    return joined if sequences.num_steps <= steps else arx.cut(joined, 0, max(2, steps))
 
 
 def _mean(train):

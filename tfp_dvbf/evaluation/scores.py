@@ -176,15 +176,20 @@ def _forecasts(model, sequences, initial_steps, seed, train):
         steps = forecasts.check_initial_steps(model, sequences, initial_steps)
     except ValueError as error:
         return {"left_out": {"free_run": str(error), "one_step": str(error)}}
-    run = forecasts.free_run(model, sequences, steps, NUM_DRAWS, seed)
+    found = {"free_run": forecasts.free_run(model, sequences, steps, NUM_DRAWS, seed)}
+    left_out = {}
     if train is not None:
-        rows = references.forecast_baselines(train, sequences, steps, NUM_DRAWS, seed)
-        run["baselines"] = rows
+        try:
+            rows = references.forecast_baselines(train, sequences, steps, NUM_DRAWS, seed)
+            found["free_run"]["baselines"] = rows
+        except ValueError as error:
+            left_out["baselines"] = str(error)
     reason = forecasts.reason_against_filtering(model)
     if reason:
-        return {"free_run": run, "left_out": {"one_step": reason}}
-    one_step = forecasts.one_step(model, sequences, steps, NUM_BOUND_SAMPLES, seed)
-    return {"free_run": run, "one_step": one_step, "left_out": {}}
+        left_out["one_step"] = reason
+    else:
+        found["one_step"] = forecasts.one_step(model, sequences, steps, NUM_BOUND_SAMPLES, seed)
+    return {**found, "left_out": left_out}
 
 
 def baselines(sequences):
