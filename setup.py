@@ -36,6 +36,6 @@ setuptools.setup(
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "tensorboard": ["tensorboard"],
         "bayesian": ["scikit-learn"],
-        "test": ["pytest", "ruff", "scikit-learn"],
+        "test": ["pytest", "ruff", "scikit-learn", "scoringrules"],
     },
 )

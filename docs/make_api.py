@@ -4,10 +4,10 @@ import inspect
 import pathlib
 
 import tfp_dvbf
-from tfp_dvbf import errors, inference, layers, posteriors
+from tfp_dvbf import errors, evaluation, inference, layers, posteriors
 
 PAGE = pathlib.Path(__file__).parent / "api.md"
-SECTIONS = (tfp_dvbf, layers, posteriors, inference)
+SECTIONS = (tfp_dvbf, layers, posteriors, inference, evaluation)
 KERAS = ("build", "call", "get_config", "get_build_config")  # What every layer has.
 HEAD = """# Public names
 

@@ -18,24 +18,28 @@ class Args:
     num_samples: int = option(10, "generated trajectories a sequence")
     seed: int = option(1, "seed of the draws")
     batch_size: int = option(128, "sequences evaluated at a time")
+    initial_steps: int | None = option(
+        None, "time steps that a free run is given; those that the model starts from"
+    )
+    train: str | None = option(None, "training set, as --data, to fit the free run's baselines on")
     import_: tuple[str, ...] = option((), options.IMPORT)
 
 
 def main(args):
-    from tfp_dvbf import data, evaluation
-    from tfp_dvbf.data import shards
+    from tfp_dvbf import evaluation
     from tfp_dvbf.experiments import startup
 
-    if not os.path.exists(args.data):
-        raise ValueError(f"`--data` must be an .npz file or a folder; {args.data} does not exist.")
+    for name in ["data", "train"]:
+        path = getattr(args, name)
+        if path is not None and not os.path.exists(path):
+            raise ValueError(f"`--{name}` must be an .npz file or a folder; {path} does not exist.")
     command_line.check_new_file("json", args.json)
     if args.json:
         table_path = pathlib.Path(args.json).with_suffix(".md")
         if table_path == pathlib.Path(args.json):
             raise ValueError(f"`--json` must not end in .md, as the table does; got {args.json}.")
         command_line.check_new_file("json", table_path)
-    folder = os.path.isdir(args.data)
-    sequences = shards.Shards(args.data) if folder else data.load(args.data)
+    sequences, train = read(args.data), args.train and read(args.train)
     startup.start(args.seed)
     command_line.import_modules(args.import_)
     model = run_folder.load_model(args.model)
@@ -46,12 +50,23 @@ def main(args):
         num_samples=args.num_samples,
         seed=args.seed,
         batch_size=args.batch_size,
+        initial_steps=args.initial_steps,
+        train=train,
     )
     table = tables.format_table([metrics, *metrics["baselines"]])
+    table = f"{table}\n\n{tables.forecast_table(metrics)}"
     print(table)
     if args.json:
         run_folder.write_json(args.json, metrics)
         table_path.write_text(table + "\n")
+
+
+def read(path):
+    """Returns the `Sequences` of a file or the `Shards` of a folder."""
+    from tfp_dvbf import data
+    from tfp_dvbf.data import shards
+
+    return shards.Shards(path) if os.path.isdir(path) else data.load(path)
 
 
 if __name__ == "__main__":

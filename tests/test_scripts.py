@@ -157,16 +157,29 @@ def test_reproduce_shows_a_finished_report_again(report, dataset, capsys, monkey
 def test_evaluate_agrees_with_the_run(report, dataset, capsys):
     file = report.parent / "metrics.json"
     args = evaluate.Args(
-        model=str(report / "gaussian-seed1"), data=str(dataset / "test.npz"), json=str(file)
+        model=str(report / "gaussian-seed1"),
+        data=str(dataset / "test.npz"),
+        json=str(file),
+        train=str(dataset / "train.npz"),
     )
     evaluate.main(args)
     printed = capsys.readouterr().out
     assert "gaussian" in printed and "true simulator" in printed
+    assert "| free run from 1, gaussian " in printed and "ARX" in printed
     metrics = json.loads(file.read_text())
     stored = json.loads((report / "gaussian-seed1" / "metrics.json").read_text())
     assert KEYS <= set(metrics) == set(stored) - {"lowest_kl"}
     for name in ["mae_sampled", "mae_mean", "elbo"]:
         assert metrics[name] == pytest.approx(stored[name], rel=1e-4)
+    for name in ["rmse", "nll", "coverage_90"]:
+        assert metrics["free_run"][name] == pytest.approx(stored["free_run"][name], rel=1e-4)
+        assert metrics["one_step"][name] == pytest.approx(stored["one_step"][name], rel=1e-4)
+    rows = [found["free_run"]["baselines"] for found in (metrics, stored)]
+    assert [row["model"] for row in rows[0]] == [row["model"] for row in rows[1]]
+    with pytest.raises(ValueError, match="`initial_steps` must be less than the 8 steps"):
+        evaluate.main(dataclasses.replace(args, initial_steps=8, json=None))
+    with pytest.raises(ValueError, match="`--train` must be an .npz file or a folder; none does"):
+        evaluate.main(dataclasses.replace(args, train="none", json=None))
     with pytest.raises(ValueError, match="`--json` must not exist yet"):
         evaluate.main(args)
     for name, message in {

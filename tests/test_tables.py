@@ -23,3 +23,22 @@ def test_table():
         "| gaussian |      0.0123 | 512.3 |  32,000 |",
         "| zeros    |      0.5000 |       |         |",
     ]
+
+
+def test_forecasts():
+    scores = {"rmse": 0.4012345678, "nll": -1.234567, "coverage_90": 0.8765, "crps": 0.25}
+    intervals = {name: [value - 0.1, value + 0.1] for name, value in scores.items()}
+    none = {"nll_mixture": None, "coverage_50": None}
+    found = {**scores, **none, "intervals": {**intervals, **dict.fromkeys(none, [None, None])}}
+    run = {**found, "initial_steps": 50, "baselines": [{"model": "hold", **found}]}
+    metrics = {"model": "iaf", "free_run": run, "left_out": {"one_step": "it has no density"}}
+    cells = "0.401 [0.301, 0.501] | 0.25 [0.15, 0.35] | -1.23 [-1.33, -1.13] | 88 [78, 98] |"
+    assert tables.forecast_table(metrics).splitlines()[2:] == [
+        f"| free run from 50, iaf  | {cells}",
+        f"| free run from 50, hold | {cells}",
+        "one_step is left out: it has no density",
+    ]
+    assert "RMSE" in tables.forecast_table(metrics) and "mixture" not in tables.forecast_table(
+        metrics
+    )
+    assert tables.forecast_table({"model": "iaf"}) == ""  # Of an earlier version.

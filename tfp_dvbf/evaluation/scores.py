@@ -4,10 +4,12 @@ import collections
 
 import numpy as np
 
-from tfp_dvbf import data, registry
-from tfp_dvbf.data import environments, shards
+from tfp_dvbf import registry
+from tfp_dvbf.data import environments
+from tfp_dvbf.evaluation import batches, forecasts, references
 
 NUM_BOUND_SAMPLES = 64
+NUM_DRAWS = 100
 BATCH_SIZE = 128
 
 
@@ -50,7 +52,9 @@ def generated_means(model, sequences, num_samples=1, seed=1, deterministic=False
     return drawn.observation_mean.numpy()
 
 
-def evaluate(model, sequences, num_samples=10, seed=1, batch_size=BATCH_SIZE):
+def evaluate(
+    model, sequences, num_samples=10, seed=1, batch_size=BATCH_SIZE, initial_steps=None, train=None
+):
     """Measures a model on `sequences`, batch by batch.
 
     Generation starts from q(z[0] | x[0:k]) and goes on by the transition alone; its error is that
@@ -64,6 +68,9 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=BATCH_SIZE):
       num_samples: Generated trajectories for each sequence.
       seed: Seed of all draws.
       batch_size: Sequences evaluated at a time; memory grows with `batch_size * num_samples`.
+      initial_steps: The number n of time steps that a free run is given; None takes those that
+        q(z[0]) sees.
+      train: The training part, on which the baselines of the free run are fitted, or None.
 
     Returns:
       A dictionary: `mae_sampled`, `mae_mean`, `reconstruction_mae` (in the unit of the data),
@@ -71,7 +78,9 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=BATCH_SIZE):
       them, `iwae_64` and `fivo_64` (nats a sequence, 64 draws or particles), `kl_per_step` (nats
       a step), `mae_by_horizon` and `mae_mean_by_horizon`
       (a number a step, None where no sequence is observed), `num_sequences, num_steps,
-      num_samples, seed`.
+      num_samples, seed`. `free_run` and `one_step` are what the functions of these names return,
+      `free_run` with the `baselines` of `forecast_baselines` where `train` is given; what the model
+      or the data do not have is named with the reason in `left_out` instead.
 
     Raises:
       ValueError: If `sequences` are neither, or `num_samples` or `batch_size` is not positive.
@@ -79,12 +88,12 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=BATCH_SIZE):
     for name, value in {"num_samples": num_samples, "batch_size": batch_size}.items():
         if value < 1:
             raise ValueError(f"`{name}` must be at least 1; got {value}.")
-    if not isinstance(sequences, (data.Sequences, shards.Shards)):
-        kind = type(sequences).__name__
-        raise ValueError(f"`sequences` must be Sequences or Shards; got {kind}.")
+    batches.check_sequences("sequences", sequences)
+    if initial_steps is not None:  # Before minutes are spent on the other measures.
+        forecasts.check_initial_steps(model, sequences, initial_steps)
     sampled, mean, reconstruction, nll, kl, num_observed = sum(
         _evaluate_batch(model, batch, num_samples, seed + start)
-        for start, batch in _batches(sequences, batch_size)
+        for start, batch in batches.batches(sequences, batch_size)
     )
     return {
         "mae_sampled": float(sampled.sum() / num_observed.sum()),
@@ -99,6 +108,7 @@ def evaluate(model, sequences, num_samples=10, seed=1, batch_size=BATCH_SIZE):
         "num_steps": sequences.num_steps,
         "num_samples": num_samples,
         "seed": seed,
+        **_forecasts(model, sequences, initial_steps, seed, train),
     }
 
 
@@ -109,7 +119,7 @@ def report(model, sequences, seconds=None, **options):
       model: A compiled `DVBF`.
       sequences: `Sequences` or `Shards`.
       seconds: How long training took, if known.
-      **options: `num_samples`, `seed` and `batch_size` of `evaluate`.
+      **options: `num_samples`, `seed`, `batch_size`, `initial_steps` and `train` of `evaluate`.
     """
     return {
         "model": registry.name_of("posterior", model.recognition_model.posterior),
@@ -121,16 +131,6 @@ def report(model, sequences, seconds=None, **options):
         "data": sequences.spec,
         "baselines": baselines(sequences),
     }
-
-
-def _batches(sequences, size):
-    """Yields `Sequences` of at most `size`, read a file at a time, and how many came before."""
-    whole = isinstance(sequences, data.Sequences)
-    before = 0
-    for part in [sequences] if whole else sequences.parts():
-        for start in range(0, len(part), size):
-            yield before + start, part[start : start + size]
-        before += len(part)
 
 
 def _evaluate_batch(model, batch, num_samples, seed):
@@ -160,7 +160,7 @@ def _importance_bounds(model, sequences, seed, num_rows):
     """Returns the bounds from several draws that the model has, holding `num_rows` draws or so."""
     size = max(1, num_rows // NUM_BOUND_SAMPLES)
     totals = dict.fromkeys([bound for bound in model.bounds if bound != "elbo"], 0.0)
-    for index, (_, batch) in enumerate(_batches(sequences, size)):
+    for index, (_, batch) in enumerate(batches.batches(sequences, size)):
         arrays = batch.observations, batch.controls, NUM_BOUND_SAMPLES, seed + index
         for bound in totals:
             values = model.log_prob_bound(*arrays, objective=bound, mask=batch.mask)
@@ -168,6 +168,28 @@ def _importance_bounds(model, sequences, seed, num_rows):
     return {
         f"{bound}_{NUM_BOUND_SAMPLES}": total / len(sequences) for bound, total in totals.items()
     }
+
+
+def _forecasts(model, sequences, initial_steps, seed, train):
+    """Returns the scores of the forecasts, and the reasons for what is left out of them."""
+    try:
+        steps = forecasts.check_initial_steps(model, sequences, initial_steps)
+    except ValueError as error:
+        return {"left_out": {"free_run": str(error), "one_step": str(error)}}
+    found = {"free_run": forecasts.free_run(model, sequences, steps, NUM_DRAWS, seed)}
+    left_out = {}
+    if train is not None:
+        try:
+            rows = references.forecast_baselines(train, sequences, steps, NUM_DRAWS, seed)
+            found["free_run"]["baselines"] = rows
+        except ValueError as error:
+            left_out["baselines"] = str(error)
+    reason = forecasts.reason_against_filtering(model)
+    if reason:
+        left_out["one_step"] = reason
+    else:
+        found["one_step"] = forecasts.one_step(model, sequences, steps, NUM_BOUND_SAMPLES, seed)
+    return {**found, "left_out": left_out}
 
 
 def baselines(sequences):
@@ -178,11 +200,11 @@ def baselines(sequences):
     in how they were made.
     """
     num_observed, total = 0, 0.0
-    for _, batch in _batches(sequences, BATCH_SIZE):
+    for _, batch in batches.batches(sequences, BATCH_SIZE):
         num_observed += batch.observed.sum()
         total += np.sum(batch.observations[batch.observed], axis=0, dtype=np.float64)
     sums, seen = collections.Counter(), collections.Counter()
-    for _, batch in _batches(sequences, BATCH_SIZE):
+    for _, batch in batches.batches(sequences, BATCH_SIZE):
         for name, guess in _guesses(batch, total / num_observed).items():
             difference = absolute_differences(guess, batch.observations)
             sums[name] += difference[batch.observed].sum()

@@ -110,7 +110,7 @@ def train(model, splits, folder, settings, *, config=None, resume=False):
         seconds = None if resumed else time.perf_counter() - start
         model = _without_strategy(model, folder)
         run_folder.save_model(folder / "model.keras", model)
-        return evaluate(model, folder, splits[2], settings, seconds)
+        return evaluate(model, folder, splits[2], settings, seconds, splits[0])
 
 
 def model_config(model, settings, splits):
@@ -218,12 +218,15 @@ def _without_strategy(model, folder):
     return alone
 
 
-def evaluate(model, folder, test, settings, seconds=None):
-    """Writes metrics.json and the figures of a trained model; returns the metrics."""
+def evaluate(model, folder, test, settings, seconds=None, train=None):
+    """Writes metrics.json and the figures of a trained model; returns the metrics.
+
+    The baselines of the free run are fitted on `train`, if that is given.
+    """
     from tfp_dvbf import evaluation
     from tfp_dvbf.experiments import report
 
-    metrics = evaluation.report(model, test, seconds, num_samples=settings.num_samples)
+    metrics = evaluation.report(model, test, seconds, num_samples=settings.num_samples, train=train)
     metrics["lowest_kl"] = run_folder.lowest_kl(folder)
     report.draw_run(model, folder, test, metrics)
     run_folder.write_json(folder / run_folder.METRICS, metrics)

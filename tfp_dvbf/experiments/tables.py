@@ -34,6 +34,14 @@ FORMATS = {
     "training_ms": "{:.1f}",
     "sampling_ms": "{:.1f}",
 }
+SCORES = {  # Head, format and what 1 is in its unit.
+    "rmse": ("RMSE", "{:.3g}", 1),
+    "crps": ("CRPS", "{:.3g}", 1),
+    "nll": ("NLL / step", "{:.2f}", 1),
+    "nll_mixture": ("mixture NLL", "{:.2f}", 1),
+    "coverage_50": ("50 % covers", "{:.0f}", 100),
+    "coverage_90": ("90 % covers", "{:.0f}", 100),
+}
 
 
 def medians(rows):
@@ -81,6 +89,35 @@ def format_table(rows):
     keys = [key for key in COLUMNS if any(key in row for row in rows)]
     cells = [[COLUMNS[key] for key in keys]]
     return _align([*cells, *([_format(key, row.get(key)) for key in keys] for row in rows)])
+
+
+def forecast_table(metrics):
+    """Returns the free run, its baselines and one step ahead as a table, `metrics` of `evaluate`.
+
+    Each figure stands before its 95 % interval; what was left out follows with the reason.
+    """
+    run, one_step = metrics.get("free_run"), metrics.get("one_step")
+    rows = []
+    if run:
+        given = f"free run from {run['initial_steps']}"
+        rows.append({"forecast": f"{given}, {metrics['model']}", **_scores(run)})
+        for row in run.get("baselines", []):
+            rows.append({"forecast": f"{given}, {row['model']}", **_scores(row)})
+    if one_step:
+        rows.append({"forecast": f"one step ahead, {metrics['model']}", **_scores(one_step)})
+    reasons = [f"{name} is left out: {why}" for name, why in metrics.get("left_out", {}).items()]
+    return "\n".join([markdown(rows), *reasons] if rows else reasons)
+
+
+def _scores(found):
+    """Returns the scores of a forecast with their intervals, as cells by the heads of columns."""
+    cells = {}
+    for key, (head, pattern, unit) in SCORES.items():
+        low, high = found["intervals"][key]
+        if found[key] is not None and low is not None:
+            figures = (pattern.format(unit * value) for value in (found[key], low, high))
+            cells[head] = "{} [{}, {}]".format(*figures)
+    return cells
 
 
 def select(rows, columns=(), names=()):
