@@ -8,7 +8,9 @@ import tensorflow as tf
 
 import tfp_dvbf
 from tfp_dvbf import ensemble as ensembles
+from tfp_dvbf import evaluation
 from tfp_dvbf.data import batching
+from tfp_dvbf.evaluation import forecasts
 from tfp_dvbf.experiments import run_folder
 
 SEEDS = (1, 2, 3)
@@ -190,3 +192,21 @@ def test_an_ensemble_is_exported_as_one_model(trained, tmp_path):
         expected = made.filter_step(expected, x[:, t], u[:, t - 1], seed=7)
         for name in ["predicted_observation_mean", "predicted_observation_scale", "log_evidence"]:
             np.testing.assert_allclose(out[name], expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_free_run_of_an_ensemble_scores_the_draws_of_all_members(trained, sequences):
+    made, _ = trained
+    draws = [
+        np.concatenate(
+            [part.observations for _, part in forecasts.draw(member, sequences, 3, 10, [1, 0, m])],
+            axis=2,
+        )
+        for m, member in enumerate(made.members)
+    ]
+    expected = evaluation.score_draws(np.concatenate(draws), sequences.observations[:, 3:])
+    scores, _ = evaluation.free_run_scores(made, sequences, 3, num_draws=10, seed=1)
+    for name in ["squared_error", "nll", "crps", "coverage_90", "pit"]:
+        np.testing.assert_allclose(getattr(scores, name), getattr(expected, name), rtol=1e-6)
+    report = evaluation.report(made, sequences, initial_steps=3)
+    assert report["model"] == "3 of innovation" and report["training_seed"] == [1, 2, 3]
+    assert set(report) >= {"free_run", "one_step", "parameters"} and "elbo" not in report

@@ -6,7 +6,7 @@ is scored. One step ahead every x[t] is forecast from x[0:t] by the particle fil
 
 import numpy as np
 
-from tfp_dvbf import errors, registry
+from tfp_dvbf import ensemble, errors, registry
 from tfp_dvbf.evaluation import batches, measures
 
 # What is held at a time: draws of time steps, whose hidden layers a decoder holds, and values.
@@ -18,11 +18,11 @@ def free_run(model, sequences, initial_steps=None, num_draws=100, seed=1):
     """Scores the free run of a model.
 
     Args:
-      model: A `DVBF`.
+      model: A `DVBF` or an `Ensemble`.
       sequences: `Sequences` or `Shards`.
       initial_steps: The number n of time steps that the model is given, at least those that q(z[0])
         sees, which are the default.
-      num_draws: Draws of each sequence, two or more.
+      num_draws: Draws of each sequence, two or more; of each member of an ensemble.
       seed: Seed of the draws and of the resampling behind the intervals.
 
     Returns:
@@ -49,10 +49,11 @@ def free_run_scores(model, sequences, initial_steps=None, num_draws=100, seed=1)
     errors.check_integer("num_draws", num_draws, least=2)
 
     def score(batch, steps, start):
-        parts = [
-            _score_part(model, drawn, batch.observations[:, first : first + drawn.states.shape[2]])
-            for first, drawn in draw(model, batch, steps, num_draws, [seed, start])
+        runs = [
+            draw(member, batch, steps, num_draws, [seed, start, index])
+            for index, member in enumerate(members_of(model))
         ]
+        parts = [_score_part(model, batch, pieces) for pieces in zip(*runs)]
         return measures.StepScores(*(np.concatenate(part, axis=1) for part in zip(*parts)))
 
     return score_batches(sequences, steps, num_draws, score)
@@ -96,19 +97,25 @@ def one_step(model, sequences, initial_steps=None, num_particles=64, seed=1):
     return {**about, "log_evidence": log_evidence, **found}
 
 
+def members_of(model):
+    """Returns the models that draw: the members of an `Ensemble`, or the model alone."""
+    return model.members if isinstance(model, ensemble.Ensemble) else (model,)
+
+
 def reason_against_filtering(model):
     """Returns why a model cannot be filtered step by step, or None."""
-    for kind in ["encoder", "posterior"]:
-        part = getattr(model.recognition_model, kind)
-        if not part.steps:
-            return f"{registry.name_of(kind, part)}: {part.steps.reason}"
+    for member in members_of(model):
+        for kind in ["encoder", "posterior"]:
+            part = getattr(member.recognition_model, kind)
+            if not part.steps:
+                return f"{registry.name_of(kind, part)}: {part.steps.reason}"
     return None
 
 
 def check_initial_steps(model, sequences, initial_steps=None):
     """Returns the number n of time steps that a forecast is given, or raises ValueError."""
     batches.check_sequences("sequences", sequences)
-    least = model.recognition_model.initial_steps
+    least = max(member.recognition_model.initial_steps for member in members_of(model))
     number = least if initial_steps is None else initial_steps
     number = errors.check_integer("initial_steps", number)
     if number < least:
@@ -179,9 +186,16 @@ def _part_length(sequences, num_draws):
     return max(1, min(TIME_STEPS // rows, VALUES // (rows * size)))
 
 
-def _score_part(model, drawn, truth):
-    log_likelihoods = model.state_space_model.log_likelihood(drawn.states, truth)
-    return measures.score_draws(drawn.observations, truth, log_likelihoods)
+def _score_part(model, batch, pieces):
+    """Scores the time steps that each member has drawn; `pieces` are what `draw` yielded."""
+    first, drawn = pieces[0]
+    truth = batch.observations[:, first : first + drawn.states.shape[2]]
+    log_likelihoods = [
+        member.state_space_model.log_likelihood(drawn.states, truth)
+        for member, (_, drawn) in zip(members_of(model), pieces)
+    ]
+    draws = [drawn.observations for _, drawn in pieces]
+    return measures.score_draws(np.concatenate(draws), truth, np.concatenate(log_likelihoods))
 
 
 def score_batches(sequences, initial_steps, num_draws, score):

@@ -4,7 +4,7 @@ import collections
 
 import numpy as np
 
-from tfp_dvbf import registry
+from tfp_dvbf import ensemble, registry
 from tfp_dvbf.data import environments
 from tfp_dvbf.evaluation import batches, forecasts, references
 
@@ -63,7 +63,7 @@ def evaluate(
     first k is missing generation starts from p(z[0]).
 
     Args:
-      model: A `DVBF`.
+      model: A `DVBF`, or an `Ensemble`, of which the forecasts alone are measured.
       sequences: `Sequences`, or `Shards` where they are larger than memory.
       num_samples: Generated trajectories for each sequence.
       seed: Seed of all draws.
@@ -91,6 +91,19 @@ def evaluate(
     batches.check_sequences("sequences", sequences)
     if initial_steps is not None:  # Before minutes are spent on the other measures.
         forecasts.check_initial_steps(model, sequences, initial_steps)
+    alone = not isinstance(model, ensemble.Ensemble)
+    return {
+        **(_errors_and_bounds(model, sequences, num_samples, seed, batch_size) if alone else {}),
+        "num_sequences": len(sequences),
+        "num_steps": sequences.num_steps,
+        "num_samples": num_samples,
+        "seed": seed,
+        **_forecasts(model, sequences, initial_steps, seed, train),
+    }
+
+
+def _errors_and_bounds(model, sequences, num_samples, seed, batch_size):
+    """Returns the errors of what a model generates and its bounds."""
     sampled, mean, reconstruction, nll, kl, num_observed = sum(
         _evaluate_batch(model, batch, num_samples, seed + start)
         for start, batch in batches.batches(sequences, batch_size)
@@ -104,11 +117,6 @@ def evaluate(
         "kl_per_step": float(kl.sum() / num_observed.sum()),
         "mae_by_horizon": _by_step(sampled, num_observed),
         "mae_mean_by_horizon": _by_step(mean, num_observed),
-        "num_sequences": len(sequences),
-        "num_steps": sequences.num_steps,
-        "num_samples": num_samples,
-        "seed": seed,
-        **_forecasts(model, sequences, initial_steps, seed, train),
     }
 
 
@@ -116,17 +124,19 @@ def report(model, sequences, seconds=None, **options):
     """Returns what `metrics.json` holds: `evaluate`, the model, its training, the data, baselines.
 
     Args:
-      model: A compiled `DVBF`.
+      model: A compiled `DVBF` or an `Ensemble`.
       sequences: `Sequences` or `Shards`.
       seconds: How long training took, if known.
       **options: `num_samples`, `seed`, `batch_size`, `initial_steps` and `train` of `evaluate`.
     """
+    first, *others = forecasts.members_of(model)
+    name = registry.name_of("posterior", first.recognition_model.posterior)
     return {
-        "model": registry.name_of("posterior", model.recognition_model.posterior),
-        "training_seed": model.seed,
+        "model": f"{len(others) + 1} of {name}" if others else name,
+        "training_seed": [first.seed, *(each.seed for each in others)] if others else first.seed,
         **evaluate(model, sequences, **options),
         "parameters": model.count_params(),
-        "updates": int(model.optimizer.iterations.numpy()) if model.optimizer else None,
+        "updates": int(first.optimizer.iterations.numpy()) if first.optimizer else None,
         "seconds": seconds,
         "data": sequences.spec,
         "baselines": baselines(sequences),
