@@ -3,6 +3,7 @@ import pytest
 
 from tfp_dvbf import data, evaluation
 from tfp_dvbf.data import batching, shards
+from tfp_dvbf.evaluation import scores
 
 
 def test_mae_on_a_hand_made_case():
@@ -39,6 +40,28 @@ def test_batches_are_weighted_by_their_size(model, sequences):
     batched = evaluation.evaluate(model, sequences, batch_size=5)
     for name in ["mae_mean", "reconstruction_mae"]:
         assert batched[name] == pytest.approx(whole[name], rel=1e-4)
+
+
+def test_the_iwae_of_long_sequences_is_that_of_groups_of_draws(model, sequences, monkeypatch):
+    """Groups of two draws would be lower by nats if their bounds, not densities, were averaged."""
+    expected, drawn, log_prob_bound = {}, [], type(model).log_prob_bound
+    for size in (64, 2):
+        many = [
+            model.log_prob_bound(sequences.observations, sequences.controls, size, seed)
+            for seed in range(40)
+        ]
+        expected[size] = np.mean(many)
+
+    def counted(self, observations, controls, num_samples, *args, **kwargs):
+        drawn.append(num_samples)
+        return log_prob_bound(self, observations, controls, num_samples, *args, **kwargs)
+
+    monkeypatch.setattr(type(model), "log_prob_bound", counted)
+    monkeypatch.setattr(scores, "TIME_STEPS", 2 * 8)
+    found = evaluation.evaluate(model, sequences)["iwae_64"]
+    assert sorted(set(drawn)) == [2, 64] and drawn.count(2) == 32  # And 64 for fivo.
+    gap = expected[64] - expected[2]
+    assert gap > 1.0 and abs(found - expected[64]) < 0.5 * gap
 
 
 def test_a_folder_of_files_is_evaluated_like_their_sequences(model, sequences, tmp_path):

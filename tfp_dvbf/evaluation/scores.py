@@ -3,6 +3,7 @@
 import collections
 
 import numpy as np
+import scipy.special
 
 from tfp_dvbf import ensemble, registry
 from tfp_dvbf.data import environments
@@ -10,6 +11,7 @@ from tfp_dvbf.evaluation import batches, forecasts, references
 
 NUM_BOUND_SAMPLES = 64
 NUM_DRAWS = 100
+TIME_STEPS = 2**19  # Of all draws that are held at a time.
 BATCH_SIZE = 128
 
 
@@ -171,13 +173,38 @@ def _importance_bounds(model, sequences, seed, num_rows):
     size = max(1, num_rows // NUM_BOUND_SAMPLES)
     totals = dict.fromkeys([bound for bound in model.bounds if bound != "elbo"], 0.0)
     for index, (_, batch) in enumerate(batches.batches(sequences, size)):
-        arrays = batch.observations, batch.controls, NUM_BOUND_SAMPLES, seed + index
         for bound in totals:
-            values = model.log_prob_bound(*arrays, objective=bound, mask=batch.mask)
+            values = _importance_bound(model, batch, bound, seed + index)
             totals[bound] += float(np.sum(values, dtype=np.float64))
     return {
         f"{bound}_{NUM_BOUND_SAMPLES}": total / len(sequences) for bound, total in totals.items()
     }
+
+
+def _importance_bound(model, batch, bound, seed):
+    """Returns a bound from `NUM_BOUND_SAMPLES` draws, [batch].
+
+    The iwae of long sequences is the log-mean-exp of those of groups of draws, since it keeps the
+    draws of all time steps; a particle filter does not.
+    """
+    groups = 1
+    while bound == "iwae" and groups < min(
+        NUM_BOUND_SAMPLES, NUM_BOUND_SAMPLES * batch.num_steps / TIME_STEPS
+    ):
+        groups *= 2
+    others = np.random.SeedSequence(seed).generate_state(groups - 1).view(np.int32)
+    values = [
+        model.log_prob_bound(
+            batch.observations,
+            batch.controls,
+            NUM_BOUND_SAMPLES // groups,
+            int(group_seed),
+            objective=bound,
+            mask=batch.mask,
+        )
+        for group_seed in [seed, *others]
+    ]
+    return scipy.special.logsumexp(np.float64(values), axis=0) - np.log(groups)
 
 
 def _forecasts(model, sequences, initial_steps, seed, train):
