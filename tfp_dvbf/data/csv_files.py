@@ -71,7 +71,7 @@ def _read(path, file, names, time):
             try:
                 cells[name].append(parse(row[index].strip()))
             except ValueError:
-                raise ValueError(_not_a_number(path, line, name, row[index])) from None
+                raise ValueError(_refusal(path, line, name, row[index], parse)) from None
     values = {name: np.array(column, float) for name, column in cells.items()}
     return Columns(str(path), values, np.array(lines, int))
 
@@ -153,6 +153,9 @@ def timestamp(cell):
     return (moment - epoch).total_seconds()
 
 
-def _not_a_number(path, line, name, cell):
-    hint = " Decimals need a point." if "," in cell else ""
-    return f"{path}, line {line}, column {name!r} must be a finite number; got {cell!r}.{hint}"
+def _refusal(path, line, name, cell, parse):
+    rule = "a finite number"
+    if parse is timestamp:
+        rule += " or an ISO 8601 timestamp"
+    hint = " Numbers have a decimal point and no comma." if "," in cell else ""
+    return f"{path}, line {line}, column {name!r} must be {rule}; got {cell!r}.{hint}"

@@ -130,8 +130,9 @@ class Log:
 
     def _set(self, read, names, control_lead, fill_controls):
         """Sets the attributes from tables of the same columns."""
-        if control_lead not in LEADS or isinstance(control_lead, bool):
-            raise ValueError(f"`control_lead` must be -1, 0 or 1; got {control_lead!r}.")
+        control_lead = checks.check_integer("control_lead", control_lead)
+        if control_lead not in LEADS:
+            raise ValueError(f"`control_lead` must be -1, 0 or 1; got {control_lead}.")
         if fill_controls not in FILLS:
             raise ValueError(f'`fill_controls` must be None or "hold"; got {fill_controls!r}.')
         made = [records.make_record(table, control_lead, fill_controls) for table in read]

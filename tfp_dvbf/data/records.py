@@ -58,7 +58,7 @@ def make_record(table, control_lead=0, fill_controls=None):
         controls = _held(controls)
     start = first + control_lead
     applied = controls[start : start + len(observations) - 1]
-    _check_controls(table, applied, start, positions)
+    _check_controls(table, applied, start, positions, fill_controls)
     return Record(table.name, observations, applied), step
 
 
@@ -114,15 +114,15 @@ def _held(values):
     return np.take_along_axis(values, last, axis=0)
 
 
-def _check_controls(table, applied, start, positions):
+def _check_controls(table, applied, start, positions, fill_controls):
     """Raises ValueError if a control that is applied is missing."""
     for step in np.flatnonzero(np.isnan(applied).any(axis=1))[:1] + start:
         row = np.searchsorted(positions, step)
         what = "a control is missing" if positions[row] == step else "the rows before are missing"
-        raise ValueError(
-            f"{table.place(row)}: {what}, and the control that acted is not known. "
-            f'`fill_controls` must be "hold" to go on with the last one before it.'
-        )
+        remedy = '`fill_controls` must be "hold" to go on with the last one before.'
+        if fill_controls == "hold":
+            remedy = "There is none before to hold; begin the log later."
+        raise ValueError(f"{table.place(row)}: {what}, and no control is known. {remedy}")
 
 
 def stack_records(parts):
@@ -179,7 +179,7 @@ def column_offsets(argument, names, values):
             got = column[~np.isfinite(column)][:1] if len(column) else "none"
             raise ValueError(f"`{argument}`: {name!r} must hold finite numbers; got {got}.")
         of_column = moments.Moments.of(column[:, np.newaxis])
-        if of_column.is_constant[0]:
+        if len(column) > 1 and of_column.is_constant[0]:
             raise ValueError(
                 f"`{argument}`: {name!r} must change; it is {column[0]:g} in all {len(column)} "
                 "rows. Leave it out, or write it with more digits."
