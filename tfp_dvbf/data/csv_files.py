@@ -119,9 +119,12 @@ def _index(path, header, name):
 
 def nearest(name, names):
     """Returns what an error says of the names that there are, the nearest first."""
-    close = difflib.get_close_matches(name.lower(), [each.lower() for each in names], 1, 0.5)
-    match = [each for each in names if each.lower() in close]
-    return f"; the nearest of its columns is {match[0]!r}" if match else "; its columns are"
+    spelled = {str(each).lower(): each for each in reversed(names)}
+    close = [each for each in reversed(spelled) if each and each.startswith(name.lower())]
+    close += difflib.get_close_matches(name.lower(), spelled, 1, 0.5)
+    if close:
+        return f"; the nearest of its columns is {spelled[close[0]]!r}"
+    return "; its columns are"
 
 
 def _check_width(path, row, header, line):

@@ -118,11 +118,11 @@ def _check_controls(table, applied, start, positions, fill_controls):
     """Raises ValueError if a control that is applied is missing."""
     for step in np.flatnonzero(np.isnan(applied).any(axis=1))[:1] + start:
         row = np.searchsorted(positions, step)
-        what = "a control is missing" if positions[row] == step else "the rows before are missing"
+        what = "its control" if positions[row] == step else "the control of a row before it"
         remedy = '`fill_controls` must be "hold" to go on with the last one before.'
         if fill_controls == "hold":
             remedy = "There is none before to hold; begin the log later."
-        raise ValueError(f"{table.place(row)}: {what}, and no control is known. {remedy}")
+        raise ValueError(f"{table.place(row)}: {what} is missing. {remedy}")
 
 
 def stack_records(parts):
@@ -176,14 +176,15 @@ def column_offsets(argument, names, values):
         column = np.concatenate([each[:, index] for each in values])
         column = column[~np.isnan(column)]
         if not len(column) or not np.isfinite(column).all():
-            got = column[~np.isfinite(column)][:1] if len(column) else "none"
+            got = column[~np.isfinite(column)][0] if len(column) else "none"
             raise ValueError(f"`{argument}`: {name!r} must hold finite numbers; got {got}.")
         of_column = moments.Moments.of(column[:, np.newaxis])
-        if len(column) > 1 and of_column.is_constant[0]:
+        constant = of_column.is_constant[0]
+        if constant and len(column) > 1:
             raise ValueError(
                 f"`{argument}`: {name!r} must change; it is {column[0]:g} in all {len(column)} "
                 "rows. Leave it out, or write it with more digits."
             )
-        if abs(of_column.mean[0]) > moments.MAX_RATIO * of_column.stddev[0]:
+        if not constant and abs(of_column.mean[0]) > moments.MAX_RATIO * of_column.stddev[0]:
             offsets[name] = float(column[0])
     return offsets

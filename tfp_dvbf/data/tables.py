@@ -115,7 +115,7 @@ def _numbers(name, values, parse=csv_files.number):
             numbers[row] = parse(str(value).strip())
         except ValueError:
             raise ValueError(
-                f"{name} must hold finite numbers; got {value!r} in row {row}."
+                f"{name} must hold finite numbers; got {str(value)!r} in row {row}."
             ) from None
     return numbers
 
