@@ -109,6 +109,12 @@ def test_control_lead(path, lead, first, applied):
     )
 
 
+def test_the_last_step_is_dropped_if_its_own_control_is_not_known():
+    (record,) = Log(X, U[:-1], control_lead=1).records
+    np.testing.assert_array_equal(record.observations, X[:-1])
+    np.testing.assert_array_equal(record.controls, U[1:-1])
+
+
 def test_missing_rows_and_values_become_missing_steps(tmp_path):
     rows = [*range(6), *range(8, STEPS)]
     path = write(tmp_path / "log.csv", rows)

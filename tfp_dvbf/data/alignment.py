@@ -18,6 +18,7 @@ ADDS_NOTHING = 0.99  # Ratio of the errors with and without a regressor.
 NUM_BLOCKS = 10
 MIN_BLOCKS = 8  # Blocks of time in which the lower error is lower.
 FLOOR = 1e-6  # Of the scale of a dimension: errors below it are rounding.
+RCOND = 1e-6  # Singular values below it are rounding, where x[t] = x[t-1] + v[t] exactly.
 DEPENDS_ON = {-1: "u[t-1]", 0: "u[t]", 1: "u[t+1]"}
 REMEDIES = {
     1: "Each control stands one step too late, or acts at once (feed-through): set "
@@ -34,8 +35,8 @@ class Alignment(NamedTuple):
       shift: s, where x[t+1] is explained best by u[t+s]: 0 where controls are paired as the package
         expects them (or no other shift is clearly better), 1 or -1; None where there is no verdict.
       errors: Held-out error for each shift -1, 0 and 1, a dictionary: the root mean square of the
-        one-step error in the unit of the observations, of several dimensions their geometric
-        mean. Empty where there is no verdict.
+        one-step error, in the unit of the observations; its geometric mean over ten blocks of time
+        and the dimensions. Empty where there is no verdict.
     """
 
     shift: int | None
@@ -167,14 +168,17 @@ def _predict_halves(regressors, targets):
     halves = slice(None, half), slice(half, None)
     errors = np.empty_like(targets)
     for fitted, predicted in [halves, halves[::-1]]:
-        weights = np.linalg.lstsq(regressors[fitted], targets[fitted], rcond=1e-8)[0]
+        weights = np.linalg.lstsq(regressors[fitted], targets[fitted], rcond=RCOND)[0]
         errors[predicted] = targets[predicted] - regressors[predicted] @ weights
     return errors
 
 
 def _total(squared):
-    """Returns the geometric mean over dimensions of the root mean square, a float."""
-    return float(np.exp(np.log(squared.mean(axis=0)).mean() / 2))
+    """Returns the geometric mean of the roots of squared errors [blocks, dim], a float.
+
+    It bears the block in which a car hits a wall once, where the mean of the squares would not.
+    """
+    return float(np.exp(np.log(squared).mean() / 2))
 
 
 def _totals(by_shift):

@@ -33,7 +33,7 @@ class Log:
       observation_names: A name for each dimension, with its unit: "level [V]"; by default x[0], ...
       control_names: The same for controls, by default u[0], ...
       control_lead: 0; 1 where u[t] acts on x[t] at once (feed-through); -1 where it acts one time
-        step late, and the first x, before which no control is known, is dropped.
+        step late. An x at the end or the start is dropped if the control before it is not known.
       fill_controls: None refuses missing controls; "hold" takes the last one before.
 
     Attributes:

@@ -51,13 +51,15 @@ def make_record(table, control_lead=0, fill_controls=None):
         positions, step = grid_positions(table)
     first = max(0, -control_lead)
     observations = _spread(table.observations, positions)[first:]
-    if len(observations) < 2:
-        raise ValueError(f"{table.name} must have two time steps or more; got {len(observations)}.")
     controls = _spread(table.controls, positions)
     if fill_controls == "hold":
         controls = _held(controls)
     start = first + control_lead
     applied = controls[start : start + len(observations) - 1]
+    if control_lead == 1 and np.isnan(applied[-1:]).any():
+        observations, applied = observations[:-1], applied[:-1]
+    if len(observations) < 2:
+        raise ValueError(f"{table.name} must have two time steps or more; got {len(observations)}.")
     _check_controls(table, applied, start, positions, fill_controls)
     return Record(table.name, observations, applied), step
 
