@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-import shutil
+import tempfile
 
 from tfp_dvbf.experiments import command_line
 from tfp_dvbf.experiments.command_line import option
@@ -29,7 +29,6 @@ class Args:
 
 
 def main(args):
-    from tfp_dvbf import data
     from tfp_dvbf.data import alignment, logs
 
     output = pathlib.Path(args.output)
@@ -52,14 +51,22 @@ def main(args):
     splits = dict(zip(["train", "validation", "test"], log.split(*args.fractions)))
     files = {name: split.windows(args.window, args.stride) for name, split in splits.items()}
     alignment.check_alignment_of(files["train"])
-    partial = output.with_name(f"{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # What an earlier, interrupted call has left.
-    partial.mkdir(parents=True)
+    write(output, files)
     for name, sequences in files.items():
-        data.save(partial / f"{name}.npz", sequences)
-    partial.rename(output)
-    for name, sequences in files.items():
-        print(f"{output / name}.npz: {len(sequences)} windows of {args.window} steps")
+        print(f"{output / name}.npz: {len(sequences)} windows of {args.window} time steps")
+
+
+def write(output, files):
+    """Writes each of `files`, `Sequences` by name, into the new folder `output`, or nothing."""
+    from tfp_dvbf import data
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent) as temporary:
+        partial = pathlib.Path(temporary) / output.name
+        partial.mkdir()
+        for name, sequences in files.items():
+            data.save(partial / f"{name}.npz", sequences)
+        partial.rename(output)
 
 
 if __name__ == "__main__":
