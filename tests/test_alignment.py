@@ -87,7 +87,7 @@ def test_the_late_controls_of_the_poster(pendulum):
 
 def test_early_controls(pendulum):
     early = np.roll(pendulum.controls, -1, axis=1)
-    with pytest.warns(UserWarning, match=r"explained best by u\[t-1\].*leave the dead time to the"):
+    with pytest.warns(UserWarning, match=r"explained best by u\[t-1\].*`control_lead=-1`"):
         assert tfp_dvbf.check_alignment(pendulum.observations, early).shift == -1
 
 
@@ -113,6 +113,16 @@ def test_systems_whose_order_only_looks_like_a_shift():
         drive = sum(weight * u[:, t - lag] for lag, weight in enumerate(weights))
         x[:, t + 1] = 1.8 * x[:, t] - 0.9 * x[:, t - 1] + drive
     assert silently(x + 0.01 * rng.normal(size=x.shape), u).shift == 0
+
+
+def test_feedback_looks_like_feed_through_and_the_warning_says_so():
+    rng = np.random.default_rng(1)
+    x, u = np.zeros([4, 200, 1]), np.zeros([4, 200, 1])
+    for t in range(199):
+        u[:, t] = -0.5 * x[:, t] + 0.1 * rng.normal(size=(4, 1))
+        x[:, t + 1] = 0.9 * x[:, t] + u[:, t] + 0.5 * rng.normal(size=(4, 1))
+    with pytest.warns(UserWarning, match=r"computes u\[t\] from x\[t\], this is its feedback"):
+        assert tfp_dvbf.check_alignment(x, u).shift == 1
 
 
 def test_no_verdict_without_controls_and_on_few_data_or_images(pendulum):

@@ -22,9 +22,10 @@ RCOND = 1e-6  # Singular values below it are rounding, where x[t] = x[t-1] + v[t
 DEPENDS_ON = {-1: "u[t-1]", 0: "u[t]", 1: "u[t+1]"}
 REMEDIES = {
     1: "Each control stands one step too late, or acts at once (feed-through): set "
-    "`control_lead=1` in `Log`, or move the controls one step ahead.",
+    "`control_lead=1` in `Log`, or move the controls one step ahead. Where a controller computes "
+    "u[t] from x[t], this is its feedback, and nothing is wrong.",
     -1: "Each control stands one step too early, or acts after a dead time: move the controls one "
-    "step back, or leave the dead time to the latent state.",
+    "step back (`control_lead=-1`), or leave the dead time to the latent state.",
 }
 
 
@@ -60,6 +61,9 @@ def check_alignment(observations, controls, mask=None):
       u[t-1] takes less than 1 % off it: x[t+1] of a chain of integrators depends on both, and more
       on u[t-1]. A latent state can hold a control for a step, so that a needless warning is the
       greater harm here.
+
+    A controller that computes u[t] from x[t] makes u[t+1] explain x[t+1] as feed-through does; only
+    its owner can tell them apart, and the warning says so.
 
     The errors are those of the comparison that decides: with two controls unless the shift is -1.
 
