@@ -54,6 +54,8 @@ def test_csv_dataframe_and_arrays_give_the_same_log(path):
         Log.from_dataframe(frame(**{"u [A]": U[:, 0].astype(str), "t [s]": times}), *names),
         Log(X, U[:, 0], 0.5 * np.arange(STEPS), **NAMES),
         Log(X, U[:-1], times, **NAMES),
+        Log(X, U[:-1], times - times[0], **NAMES),
+        Log(X, U[:-1], np.datetime_as_string(times), **NAMES),
     ]
     for log in logs:
         (record,) = log.records
@@ -141,6 +143,12 @@ def test_rounded_times_lie_on_a_grid():
     log = Log(np.arange(3000.0), time=times)
     assert log.time_step == pytest.approx(1 / 30, rel=1e-3)
     assert len(log) == 3001 and np.isnan(log.records[0].observations[5, 0])
+
+
+def test_the_step_of_times_since_1970():
+    times = (np.datetime64("2024-05-01") + 100 * np.arange(50) * np.timedelta64(1, "ms")).tolist()
+    log = Log(np.arange(50.0), time=[str(time) for time in times])
+    assert log.time_step == 0.1 and len(log) == 50
 
 
 def test_large_offsets_are_subtracted_and_given_back(tmp_path):

@@ -85,7 +85,6 @@ def grid_positions(table):
     single = differences[np.abs(differences / step - 1) < TOLERANCE]
     if np.ptp(single) > 1e-6 * step:
         step = single.mean()
-    step = float(f"{step:.9g}")
     counts = np.round(differences / step)
     for row in np.flatnonzero(np.abs(differences / step - counts) > TOLERANCE)[:1] + 1:
         raise ValueError(
@@ -97,7 +96,8 @@ def grid_positions(table):
             f"{table.place(row)}: at most {MAX_GAP} time steps may be missing; got "
             f"{counts[row - 1]:.0f}. Give the parts as records of their own."
         )
-    return np.concatenate([[0], np.cumsum(counts.astype(int))]), step
+    rounded = float(f"{step:.6g}")  # Of times since 1970, float64 holds a step of 0.1 s no better.
+    return np.concatenate([[0], np.cumsum(counts.astype(int))]), rounded
 
 
 def _spread(values, positions):

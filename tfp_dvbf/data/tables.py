@@ -103,9 +103,9 @@ def _table(name, values, names, lines=None):
 
 def _numbers(name, values, parse=csv_files.number):
     """Returns values [rows] as float64, seconds for times of day; text is read as a CSV cell is."""
-    if values.dtype.kind == "M":
-        nanoseconds = values.astype("datetime64[ns]")
-        seconds = (nanoseconds - nanoseconds[:1]).astype(np.int64) / 1e9
+    if values.dtype.kind in "mM":
+        since = values if values.dtype.kind == "m" else values - values[:1]
+        seconds = since.astype("timedelta64[ns]").astype(np.int64) / 1e9
         return np.where(np.isnat(values), np.nan, seconds)
     if values.dtype.kind in "fiub":
         return values.astype(float)
