@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tfp_dvbf.experiments import command_line, tables
@@ -29,11 +30,22 @@ def test_python_examples(page, tmp_path, monkeypatch):
         exec(block, names)
 
 
+def write_log(path):
+    """Writes the log of the README: a tank that leaks, filled by a pump, 600 rows 1 s apart."""
+    rng, level, rows = np.random.default_rng(1), 1.0, ["t,level [V],pump [V]"]
+    for t in range(600):
+        pump = 2.0 + np.sin(0.1 * t) + rng.uniform()
+        rows.append(f"{t},{level + 0.01 * rng.normal():.4f},{pump:.4f}")
+        level += 0.1 * (pump - 1.5 * np.sqrt(level))
+    path.write_text("\n".join(rows) + "\n")
+
+
 @pytest.mark.slow
 def test_script_lines(tmp_path):
     lines = re.findall(r"^python (scripts/.*)$", README, re.MULTILINE)
     assert len(lines) == 3
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    write_log(tmp_path / "pump.csv")
     run = {"cwd": tmp_path, "check": True, "capture_output": True, "text": True}
     run["env"] = {k: value for k, value in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     for line in [*lines, "scripts/export.py --model runs/mine --output runs/exported"]:

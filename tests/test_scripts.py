@@ -13,6 +13,7 @@ import demo
 import evaluate
 import export
 import generate_data
+import import_log
 import investigate_kl
 import numpy as np
 import pytest
@@ -26,8 +27,8 @@ from tfp_dvbf import data
 from tfp_dvbf.experiments import options, recipe
 
 SCRIPTS = [
-    *[benchmark, compare, demo, evaluate, export, generate_data, investigate_kl, reproduce],
-    *[train, tune],
+    *[benchmark, compare, demo, evaluate, export, generate_data, import_log, investigate_kl],
+    *[reproduce, train, tune],
 ]
 SHORT_PROTOCOLS = dict.fromkeys(
     ["quick", "poster"], dict.fromkeys(["gaussian", "chain_iaf"], SHORT)

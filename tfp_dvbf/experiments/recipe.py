@@ -12,13 +12,15 @@ import pathlib
 import time
 
 from tfp_dvbf import data, errors
+from tfp_dvbf.data import alignment
 from tfp_dvbf.experiments import command_line, multi_worker, options, run_folder
 
 
 def run(run_options):
     """Trains the model that `RunOptions` describe into its run folder, unless that is finished.
 
-    TensorFlow starts only when everything else is known to be right.
+    TensorFlow starts only when everything else is known to be right. A training set whose controls
+    seem to be paired with the wrong step gives a warning (`data.alignment`).
 
     Returns:
       What `metrics.json` holds, or None in a worker that is not the chief.
@@ -35,6 +37,7 @@ def run(run_options):
     if run_folder.is_finished(folder):
         print(f"{folder} is finished")
         return run_folder.read_json(folder / run_folder.METRICS)
+    alignment.check_alignment_of(splits[0])  # As it was recorded, before `--shift-controls`.
     from tfp_dvbf.experiments import startup
 
     strategy = startup.start(

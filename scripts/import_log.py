@@ -1,0 +1,73 @@
+"""Imports one long record of a system, or several, from CSV files."""
+
+import dataclasses
+import pathlib
+import tempfile
+
+from tfp_dvbf.experiments import command_line
+from tfp_dvbf.experiments.command_line import option
+
+
+@dataclasses.dataclass
+class Args:
+    """Imports CSV files as train.npz, validation.npz and test.npz, split in time order."""
+
+    csv: tuple[str, ...] = option((), "CSV files with a line of column names, each a record")
+    observations: tuple[str, ...] = option((), "columns that were measured")
+    controls: tuple[str, ...] = option((), "columns that were applied")
+    time: str | None = option(None, "column of times: numbers or ISO 8601 timestamps")
+    window: int = option(200, "time steps of a window")
+    stride: int = option(10, "time steps from the start of a window to that of the next")
+    fractions: tuple[float, ...] = option(
+        (0.7, 0.15), "training and validation parts; the rest tests"
+    )
+    control_lead: int = option(0, "1 where a control acts at once (feed-through)", (-1, 0, 1))
+    fill_controls: str | None = option(
+        None, "hold: the last control before it takes the place of a missing one", ("hold",)
+    )
+    output: str = option("data/log", "folder to make")
+
+
+def main(args):
+    from tfp_dvbf.data import alignment, logs
+
+    output = pathlib.Path(args.output)
+    if output.exists():
+        raise ValueError(f"`--output` must not exist yet; got {output}.")
+    for name in ["csv", "observations"]:
+        if not getattr(args, name):
+            raise ValueError(f"`--{name}` must be given.")
+    if len(args.fractions) != 2:
+        raise ValueError(f"`--fractions` must be two numbers; got {len(args.fractions)}.")
+    log = logs.Log.from_csv(
+        args.csv,
+        args.observations,
+        args.controls,
+        args.time,
+        control_lead=args.control_lead,
+        fill_controls=args.fill_controls,
+    )
+    print(log)
+    splits = dict(zip(["train", "validation", "test"], log.split(*args.fractions)))
+    files = {name: split.windows(args.window, args.stride) for name, split in splits.items()}
+    alignment.check_alignment_of(files["train"])
+    write(output, files)
+    for name, sequences in files.items():
+        print(f"{output / name}.npz: {len(sequences)} windows of {args.window} time steps")
+
+
+def write(output, files):
+    """Writes each of `files`, `Sequences` by name, into the new folder `output`, or nothing."""
+    from tfp_dvbf import data
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent) as temporary:
+        partial = pathlib.Path(temporary) / output.name
+        partial.mkdir()
+        for name, sequences in files.items():
+            data.save(partial / f"{name}.npz", sequences)
+        partial.rename(output)
+
+
+if __name__ == "__main__":
+    command_line.run(main, Args)

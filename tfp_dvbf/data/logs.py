@@ -1,0 +1,284 @@
+"""One long record of a system, or several: read, split in time, cut into windows."""
+
+import copy
+import numbers
+import os
+
+import numpy as np
+
+from tfp_dvbf.data import checks, records, tables
+from tfp_dvbf.data.sequences import Sequences
+
+LEADS = (-1, 0, 1)
+FILLS = (None, "hold")
+
+
+class Log:
+    """What a real system's owner has logged: records of named observations and controls.
+
+        log = Log.from_csv("pump.csv", observations=["level [V]"], controls=["pump [V]"], time="t")
+        train, validation, test = log.split(0.7, 0.15)
+        sequences = train.windows(length=200, stride=10)
+
+    Row t of a record holds x[t], and u[t + control_lead], the control that acts between x[t] and
+    x[t+1]. One bit says whether a time step is observed: where one of several sensors is missing,
+    the whole time step is, and `lost_values` counts the values that were measured in such steps.
+
+    Args:
+      observations: x[0:T], [steps, dx] or [steps], NaN (or masked) where a value is missing; a list
+        of arrays is a list of records, and then so are controls and time.
+      controls: [steps or steps - 1, du] or [steps], or None where there are none.
+      time: Time of each row, [steps]; None where no row is missing. Its step is the median
+        difference, and rows that are missing on that grid become missing time steps.
+      observation_names: A name for each dimension, with its unit: "level [V]"; by default x[0], ...
+      control_names: The same for controls, by default u[0], ...
+      control_lead: 0; 1 where u[t] acts on x[t] at once (feed-through); -1 where it acts one time
+        step late. An x at the end or the start is dropped if the control before it is not known.
+      fill_controls: None refuses missing controls; "hold" takes the last one before.
+
+    Attributes:
+      records: Tuple of `data.records.Record`.
+      observation_names: List of names.
+      control_names: List of names, empty without controls.
+      time_step: Length of a time step, in the unit of the times, s for timestamps; None if unknown.
+      control_lead: As given.
+      offsets: What `windows` and `sequences` subtract, by name of a column: of columns with a mean
+        above 1e5 standard deviations float32 would hold too few digits. `restore` adds it again.
+      source: Path or paths of the files, or None.
+
+    Raises:
+      ValueError: If shapes do not fit, a value is infinite, a column is constant or has no value,
+        times do not increase or miss the grid, or a control is missing.
+    """
+
+    def __init__(
+        self,
+        observations,
+        controls=None,
+        time=None,
+        *,
+        observation_names=None,
+        control_names=None,
+        control_lead=0,
+        fill_controls=None,
+    ):
+        made = tables.array_tables(observations, controls, time)
+        sizes = made[0].observations.shape[1], made[0].controls.shape[1]
+        names = tables.Names(
+            tables.given_names("observation_names", observation_names, "x", sizes[0]),
+            tables.given_names("control_names", control_names, "u", sizes[1]),
+        )
+        self._set(made, names, control_lead, fill_controls)
+
+    @classmethod
+    def from_csv(
+        cls, path, observations, controls=(), time=None, *, control_lead=0, fill_controls=None
+    ):
+        """Reads a CSV file, or several, each a record of its own.
+
+        The first line names the columns; commas, semicolons or tabs divide its cells. Cells that
+        are empty, NaN or NA are missing.
+
+        Args:
+          path: Path of a file in UTF-8, or a list of paths.
+          observations: Names of columns, such as ["level [V]"].
+          controls: Names of columns.
+          time: Name of the column of times, numbers or ISO 8601 timestamps, or None.
+          control_lead: As of `Log`.
+          fill_controls: As of `Log`.
+
+        Raises:
+          ValueError: As `Log`, or if a column is missing or a cell not a number; the message names
+            the line.
+        """
+        paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+        names = tables.check_names(observations, controls, time)
+        if not paths:
+            raise ValueError("`path` must be the path of a file, or several; got none.")
+        made = [tables.csv_table(each, names) for each in paths]
+        source = [str(each) for each in paths]
+        log = cls.__new__(cls)
+        cls._set(log, made, names, control_lead, fill_controls)
+        log.source = source[0] if len(source) == 1 else source
+        return log
+
+    @classmethod
+    def from_dataframe(
+        cls, frame, observations, controls=(), time=None, *, control_lead=0, fill_controls=None
+    ):
+        """Takes columns of a pandas DataFrame, or of any with `columns` and `to_numpy`.
+
+        Args:
+          frame: The DataFrame, or a list of them, each a record of its own.
+          observations: Names of columns.
+          controls: Names of columns.
+          time: Name of the column of times, numbers or timestamps, or None.
+          control_lead: As of `Log`.
+          fill_controls: As of `Log`.
+
+        Raises:
+          ValueError: As `Log`, or if a column is missing or not numeric.
+        """
+        frames = frame if isinstance(frame, (list, tuple)) else [frame]
+        names = tables.check_names(observations, controls, time)
+        if not frames:
+            raise ValueError("`frame` must be a DataFrame, or several; got none.")
+        made = [tables.frame_table(each, f"record {i}", names) for i, each in enumerate(frames)]
+        log = cls.__new__(cls)
+        cls._set(log, made, names, control_lead, fill_controls)
+        return log
+
+    def _set(self, read, names, control_lead, fill_controls):
+        """Sets the attributes from tables of the same columns."""
+        control_lead = checks.check_integer("control_lead", control_lead)
+        if control_lead not in LEADS:
+            raise ValueError(f"`control_lead` must be -1, 0 or 1; got {control_lead}.")
+        if fill_controls not in FILLS:
+            raise ValueError(f'`fill_controls` must be None or "hold"; got {fill_controls!r}.')
+        made = [records.make_record(table, control_lead, fill_controls) for table in read]
+        self.records = tuple(record for record, _ in made)
+        self.time_step = records.common_step(self.records, [step for _, step in made])
+        self.observation_names, self.control_names = names.observations, names.controls
+        self.control_lead = control_lead
+        self.source = None
+        observed, applied = zip(*(record[1:] for record in self.records))
+        self.offsets = {
+            **records.column_offsets("observations", self.observation_names, observed),
+            **records.column_offsets("controls", self.control_names, applied),
+        }
+
+    def __len__(self):
+        """Returns the number of time steps in all records."""
+        return sum(map(len, self.records))
+
+    @property
+    def lost_values(self):
+        """Values that were measured in time steps where another sensor's value is missing."""
+        missing = [np.isnan(record.observations) for record in self.records]
+        return int(sum((each.any(axis=1, keepdims=True) & ~each).sum() for each in missing))
+
+    def __repr__(self):
+        sizes = ", ".join(str(len(record)) for record in self.records)
+        missing = sum(np.isnan(each.observations).any(axis=1).sum() for each in self.records)
+        return (
+            f"Log(observations {self.observation_names}, controls {self.control_names}, "
+            f"records of {sizes} time steps, time step {self.time_step}, {missing} time steps "
+            f"missing and {self.lost_values} measured values lost in them)"
+        )
+
+    def split(self, train=0.7, validation=0.15):
+        """Splits each record in time order: its first part trains, its last part tests.
+
+        Args:
+          train: Fraction of the time steps of each record.
+          validation: Fraction after it; the rest is the test part.
+
+        Returns:
+          Three `Log`s: training, validation and test.
+
+        Raises:
+          ValueError: If a fraction is not positive or they leave nothing to test, or a record is
+            too short for three parts of two time steps.
+        """
+        fractions = {"train": train, "validation": validation}
+        for name, fraction in fractions.items():
+            if isinstance(fraction, bool) or not isinstance(fraction, numbers.Real):
+                raise ValueError(f"`{name}` must be a number; got {fraction!r}.")
+        if not (train > 0 and validation > 0 and train + validation < 1):
+            raise ValueError(
+                "`train` and `validation` must be positive fractions with a sum below 1, and leave "
+                f"the rest to test; got {train} and {validation}."
+            )
+        bounds = [0.0, train, train + validation, 1.0]
+        return tuple(self._part(*pair) for pair in zip(bounds, bounds[1:]))
+
+    def _part(self, start, stop):
+        """Returns the log of the time steps between two fractions of each record."""
+        part = copy.copy(self)
+        part.records = tuple(
+            record.part(round(start * len(record)), round(stop * len(record)))
+            for record in self.records
+        )
+        for whole, record in zip(self.records, part.records):
+            if len(record) < 2:
+                raise ValueError(
+                    f"{whole.name} must have two time steps or more in each part of the split; its "
+                    f"{len(whole)} leave {len(record)} between {start:g} and {stop:g}."
+                )
+        return part
+
+    def windows(self, length, stride=None):
+        """Cuts each record into windows, none of which spans two records.
+
+        A record's last time steps, too few for another window, are left out; so are windows
+        without an observed time step.
+
+        Args:
+          length: Time steps of a window.
+          stride: Time steps from the start of a window to that of the next; None for `length`, so
+            that windows do not overlap.
+
+        Returns:
+          `Sequences`, whose `spec` holds names, time step, offsets, source and the arguments.
+
+        Raises:
+          ValueError: If a record is shorter than a window, or no time step is observed.
+        """
+        length = checks.check_integer("length", length, least=2)
+        stride = checks.check_integer("stride", length if stride is None else stride, least=1)
+        parts = []
+        for record in self.records:
+            if len(record) < length:
+                raise ValueError(
+                    f"`length` must not exceed the {len(record)} time steps of {record.name}; "
+                    f"got {length}."
+                )
+            starts = range(0, len(record) - length + 1, stride)
+            parts += [record.part(start, start + length) for start in starts]
+        return self._sequences(parts, {"window": length, "stride": stride})
+
+    def sequences(self):
+        """Returns the records as `Sequences`, one each, the shorter ones padded at their end.
+
+        Records without an observed time step are left out.
+
+        Raises:
+          ValueError: If no time step is observed.
+        """
+        return self._sequences(self.records, {})
+
+    def _sequences(self, parts, spec):
+        """Returns the `Sequences` of records that have an observed time step."""
+        observations, controls, mask = records.stack_records(parts)
+        return Sequences(
+            observations - self._offsets_of(self.observation_names),
+            controls - self._offsets_of(self.control_names),
+            mask=mask,
+            spec=self._spec() | spec,
+        )
+
+    def _spec(self):
+        """Returns where the data come from, as JSON can hold it."""
+        spec = {
+            "source": self.source,
+            "observation_names": self.observation_names,
+            "control_names": self.control_names,
+            "time_step": self.time_step,
+            "control_lead": self.control_lead,
+            "offsets": self.offsets,
+        }
+        return {name: value for name, value in spec.items() if value is not None}
+
+    def _offsets_of(self, names):
+        return np.array([self.offsets.get(name, 0.0) for name in names])
+
+    def restore(self, observations):
+        """Adds the offsets again to observations, such as a model's forecast.
+
+        Args:
+          observations: [..., dx].
+
+        Returns:
+          float64 [..., dx], in the unit of the log.
+        """
+        return np.asarray(observations, float) + self._offsets_of(self.observation_names)

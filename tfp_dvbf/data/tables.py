@@ -1,0 +1,184 @@
+"""Records as their owner wrote them: from arrays, CSV files and DataFrames to float64 columns."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tfp_dvbf.data import checks, csv_files
+
+
+class Table(NamedTuple):
+    """One record as its owner wrote it.
+
+    Attributes:
+      name: What errors call it, such as the path of its file.
+      observations: float64 [rows, dx], NaN where a value is missing.
+      controls: float64 [rows, du], NaN where a value is missing.
+      time: float64 [rows], or None where the rows are one time step apart.
+      lines: Line of each row in the file, or None.
+    """
+
+    name: str
+    observations: np.ndarray
+    controls: np.ndarray
+    time: np.ndarray | None = None
+    lines: np.ndarray | None = None
+
+    def place(self, row):
+        """Returns in words where a row is."""
+        where = f"row {row}" if self.lines is None else f"line {self.lines[row]}"
+        return f"{self.name}, {where}"
+
+
+class Names(NamedTuple):
+    """Names of columns; `time` is None where there are no times."""
+
+    observations: list
+    controls: list
+    time: str | None = None
+
+
+def check_names(observations, controls=(), time=None):
+    """Returns the `Names` of columns, of which a string is one.
+
+    Raises:
+      ValueError: If there is no observation, one is not a string, or one comes twice.
+    """
+    observations, controls = (
+        [each] if isinstance(each, str) else list(each or ()) for each in (observations, controls)
+    )
+    names = [*observations, *controls, *([] if time is None else [time])]
+    if not observations:
+        raise ValueError("`observations` must name a column or more; got none.")
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"Names of columns must be strings; got {name!r}.")
+        if names.count(name) > 1:
+            raise ValueError(f"Each column must have one role; {name!r} is named twice.")
+    return Names(observations, controls, time)
+
+
+def given_names(argument, names, letter, size):
+    """Returns a name for each of `size` dimensions, numbered ones where none are given."""
+    if names is None:
+        return [f"{letter}[{index}]" for index in range(size)]
+    names = [names] if isinstance(names, str) else list(names)
+    if len(names) != size or len(set(names)) < size:
+        raise ValueError(f"`{argument}` must be {size} different names; got {names}.")
+    return names
+
+
+def csv_table(path, names):
+    """Returns the `Table` of a CSV file."""
+    columns = csv_files.read_columns(path, [*names.observations, *names.controls], names.time)
+    return _table(columns.path, columns.values, names, columns.lines)
+
+
+def frame_table(frame, name, names):
+    """Returns the `Table` of a DataFrame of any kind that has `columns` and `to_numpy`."""
+    if not (hasattr(frame, "columns") and hasattr(frame, "__getitem__")):
+        raise ValueError(f"`frame` must be a DataFrame; got {type(frame).__name__}.")
+    held = list(frame.columns)
+    values = {}
+    for column in [*names.observations, *names.controls, *filter(None, [names.time])]:
+        if held.count(column) != 1:
+            found = "; it comes twice" if column in held else csv_files.nearest(column, held)
+            columns = ", ".join(map(str, held))
+            raise ValueError(f"{name} must have one column {column!r}{found}: {columns}.")
+        parse = csv_files.timestamp if column == names.time else csv_files.number
+        values[column] = _numbers(f"{name}, column {column!r}", frame[column].to_numpy(), parse)
+    return _table(name, values, names)
+
+
+def _table(name, values, names, lines=None):
+    observations, controls = (
+        np.stack([values[column] for column in columns], axis=1)
+        if columns
+        else np.empty([len(values[names.observations[0]]), 0])
+        for columns in names[:2]
+    )
+    times = None if names.time is None else values[names.time]
+    return Table(name, observations, controls, times, lines)
+
+
+def _numbers(name, values, parse=csv_files.number):
+    """Returns values [rows] as float64, seconds for times of day; text is read as a CSV cell is."""
+    if values.dtype.kind in "mM":
+        since = values if values.dtype.kind == "m" else values - values[:1]
+        seconds = since.astype("timedelta64[ns]").astype(np.int64) / 1e9
+        return np.where(np.isnat(values), np.nan, seconds)
+    if values.dtype.kind in "fiub":
+        return values.astype(float)
+    numbers = np.empty(len(values))
+    for row, value in enumerate(values):
+        try:
+            numbers[row] = parse(str(value).strip())
+        except ValueError:
+            raise ValueError(
+                f"{name} must hold finite numbers; got {str(value)!r} in row {row}."
+            ) from None
+    return numbers
+
+
+def array_tables(observations, controls=None, time=None):
+    """Returns the `Table` of each record; lists of arrays are several records.
+
+    Raises:
+      ValueError: If the shapes do not fit each other, or an array is not numeric.
+    """
+    observations = _records(observations)
+    controls, time = (
+        [None] * len(observations) if each is None else _records(each) for each in (controls, time)
+    )
+    for name, each in {"controls": controls, "time": time}.items():
+        if len(each) != len(observations):
+            raise ValueError(
+                f"`{name}` must have as many records as `observations`, {len(observations)}; "
+                f"got {len(each)}."
+            )
+    made = [
+        _array_table(f"record {index}", *arrays)
+        for index, arrays in enumerate(zip(observations, controls, time))
+    ]
+    for name, shape in {"observations": "dx", "controls": "du"}.items():
+        widths = {getattr(table, name).shape[1] for table in made}
+        if len(widths) > 1:
+            raise ValueError(f"`{name}` must have the same {shape} in all records; got {widths}.")
+    return made
+
+
+def _records(values):
+    """Returns a list of arrays: that which was given, or one."""
+    several = isinstance(values, (list, tuple)) and values and hasattr(values[0], "__array__")
+    return list(values) if several and np.ndim(values[0]) else [values]
+
+
+def _array_table(name, observations, controls, time):
+    observations = _matrix("observations", observations)
+    steps = len(observations)
+    if controls is None:
+        controls = np.empty([steps, 0])
+    controls = _matrix("controls", controls)
+    if len(controls) not in (steps - 1, steps):
+        raise ValueError(
+            f"`controls` must have {steps - 1} or {steps} steps as `observations` have {steps}; "
+            f"got {len(controls)} in {name}."
+        )
+    unknown = np.full([steps - len(controls), controls.shape[1]], np.nan)
+    if time is not None:
+        time = np.asarray(time)
+        if time.shape != (steps,):
+            raise ValueError(f"`time` must have shape {(steps,)}; got {time.shape} in {name}.")
+        time = _numbers(f"{name}, `time`", time, csv_files.timestamp)
+    return Table(name, observations, np.concatenate([controls, unknown]), time)
+
+
+def _matrix(name, values):
+    """Returns values as float64 [steps, dim], NaN where they are masked."""
+    values = checks.numeric_array(name, values)
+    values = np.ma.filled(values.astype(float), np.nan)
+    if values.ndim == 1:
+        values = values[:, np.newaxis]
+    if values.ndim != 2:
+        raise ValueError(f"`{name}` must have shape [steps, dim]; got {values.shape}.")
+    return values
