@@ -1,0 +1,114 @@
+"""sysid.py on made-up records of the shapes of the benchmarks, and what its files must hold."""
+
+import json
+
+import numpy as np
+import pytest
+import sysid
+
+from tfp_dvbf import evaluation
+from tfp_dvbf.experiments import benchmarks, run_folder
+
+
+def tanks(**changes):
+    """Returns arrays as those of the Cascaded Tanks: a tank of first order that a pump fills."""
+    rng = np.random.default_rng(1)
+    arrays = {}
+    for part in ["train", "test"]:
+        u = np.repeat(rng.uniform(1.0, 5.0, 64), 16)
+        y = np.zeros(1024)
+        for t in range(1023):
+            y[t + 1] = 0.95 * y[t] + 0.1 * u[t] + 0.05 * rng.normal()
+        arrays |= {f"u_{part}": u, f"y_{part}": y}
+    arrays |= changes
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def ced():
+    sizes = {"train": (2, 400), "test": (2, 100)}
+    return {f"{s}_{part}": np.ones(sizes[part]) * (s == "y") for s in "uy" for part in sizes}
+
+
+def silverbox():
+    rng = np.random.default_rng(1)
+    names = ["train", "test_multisine", "test_arrow_full", "test_arrow_no_extrapolation"]
+    return {name: rng.normal(size=(300, 2)) for name in names}
+
+
+def saved(path, arrays):
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def test_records_are_pairs_in_the_unit_of_the_scores(tmp_path):
+    arrays = silverbox()
+    found = benchmarks.read("silverbox", saved(tmp_path / "mine.npz", arrays))
+    assert list(found.test) == ["multisine", "arrow", "no_extrapolation"]
+    y, u = found.test["arrow"]
+    np.testing.assert_array_equal(y, 1000.0 * arrays["test_arrow_full"][:, 1])  # V to mV.
+    np.testing.assert_array_equal(u, arrays["test_arrow_full"][:, 0])
+    assert len(benchmarks.read("ced", saved(tmp_path / "ced.npz", ced())).train) == 2
+
+
+def test_feed_through_pairs_each_control_with_its_own_step(tmp_path):
+    arrays = silverbox()
+    found = benchmarks.read("silverbox", saved(tmp_path / "mine.npz", arrays))
+    log = sysid.log_of(found.train, benchmarks.PROTOCOLS["silverbox"])
+    sequences = log.sequences()
+    assert sequences.num_steps == 300
+    expected = arrays["train"][1:, :1].astype(np.float32)
+    np.testing.assert_array_equal(sequences.controls[0], expected)
+
+
+@pytest.mark.parametrize(
+    "name, arrays, message",
+    [
+        ("boat", {}, "`benchmark` must be one of tanks, ced, silverbox; got 'boat'"),
+        ("tanks", tanks(y_test=None), "must hold the array y_test"),
+        ("tanks", tanks(u_train=np.ones(5)), r"`u_train` .* of shape \[1024\]; got float64 \[5\]"),
+        ("tanks", tanks(u_train=np.array(["a"] * 1024)), "`u_train` .* must be numbers"),
+        ("ced", tanks(), r"`y_train` .* of shape \[2, 400\]"),
+        ("silverbox", tanks(), "must hold the array train"),
+    ],
+)
+def test_files_that_hold_something_else_are_refused(tmp_path, name, arrays, message):
+    path, output = saved(tmp_path / "mine.npz", arrays), tmp_path / "out"
+    with pytest.raises(ValueError, match=message):
+        benchmarks.read(name, path)
+    with pytest.raises(
+        ValueError, match="`benchmark` must be one of" if name == "boat" else message
+    ):
+        sysid.main(sysid.Args(benchmark=name, data=path, output=str(output)))
+    assert not output.exists()
+
+
+def test_a_file_that_is_none_is_refused(tmp_path):
+    (tmp_path / "mine.npz").write_text("level, pump")
+    for name in ["mine.npz", "no.npz"]:
+        with pytest.raises(ValueError, match=f"must be an .npz file; .*{name}"):
+            benchmarks.read("tanks", tmp_path / name)
+
+
+@pytest.mark.slow
+def test_a_run_scores_every_seed_and_the_ensemble(tmp_path, without_xla, capsys):
+    options = {"data": saved(tmp_path / "mine.npz", tanks()), "output": str(tmp_path / "out")}
+    args = sysid.Args(seeds=(1, 2), epochs=1, posterior="gaussian", verbose=0, **options)
+    sysid.main(args)
+    assert "ensemble of 2" in capsys.readouterr().out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    rows = {row["seed"]: row for row in report["rows"]}
+    published = [f"published: {name}" for name in ["LSTM", "polynomial NARX", "GRU"]]
+    assert list(rows) == [1, 2, "ensemble of 2", *published]
+    assert rows["ensemble of 2"]["parameters"] == 2 * rows[1]["parameters"]
+    assert rows[1]["seconds"] > 0 and report["unit"] == "V"
+    # The ensemble's row is what its folder gives on the test record, scored from step 50 on.
+    protocol = benchmarks.PROTOCOLS["tanks"]
+    record = benchmarks.read("tanks", options["data"]).test["test"]
+    sequences = sysid.log_of([record], protocol).sequences()
+    loaded = run_folder.load_model(tmp_path / "out" / "ensemble")
+    found = evaluation.free_run(loaded, sequences, 50, sysid.NUM_DRAWS, seed=1)
+    assert found["rmse"] == pytest.approx(rows["ensemble of 2"]["rmse"], rel=1e-5)
+    with pytest.raises(ValueError, match="must not exist yet without `--resume`"):
+        sysid.main(args)
+    sysid.main(sysid.Args(**{**vars(args), "resume": True}))
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
