@@ -15,9 +15,11 @@ import export
 import generate_data
 import import_log
 import investigate_kl
+import known_physics
 import numpy as np
 import pytest
 import reproduce
+import sysid
 import train
 import tune
 from conftest import SHORT, replaced_compile
@@ -28,7 +30,7 @@ from tfp_dvbf.experiments import options, recipe
 
 SCRIPTS = [
     *[benchmark, compare, demo, evaluate, export, generate_data, import_log, investigate_kl],
-    *[reproduce, train, tune],
+    *[known_physics, reproduce, sysid, train, tune],
 ]
 SHORT_PROTOCOLS = dict.fromkeys(
     ["quick", "poster"], dict.fromkeys(["gaussian", "chain_iaf"], SHORT)

@@ -1,0 +1,91 @@
+"""What known physics is worth: the pendulum's equations of motion against a learned transition."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from tfp_dvbf.experiments import (
+    command_line,
+    options,
+    protocols,
+    recipe,
+    run_folder,
+    startup,
+    tables,
+)
+from tfp_dvbf.experiments.command_line import option
+
+TRANSITIONS = ("physics", "learned")
+STATE_DIM = {"physics": 3, "learned": 4}  # Physics has cos th, sin th and th_dot.
+
+
+@dataclasses.dataclass
+class Args:
+    """Trains both transitions on few and many sequences at an equal number of updates."""
+
+    transitions: tuple[str, ...] = option(TRANSITIONS, "which transitions", list(TRANSITIONS))
+    sizes: tuple[int, ...] = option((10, 50, 500), "training sequences; divisors of all there are")
+    seeds: tuple[int, ...] = option((1, 2, 3), "a run for each seed")
+    epochs: int = option(protocols.COMPARISON["epochs"], "epochs, each over as many batches")
+    data: str = option("data/pendulum", options.DATA)
+    output: str = option("runs/known_physics", "folder to make: run folders and the report")
+    resume: bool = option(False, "continue in --output; finished runs are kept")
+    verbose: int = option(1, options.VERBOSE, [0, 1, 2])
+
+
+def main(args):
+    command_line.check_choices(args)
+    for name in ["transitions", "sizes", "seeds"]:
+        if not getattr(args, name):
+            raise ValueError(f"`{name}` must not be empty.")
+        command_line.check_distinct(name, getattr(args, name))
+    output = pathlib.Path(args.output)
+    if output.exists() and not args.resume:
+        raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
+    train, validation, test = run_folder.read_splits(args.data)
+    for size in args.sizes:
+        if size < 1 or len(train) % size:
+            raise ValueError(f"`sizes` must divide the {len(train)} sequences; got {size}.")
+    startup.start(args.seeds[0])
+    rows = []
+    for transition in args.transitions:
+        for size in args.sizes:
+            splits = [few(train, size), validation, test]
+            metrics = [
+                train_one(args, transition, splits, seed, output / f"{transition}-{size}-{seed}")
+                for seed in args.seeds
+            ]
+            row = tables.summary(f"{transition}, {size} sequences", metrics)
+            rows.append(row)
+    run_folder.write_report(output, rows, seeds=args.seeds, epochs=args.epochs)
+    print(f"\n{(output / 'report.md').read_text()}")
+    print(f"report and run folders: {output}")
+
+
+def few(train, size):
+    """Returns the first `size` sequences, repeated until they are as many as before."""
+    return train[np.arange(len(train)) % size]
+
+
+def train_one(args, transition, splits, seed, folder):
+    """Trains one model into its run folder, unless that is finished; returns its metrics."""
+    if not run_folder.is_finished(folder):
+        print(f"training {folder.name}", flush=True)
+    protocol = {**protocols.COMPARISON, "epochs": args.epochs}
+    settings = options.Settings(seed=seed, verbose=args.verbose, **protocol)
+    return recipe.train(make_model(transition, seed), splits, folder, settings, resume=args.resume)
+
+
+def make_model(transition, seed):
+    """Returns a `DVBF` of the pendulum with the known or a learned transition."""
+    import pendulum_physics
+
+    import tfp_dvbf
+
+    part = pendulum_physics.PendulumPhysics() if transition == "physics" else "mlp"
+    return tfp_dvbf.DVBF(3, 1, STATE_DIM[transition], transition=part, seed=seed)
+
+
+if __name__ == "__main__":
+    command_line.run(main, Args)
