@@ -22,7 +22,7 @@ class No(NamedTuple):
 def check_integer(name, value, least=1):
     """Returns `value` as an int, or raises ValueError unless it is an integer of at least `least`.
 
-    NumPy's integers are integers; True and False are not.
+    `least` None allows any. NumPy's integers are integers; True and False are not.
     """
     try:
         if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
@@ -30,7 +30,7 @@ def check_integer(name, value, least=1):
         number = operator.index(value)
     except TypeError as error:
         raise ValueError(f"`{name}` must be an integer; got {value!r}.") from error
-    if number < least:
+    if least is not None and number < least:
         raise ValueError(f"`{name}` must be at least {least}; got {number}.")
     return number
 

@@ -2,8 +2,8 @@
 
 import os
 
-from tfp_dvbf import data
-from tfp_dvbf.data import checks, shards
+from tfp_dvbf import data, errors
+from tfp_dvbf.data import shards
 
 BUCKETS = (16, 32, 64, *(128 * 4**power for power in range(12)))
 
@@ -37,10 +37,10 @@ def as_dataset(sequences, batch_size=16, seed=None, first_epoch=0):
     """
     import tensorflow as tf  # Here, so that collecting data does not wait for TensorFlow.
 
-    batch_size = checks.check_integer("batch_size", batch_size, least=1)
-    first_epoch = checks.check_integer("first_epoch", first_epoch, least=0)
+    batch_size = errors.check_integer("batch_size", batch_size, least=1)
+    first_epoch = errors.check_integer("first_epoch", first_epoch, least=0)
     if seed is not None:
-        seed = checks.check_integer("seed", seed)
+        seed = errors.check_integer("seed", seed, least=None)
     if isinstance(sequences, (str, os.PathLike)):
         sequences = shards.Shards(sequences)
     if not isinstance(sequences, (data.Sequences, shards.Shards)):

@@ -1,8 +1,8 @@
 """What arrays from outside must be: clear errors before work starts."""
 
-import operator
-
 import numpy as np
+
+from tfp_dvbf import errors
 
 PAD = (
     "Pad sequences of different lengths and mark the padding as missing with a `mask` "
@@ -10,25 +10,9 @@ PAD = (
 )
 
 
-def check_integer(name, value, least=None):
-    """Returns `value` as an int, or raises ValueError unless it is one and at least `least`.
-
-    Integers of NumPy are integers; True and False are not.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise ValueError(f"`{name}` must be an integer; got {value!r}.") from error
-    if isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"`{name}` must be an integer; got {value!r}.")
-    if least is not None and number < least:
-        raise ValueError(f"`{name}` must be at least {least}; got {number}.")
-    return number
-
-
 def check_num_samples(num_samples):
     """Returns `num_samples` as an int, or raises ValueError unless it is a positive integer."""
-    return check_integer("num_samples", num_samples, least=1)
+    return errors.check_integer("num_samples", num_samples, least=1)
 
 
 def check_observation_shape(observation_shape):
@@ -41,7 +25,7 @@ def check_observation_shape(observation_shape):
     if not isinstance(sizes, (tuple, list)):
         sizes = (sizes,)
     try:
-        shape = tuple(check_integer("observation_shape", size, least=1) for size in sizes)
+        shape = tuple(errors.check_integer("observation_shape", size, least=1) for size in sizes)
     except ValueError:
         shape = ()
     if not shape:
@@ -121,11 +105,11 @@ def check_shapes(observations, controls, observation_shape=None, control_dim=Non
     """
     check_sequence_shape("observations", observations, observation_shape)
     batch, steps = tuple(observations)[:2]
-    min_steps = max(check_integer("min_steps", min_steps), 2)
+    min_steps = max(errors.check_integer("min_steps", min_steps, least=None), 2)
     if steps is not None and steps < min_steps:
         raise ValueError(f"`observations` must have at least {min_steps} steps; got {steps}.")
     if control_dim is not None:
-        control_dim = check_integer("control_dim", control_dim, least=0)
+        control_dim = errors.check_integer("control_dim", control_dim, least=0)
     axes = [
         ("batch", None if batch is None else (batch,)),
         ("time", None if steps is None else (steps - 1, steps)),

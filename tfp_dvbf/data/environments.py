@@ -7,8 +7,7 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
-from tfp_dvbf import data
-from tfp_dvbf.data import checks
+from tfp_dvbf import data, errors
 
 OPTIONS = ("max_episode_steps", "env_options")  # What the spec keeps of an environment's arguments.
 
@@ -78,8 +77,8 @@ def collect(
         range or unknown to the environment, or the policy returns another shape.
     """
     sizes = {
-        "num_sequences": checks.check_integer("num_sequences", num_sequences, least=1),
-        "num_steps": checks.check_integer("num_steps", num_steps, least=2),
+        "num_sequences": errors.check_integer("num_sequences", num_sequences, least=1),
+        "num_steps": errors.check_integer("num_steps", num_steps, least=2),
     }
     seeds = np.random.SeedSequence(_check_seed(seed))
     options = _check_options(env_options, max_episode_steps)
@@ -112,8 +111,8 @@ def _check_seed(seed):
     if seed is None:
         return None
     if isinstance(seed, (tuple, list, np.ndarray)):
-        return [checks.check_integer("seed", each, least=0) for each in seed]
-    return checks.check_integer("seed", seed, least=0)
+        return [errors.check_integer("seed", each, least=0) for each in seed]
+    return errors.check_integer("seed", seed, least=0)
 
 
 def _check_options(env_options, max_episode_steps):
@@ -126,7 +125,7 @@ def _check_options(env_options, max_episode_steps):
         ) from error
     options = {}
     if max_episode_steps is not None:
-        steps = checks.check_integer("max_episode_steps", max_episode_steps, least=1)
+        steps = errors.check_integer("max_episode_steps", max_episode_steps, least=1)
         options["max_episode_steps"] = steps
     if env_options:
         options["env_options"] = env_options

@@ -6,7 +6,8 @@ import os
 
 import numpy as np
 
-from tfp_dvbf.data import checks, records, tables
+from tfp_dvbf import errors
+from tfp_dvbf.data import records, tables
 from tfp_dvbf.data.sequences import Sequences
 
 LEADS = (-1, 0, 1)
@@ -130,7 +131,7 @@ class Log:
 
     def _set(self, read, names, control_lead, fill_controls):
         """Sets the attributes from tables of the same columns."""
-        control_lead = checks.check_integer("control_lead", control_lead)
+        control_lead = errors.check_integer("control_lead", control_lead, least=None)
         if control_lead not in LEADS:
             raise ValueError(f"`control_lead` must be -1, 0 or 1; got {control_lead}.")
         if fill_controls not in FILLS:
@@ -224,8 +225,8 @@ class Log:
         Raises:
           ValueError: If a record is shorter than a window, or no time step is observed.
         """
-        length = checks.check_integer("length", length, least=2)
-        stride = checks.check_integer("stride", length if stride is None else stride, least=1)
+        length = errors.check_integer("length", length, least=2)
+        stride = errors.check_integer("stride", length if stride is None else stride, least=1)
         parts = []
         for record in self.records:
             if len(record) < length:
