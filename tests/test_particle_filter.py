@@ -136,7 +136,7 @@ def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
         bias.assign([0.0, 0.0, scale, scale])
     saved_model.export(model, tmp_path / "linear")
     # Its proposals know nothing of the model, so that it takes more of them to be as sharp.
-    particles = 10_000 if posterior == "trajectory_iaf" else 2000
+    particles = 5_000 if posterior == "trajectory_iaf" else 2000
     outputs = stream(tmp_path / "linear", part[np.arange(2 * REPLICAS) % 2], particles, seed=1)
     exact = kalman.distribution(space, part.controls)
     result = exact.forward_filter(tf.constant(part.observations))
