@@ -119,7 +119,17 @@ def train(model, splits, folder, settings, *, config=None, resume=False):
 def model_config(model, settings, splits):
     """Returns what defines the run of a model that no options describe."""
     about = options.run_config(settings, run_folder.data_hash(splits))
-    return json.loads(json.dumps({"model": model.get_config(), **about}))
+    config = _without_names(model.get_config())
+    return json.loads(json.dumps({"model": config, **about}))
+
+
+def _without_names(config):
+    """Returns a Keras config without the names of layers, which count what a process has made."""
+    if isinstance(config, (list, tuple)):
+        return [_without_names(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    return {name: _without_names(value) for name, value in config.items() if name != "name"}
 
 
 def check_data(model, splits):
