@@ -176,8 +176,14 @@ def test_what_these_tests_see():
 
 
 def test_entry_points_load_no_tensorflow():
-    modules = "sys, tfp_dvbf, tfp_dvbf.data.batching, tfp_dvbf.experiments.run_folder"
-    code = f"import {modules}; assert 'tensorflow' not in sys.modules"
+    modules = [
+        "sys",
+        "tfp_dvbf.data.batching",
+        "tfp_dvbf.evaluation",
+        "tfp_dvbf.experiments.recipe",
+    ]
+    modules += ["tfp_dvbf.experiments.run_folder", "tfp_dvbf.experiments.benchmarks"]
+    code = f"import {', '.join(modules)}; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -6,7 +6,7 @@ is scored. One step ahead every x[t] is forecast from x[0:t] by the particle fil
 
 import numpy as np
 
-from tfp_dvbf import ensemble, errors, registry
+from tfp_dvbf import errors, registry
 from tfp_dvbf.evaluation import batches, measures
 
 # What is held at a time: draws of time steps, whose hidden layers a decoder holds, and values.
@@ -99,7 +99,7 @@ def one_step(model, sequences, initial_steps=None, num_particles=64, seed=1):
 
 def members_of(model):
     """Returns the models that draw: the members of an `Ensemble`, or the model alone."""
-    return model.members if isinstance(model, ensemble.Ensemble) else (model,)
+    return getattr(model, "members", (model,))  # To import `Ensemble` would start TensorFlow.
 
 
 def reason_against_filtering(model):

@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import scipy.special
 
-from tfp_dvbf import ensemble, registry
+from tfp_dvbf import registry
 from tfp_dvbf.data import environments
 from tfp_dvbf.evaluation import batches, forecasts, references
 
@@ -93,7 +93,7 @@ def evaluate(
     batches.check_sequences("sequences", sequences)
     if initial_steps is not None:  # Before minutes are spent on the other measures.
         forecasts.check_initial_steps(model, sequences, initial_steps)
-    alone = not isinstance(model, ensemble.Ensemble)
+    alone = forecasts.members_of(model) == (model,)
     return {
         **(_errors_and_bounds(model, sequences, num_samples, seed, batch_size) if alone else {}),
         "num_sequences": len(sequences),
