@@ -1,7 +1,6 @@
 """Compares posteriors over several seeds at an equal number of updates, and what they cost."""
 
 import dataclasses
-import pathlib
 
 from tfp_dvbf.experiments import command_line, options, protocols, recipe, run_folder, tables
 from tfp_dvbf.experiments.command_line import option
@@ -35,9 +34,7 @@ def main(args):
         raise ValueError("`seeds` must not be empty, `rounds` not negative, `epochs` positive.")
     command_line.check_distinct("seeds", args.seeds)
     command_line.check_distinct("posteriors", args.posteriors)
-    output = pathlib.Path(args.output)
-    if output.exists() and not args.resume:
-        raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
+    output = command_line.check_output(args.output, args.resume)
     for seed in args.seeds:
         for name in args.posteriors:
             train_one(args, name, seed, output / f"{name}-seed{seed}")

@@ -17,9 +17,7 @@ class Args:
 
 
 def main(args):
-    output = pathlib.Path(args.output)
-    if output.exists():
-        raise ValueError(f"`--output` must not exist yet; got {output}.")
+    output = command_line.check_output(args.output)
     from tfp_dvbf.experiments import startup
 
     startup.start()

@@ -1,7 +1,6 @@
 """Collects training, validation and test sequences from a Gymnasium environment."""
 
 import dataclasses
-import pathlib
 import shutil
 
 from tfp_dvbf.experiments import command_line
@@ -26,9 +25,7 @@ class Args:
 def main(args):
     from tfp_dvbf import data
 
-    output = pathlib.Path(args.output)
-    if output.exists():
-        raise ValueError(f"`--output` must not exist yet; got {output}.")
+    output = command_line.check_output(args.output)
     least = {"seed": 0, "shard_size": 0, "max_episode_steps": 0, "num_steps": 2}
     least |= dict.fromkeys(["num_train", "num_validation", "num_test"], 1)
     for name, value in least.items():

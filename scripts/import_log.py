@@ -1,8 +1,6 @@
 """Imports one long record of a system, or several, from CSV files."""
 
 import dataclasses
-import pathlib
-import tempfile
 
 from tfp_dvbf.experiments import command_line
 from tfp_dvbf.experiments.command_line import option
@@ -29,11 +27,10 @@ class Args:
 
 
 def main(args):
+    from tfp_dvbf import data
     from tfp_dvbf.data import alignment, logs
 
-    output = pathlib.Path(args.output)
-    if output.exists():
-        raise ValueError(f"`--output` must not exist yet; got {output}.")
+    output = command_line.check_output(args.output)
     for name in ["csv", "observations"]:
         if not getattr(args, name):
             raise ValueError(f"`--{name}` must be given.")
@@ -51,22 +48,11 @@ def main(args):
     splits = dict(zip(["train", "validation", "test"], log.split(*args.fractions)))
     files = {name: split.windows(args.window, args.stride) for name, split in splits.items()}
     alignment.check_alignment_of(files["train"])
-    write(output, files)
+    with data.new_folder(output) as folder:
+        for name, sequences in files.items():
+            data.save(folder / f"{name}.npz", sequences)
     for name, sequences in files.items():
         print(f"{output / name}.npz: {len(sequences)} windows of {args.window} time steps")
-
-
-def write(output, files):
-    """Writes each of `files`, `Sequences` by name, into the new folder `output`, or nothing."""
-    from tfp_dvbf import data
-
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent) as temporary:
-        partial = pathlib.Path(temporary) / output.name
-        partial.mkdir()
-        for name, sequences in files.items():
-            data.save(partial / f"{name}.npz", sequences)
-        partial.rename(output)
 
 
 if __name__ == "__main__":

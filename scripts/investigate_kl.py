@@ -31,9 +31,7 @@ class Args:
 def main(args):
     if args.epochs < 1:
         raise ValueError(f"`epochs` must be at least 1; got {args.epochs}.")
-    output = pathlib.Path(args.output)
-    if output.exists():
-        raise ValueError(f"`--output` must not exist yet; got {output}.")
+    output = command_line.check_output(args.output)
     histories = pendulum_histories(args)
     from tfp_dvbf.experiments import plots, startup
 

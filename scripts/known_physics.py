@@ -1,7 +1,6 @@
 """What known physics is worth: the pendulum's equations of motion against a learned transition."""
 
 import dataclasses
-import pathlib
 
 import numpy as np
 
@@ -40,9 +39,7 @@ def main(args):
         if not getattr(args, name):
             raise ValueError(f"`{name}` must not be empty.")
         command_line.check_distinct(name, getattr(args, name))
-    output = pathlib.Path(args.output)
-    if output.exists() and not args.resume:
-        raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
+    output = command_line.check_output(args.output, args.resume)
     train, validation, test = run_folder.read_splits(args.data)
     for size in args.sizes:
         if size < 1 or len(train) % size:
@@ -70,8 +67,6 @@ def few(train, size):
 
 def train_one(args, transition, splits, seed, folder):
     """Trains one model into its run folder, unless that is finished; returns its metrics."""
-    if not run_folder.is_finished(folder):
-        print(f"training {folder.name}", flush=True)
     protocol = {**protocols.COMPARISON, "epochs": args.epochs}
     settings = options.Settings(seed=seed, verbose=args.verbose, **protocol)
     return recipe.train(make_model(transition, seed), splits, folder, settings, resume=args.resume)

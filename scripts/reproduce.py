@@ -1,7 +1,6 @@
 """Reproduces the poster: trains both models, sets them beside the baselines, draws its panels."""
 
 import dataclasses
-import pathlib
 
 from tfp_dvbf import registry
 from tfp_dvbf.experiments import command_line, options, protocols, recipe, run_folder
@@ -28,9 +27,7 @@ class Args:
 
 def main(args):
     command_line.check_choices(args)
-    output = pathlib.Path(args.output)
-    if output.exists() and not args.resume:
-        raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
+    output = command_line.check_output(args.output, args.resume)
     check_finished(args, output)
     for name in args.posteriors:
         for seed in args.seeds:

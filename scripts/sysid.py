@@ -1,14 +1,12 @@
 """Identifies a real system by the protocol of its benchmark, and scores the free run."""
 
 import dataclasses
-import pathlib
 
 from tfp_dvbf import registry
 from tfp_dvbf.experiments import benchmarks, command_line, options, recipe, run_folder, tables
 from tfp_dvbf.experiments.command_line import option
 
 NUM_DRAWS = 200  # Of each model in the free run.
-SCORES = ("rmse", "nll", "nll_mixture", "crps", "coverage_50", "coverage_90")
 
 
 @dataclasses.dataclass
@@ -31,24 +29,14 @@ def main(args):
     command_line.check_distinct("seeds", args.seeds)
     if not args.seeds or args.epochs < 0:
         raise ValueError("`seeds` must not be empty, and `epochs` not be negative.")
-    output = pathlib.Path(args.output)
-    if output.exists() and not args.resume:
-        raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
+    output = command_line.check_output(args.output, args.resume)
     records = benchmarks.read(args.benchmark, args.data)
     protocol = benchmarks.PROTOCOLS[args.benchmark]
     from tfp_dvbf.experiments import startup
 
     startup.start(args.seeds[0])
-    from tfp_dvbf import Ensemble
-
-    logs = {name: log_of([pair], protocol) for name, pair in records.test.items()}
-    tests = {name: log.sequences() for name, log in logs.items()}
-    # Three parts: what the end of a training record loses is less than a window.
-    train, validation, _ = log_of(records.train, protocol).split(0.85, 0.14)
-    window = min(protocol.window, *(len(record) for record in validation.records))
-    train = train.windows(protocol.window, protocol.stride)
-    validation = validation.windows(window, protocol.stride)
-    splits = [train, validation, validation]  # The test records are scored at the end, here.
+    tests = {name: log_of([pair], protocol).sequences() for name, pair in records.test.items()}
+    splits = splits_of(records.train, protocol)
     models, rows = [], []
     for seed in args.seeds:
         folder = output / f"seed-{seed}"
@@ -56,15 +44,12 @@ def main(args):
         about = {"seed": seed, "seconds": run_folder.training_seconds(folder)}
         rows += score(models[-1], tests, protocol, about)
     if len(models) > 1:
-        ensemble = Ensemble.of(models)
-        if not (output / "ensemble").exists():
-            ensemble.save(output / "ensemble")
-        rows += score(ensemble, tests, protocol, {"seed": f"ensemble of {len(models)}"})
-    rows += [
-        {"seed": f"published: {name}", "record": record, "rmse": rmse}
-        for name, figures in protocol.published.items()
-        for record, rmse in figures.items()
-    ]
+        rows += score(
+            ensemble_of(models, output / "ensemble"),
+            tests,
+            protocol,
+            {"seed": f"ensemble of {len(models)}"},
+        )
     write_report(args, protocol, rows, output)
     print(f"\n{(output / 'report.md').read_text()}")
     print(f"report, run folders and ensemble: {output}")
@@ -83,10 +68,30 @@ def log_of(pairs, protocol):
     )
 
 
+def splits_of(pairs, protocol):
+    """Returns windows of the training records, of their ends, and those again as the test part.
+
+    The test records are scored once, when all models are trained, and decide nothing.
+    """
+    # Three parts: what the end of a training record loses is less than a window.
+    train, validation, _ = log_of(pairs, protocol).split(0.85, 0.14)
+    window = min(protocol.window, *(len(record) for record in validation.records))
+    validation = validation.windows(window, protocol.stride)
+    return train.windows(protocol.window, protocol.stride), validation, validation
+
+
+def ensemble_of(models, folder):
+    """Returns the ensemble of models, saved in `folder`."""
+    from tfp_dvbf import Ensemble
+
+    ensemble = Ensemble.of(models)
+    if not folder.exists():
+        ensemble.save(folder)
+    return ensemble
+
+
 def train_one(args, protocol, splits, seed, folder):
     """Trains the model of one seed into its run folder, unless that is finished; returns it."""
-    if not run_folder.is_finished(folder):
-        print(f"training {args.posterior}, seed {seed}, in {folder}", flush=True)
     settings = options.Settings(
         epochs=args.epochs or protocol.epochs,
         learning_rate=2e-3,
@@ -120,25 +125,33 @@ def score(model, tests, protocol, about):
     rows = []
     for record, sequences in tests.items():
         found = evaluation.free_run(model, sequences, protocol.initial_steps, NUM_DRAWS, seed=1)
-        scores = {name: found[name] for name in SCORES}
-        intervals = {"intervals": found["intervals"], "parameters": model.count_params()}
-        rows.append({**about, "record": record, **scores, **intervals})
+        scores = {name: found[name] for name in (*tables.SCORES, "intervals")}
+        rows.append({**about, "record": record, **scores, "parameters": model.count_params()})
     return rows
+
+
+def published_rows(protocol):
+    """Returns a row for each figure that was published on the benchmark."""
+    return [
+        {"seed": f"published: {name}", "record": record, "rmse": rmse}
+        for name, figures in protocol.published.items()
+        for record, rmse in figures.items()
+    ]
 
 
 def write_report(args, protocol, rows, output):
     """Writes `report.json`, and the table of it as `report.md`."""
-    about = {**dataclasses.asdict(args), "unit": protocol.unit, "draws": NUM_DRAWS}
-    about = {name: about[name] for name in about if name not in ("data", "output", "resume")}
+    rows = [*rows, *published_rows(protocol)]
+    about = {"benchmark": args.benchmark, "unit": protocol.unit, "draws": NUM_DRAWS}
+    about |= {"posterior": args.posterior, "state_dim": args.state_dim, "seeds": args.seeds}
+    about["epochs"] = args.epochs or protocol.epochs
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
-    shown = ("seed", "record", *SCORES, "seconds", "parameters")
-    table = tables.markdown([{key: _shown(row.get(key)) for key in shown} for row in rows])
-    (output / "report.md").write_text(f"{table}\n")
-
-
-def _shown(value):
-    """Returns a score with three digits, as the table shows it."""
-    return f"{value:.3g}" if isinstance(value, float) else value
+    shown = [
+        {"model": row["seed"], "record": row["record"], **tables.scores(row)}
+        | {"seconds": row.get("seconds") and f"{row['seconds']:.0f}"}
+        for row in rows
+    ]
+    (output / "report.md").write_text(f"{tables.markdown(shown)}\n")
 
 
 if __name__ == "__main__":

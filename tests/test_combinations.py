@@ -105,7 +105,7 @@ def test_every_method_of_every_combination(row):
         mask = np.ones([BATCH, STEPS], bool)
         mask[0, 2:4] = mask[1, 4:] = False
         assert_trajectory(model.impute(x, u, mask, **draws), dx, dz)
-    if signatures.reason_against_streams(model) is None:
+    if model.recognition_model.steps:
         filtered = model.filter(x, u, **draws)
         assert filtered.predicted_mean.shape == (BATCH, STEPS, dx)
         assert np.all(np.isfinite(filtered.log_evidence))

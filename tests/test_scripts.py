@@ -202,7 +202,10 @@ def test_export_of_a_run_folder(report, tmp_path, capsys):
     export.main(args)
     printed = capsys.readouterr().out
     assert "generate\n" in printed
-    assert "filter_step     left out: its states are one draw carried through time" in printed
+    assert (
+        "filter_step     left out: chain_iaf: its states are one draw carried through time"
+        in printed
+    )
     about = json.loads((output / "assets" / "metadata.json").read_text())
     assert about["training"]["posterior"] == "chain_iaf" and about["metrics"]["mae_sampled"] > 0
     assert about["data"]["control_names"] == ["torque  (N m)"]

@@ -279,11 +279,8 @@ class DVBF(training.VariationalModel):
 
     def _check_steps(self, name):
         """Raises ValueError, with the reason, unless sequences can be followed step by step."""
-        for kind in ["encoder", "posterior"]:
-            part = getattr(self.recognition_model, kind)
-            if not part.steps:
-                part_name = registry.name_of(kind, part)
-                raise ValueError(f"`{name}` is not for {part_name}: {part.steps.reason}.")
+        if not self.recognition_model.steps:
+            raise ValueError(f"`{name}` is not for {self.recognition_model.steps.reason}.")
 
     def get_config(self):
         serialize = tf_keras.saving.serialize_keras_object

@@ -1,16 +1,14 @@
 """Several models of one system as one: what one model does not know shows in how they differ."""
 
 import json
-import os
 import pathlib
-import tempfile
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import errors
-from tfp_dvbf.inference import particle_filter, state_space_model
+from tfp_dvbf import data, errors
+from tfp_dvbf.inference import particle_filter, particles, state_space_model
 from tfp_dvbf.training import VariationalModel
 
 # What the file of an ensemble's folder is called that says how many members there are.
@@ -59,10 +57,10 @@ class Ensemble:
         """`observation_shape`, `control_dim` and `state_dim` of every member, by name."""
         return self.members[0].sizes
 
-    def adapt(self, data):
+    def adapt(self, dataset):
         """Standardises every member by the same data."""
         for member in self.members:
-            member.adapt(data)
+            member.adapt(dataset)
 
     def compile(self, optimizer="adam", **kwargs):
         """Configures training; every member has its own copy of the optimizer."""
@@ -118,7 +116,7 @@ class Ensemble:
         """Returns ln 1/M sum_m exp(bound_m), a bound on ln p of the mixture, nats [batch]."""
         arguments = observations, controls, num_samples
         bounds = [m.log_prob_bound(*arguments, s, **kwargs) for m, s in self._seeded(seed)]
-        return log_mean_exp(tf.stack(bounds))
+        return particles.log_mean_exp(tf.stack(bounds))
 
     def filter(self, observations, controls=None, num_samples=64, seed=None, mask=None):
         """Filters whole sequences by all members.
@@ -133,7 +131,7 @@ class Ensemble:
         found = [m.filter(*arguments, s, mask) for m, s in self._seeded(seed)]
         draws = (tf.concat([getattr(f, n) for f in found], axis=0) for n in found[0]._fields[:2])
         moments = mixed([each.predicted_mean for each in found], [f.predicted_scale for f in found])
-        log_evidence = log_mean_exp(tf.stack([each.log_evidence for each in found]))
+        log_evidence = particles.log_mean_exp(tf.stack([each.log_evidence for each in found]))
         return particle_filter.Filtered(*draws, *moments, log_evidence)
 
     def filter_init(self, initial_observations, num_particles=64, seed=None):
@@ -183,14 +181,10 @@ class Ensemble:
         if path.exists():
             raise ValueError(f"`path` must not exist yet; got {path}.")
         self.check_finite_weights()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
-            whole = pathlib.Path(folder) / "ensemble"
-            whole.mkdir()
+        with data.new_folder(path) as folder:
             for index, member in enumerate(self.members):
-                member.save(whole / member_file(index))
-            (whole / INDEX).write_text(json.dumps({"members": len(self.members)}) + "\n")
-            os.replace(whole, path)
+                member.save(folder / member_file(index))
+            (folder / INDEX).write_text(json.dumps({"members": len(self.members)}) + "\n")
 
     def check_finite_weights(self):
         """Raises ValueError if a weight of a member is not finite."""
@@ -236,22 +230,12 @@ def pooled(drawn):
     return state_space_model.Trajectory(*(tf.concat(parts, axis=0) for parts in zip(*drawn)))
 
 
-def log_mean_exp(values):
-    """Returns ln of the mean of exp(values) over the first axis."""
-    return tf.reduce_logsumexp(values, axis=0) - np.log(values.shape[0]).astype(np.float32)
-
-
 def evidence_of(found):
     """Returns the log evidence of the mixture; -inf where x[t] counted as missing everywhere."""
-    return log_mean_exp(tf.stack([out["log_evidence"] for out in found]))
+    return particles.log_mean_exp(tf.stack([out["log_evidence"] for out in found]))
 
 
 def mixed(means, scales):
     """Returns mean and standard deviation of an equal mixture of which those of each part are."""
-    means, scales = tf.stack(means), tf.stack(scales)
-    mean = tf.reduce_mean(means, axis=0)
-    # The largest scale is taken out, so that no unit squares past the range of float32.
-    unit = tf.reduce_max(tf.maximum(scales, tf.abs(means - mean)), axis=0)
-    unit = tf.where(unit > 0.0, unit, 1.0)
-    squares = tf.square((means - mean) / unit) + tf.square(scales / unit)
-    return mean, unit * tf.sqrt(tf.reduce_mean(squares, axis=0))
+    parts = particles.uniform(tf.stack(means))
+    return particles.mixture_moments(parts.log_weights, (parts.states, tf.stack(scales)))

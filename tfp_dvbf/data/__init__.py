@@ -1,6 +1,6 @@
 """What users bring: sequences in memory, in files or from environments, checked and batched."""
 
-from tfp_dvbf.data.files import check_names, content_hash, load, naming, save
+from tfp_dvbf.data.files import check_names, content_hash, load, naming, new_folder, save
 from tfp_dvbf.data.missing import fill_missing, known_steps, known_steps_tensor, until_last_observed
 from tfp_dvbf.data.sequences import ARRAYS, Batch, Sequences, check_sequences, shift_controls
 
@@ -16,6 +16,7 @@ __all__ = [
     "known_steps_tensor",
     "load",
     "naming",
+    "new_folder",
     "save",
     "shift_controls",
     "until_last_observed",

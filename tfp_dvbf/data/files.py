@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import json
 import os
+import pathlib
+import tempfile
 
 import numpy as np
 
@@ -57,6 +59,18 @@ def check_names(path, names):
     if "observations" not in names:
         held = ", ".join(sorted(names)) or "nothing"
         raise ValueError(f"{path} must hold `observations`; it holds {held}.")
+
+
+@contextlib.contextmanager
+def new_folder(path):
+    """Yields a folder that becomes `path` if the block ends well; otherwise nothing is left."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
+        whole = pathlib.Path(folder) / path.name
+        whole.mkdir()
+        yield whole
+        os.replace(whole, path)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ is scored. One step ahead every x[t] is forecast from x[0:t] by the particle fil
 
 import numpy as np
 
-from tfp_dvbf import errors, registry
+from tfp_dvbf import errors
 from tfp_dvbf.evaluation import batches, measures
 
 # What is held at a time: draws of time steps, whose hidden layers a decoder holds, and values.
@@ -103,13 +103,9 @@ def members_of(model):
 
 
 def reason_against_filtering(model):
-    """Returns why a model cannot be filtered step by step, or None."""
-    for member in members_of(model):
-        for kind in ["encoder", "posterior"]:
-            part = getattr(member.recognition_model, kind)
-            if not part.steps:
-                return f"{registry.name_of(kind, part)}: {part.steps.reason}"
-    return None
+    """Returns why a model, or a member of it, cannot be filtered step by step, or None."""
+    answers = [member.recognition_model.steps for member in members_of(model)]
+    return next((answer.reason for answer in answers if not answer), None)
 
 
 def check_initial_steps(model, sequences, initial_steps=None):

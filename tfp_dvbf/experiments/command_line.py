@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import importlib
 import os
+import pathlib
 import sys
 import typing
 
@@ -80,6 +81,20 @@ def check_distinct(name, values):
     """Raises ValueError if one of `values`, those of the option called `name`, comes twice."""
     if len(set(values)) < len(values):
         raise ValueError(f"`{name}` must differ; got {', '.join(map(str, values))}.")
+
+
+def check_output(output, resume=None):
+    """Returns the path of `--output`, or raises ValueError if it exists and is not to be resumed.
+
+    Args:
+      output: The path.
+      resume: The option `--resume`, None where there is none.
+    """
+    output = pathlib.Path(output)
+    if output.exists() and not resume:
+        without = "" if resume is None else " without `--resume`"
+        raise ValueError(f"`--output` must not exist yet{without}; got {output}.")
+    return output
 
 
 def check_new_file(name, path):

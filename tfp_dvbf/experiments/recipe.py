@@ -11,7 +11,7 @@ import json
 import pathlib
 import time
 
-from tfp_dvbf import data, errors
+from tfp_dvbf import data, errors, registry
 from tfp_dvbf.data import alignment
 from tfp_dvbf.experiments import command_line, multi_worker, options, run_folder
 
@@ -48,7 +48,6 @@ def run(run_options):
     multi_worker.check_same(strategy, data=config["data_sha256"], arguments=arguments_alone)
     if run_options.shift_controls:
         splits = [data.shift_controls(split) for split in splits]
-    print(f"training {run_options.posterior}, seed {run_options.seed}, in {folder}", flush=True)
     with strategy.scope():
         model = make_model(run_options, splits[0], run_options.seed)
     return train(model, splits, folder, run_options, config=config, resume=run_options.resume)
@@ -105,6 +104,9 @@ def train(model, splits, folder, settings, *, config=None, resume=False):
         return None
     config = model_config(model, settings, splits) if config is None else config
     run_folder.open_run(folder, config, resume)
+    if settings.verbose and not run_folder.is_finished(folder):
+        name = registry.name_of("posterior", model.recognition_model.posterior)
+        print(f"training {name}, seed {settings.seed}, in {folder}", flush=True)
     with run_folder.only_process(folder):
         prepare(model, splits[0], settings)
         resumed = fit(model, settings, folder, *splits[:2])

@@ -100,23 +100,28 @@ def forecast_table(metrics):
     rows = []
     if run:
         given = f"free run from {run['initial_steps']}"
-        rows.append({"forecast": f"{given}, {metrics['model']}", **_scores(run)})
+        rows.append({"forecast": f"{given}, {metrics['model']}", **scores(run)})
         for row in run.get("baselines", []):
-            rows.append({"forecast": f"{given}, {row['model']}", **_scores(row)})
+            rows.append({"forecast": f"{given}, {row['model']}", **scores(row)})
     if one_step:
-        rows.append({"forecast": f"one step ahead, {metrics['model']}", **_scores(one_step)})
+        rows.append({"forecast": f"one step ahead, {metrics['model']}", **scores(one_step)})
     reasons = [f"{name} is left out: {why}" for name, why in metrics.get("left_out", {}).items()]
     return "\n".join([markdown(rows), *reasons] if rows else reasons)
 
 
-def _scores(found):
-    """Returns the scores of a forecast with their intervals, as cells by the heads of columns."""
+def scores(found):
+    """Returns the scores of a forecast that there are, as cells by the heads of columns.
+
+    Each stands before its 95 % interval, if `found` has `intervals`.
+    """
     cells = {}
     for key, (head, pattern, unit) in SCORES.items():
-        low, high = found["intervals"][key]
-        if found[key] is not None and low is not None:
-            figures = (pattern.format(unit * value) for value in (found[key], low, high))
-            cells[head] = "{} [{}, {}]".format(*figures)
+        if found.get(key) is None:
+            continue
+        cells[head] = pattern.format(unit * found[key])
+        low, high = found.get("intervals", {}).get(key, (None, None))
+        if low is not None:
+            cells[head] += f" [{pattern.format(unit * low)}, {pattern.format(unit * high)}]"
     return cells
 
 

@@ -157,7 +157,7 @@ def first_particles(model, posterior, first, observations, observed, noise):
     shape = tf.shape(states)[:2]
     particles = weighted.uniform(_from_rows(carry, shape))
     drawn = prior.mean() + prior.scale.matvec(noise.prediction)
-    mean, scale = _mix(particles.log_weights, model.observation_moments(drawn))
+    mean, scale = weighted.mixture_moments(particles.log_weights, model.observation_moments(drawn))
     log_increments = tf.where(observed, log_increments, 0.0)
     particles, log_evidence = weighted.weigh(particles, log_increments)
     log_evidence = tf.where(observed, log_evidence, 0.0)  # Normalising leaves a rounding error.
@@ -188,7 +188,7 @@ def next_particles(model, posterior, particles, inputs, observations, observed, 
     prior = model.transition_distribution(rows["states"], controls)
     drawn = prior.loc + prior.scale.matvec(_to_rows(noise.prediction))
     moments = _from_rows(model.observation_moments(drawn), shape)
-    mean, scale = _mix(previous.log_weights, moments)
+    mean, scale = weighted.mixture_moments(previous.log_weights, moments)
     step = posterior.advance(
         model,
         rows,
@@ -211,26 +211,6 @@ def _resampled(model, particles, noise):
     chosen = weighted.systematic(tf.exp(particles.log_weights), noise.offsets)
     states = weighted.gather(particles.states["states"], chosen)
     return states, model.observe(states).observation_mean
-
-
-def _mix(log_weights, moments):
-    """Returns mean and standard deviation [batch, ...] of a mixture.
-
-    Args:
-      log_weights: ln W, [particle, batch].
-      moments: Mean and standard deviation of each part, [particle, batch, ...].
-    """
-    means, scales = moments
-    weights = tf.reshape(
-        tf.exp(log_weights),
-        tf.concat([tf.shape(log_weights), [1] * (means.shape.rank - 2)], axis=0),
-    )
-    mean = tf.reduce_sum(weights * means, axis=0)
-    # The largest scale is taken out, so that no unit squares past the range of float32.
-    unit = tf.reduce_max(tf.maximum(scales, tf.abs(means - mean)), axis=0)
-    unit = tf.where(unit > 0.0, unit, 1.0)
-    squares = tf.square((means - mean) / unit) + tf.square(scales / unit)
-    return mean, unit * tf.sqrt(tf.reduce_sum(weights * squares, axis=0))
 
 
 def _sizes(model, particles):

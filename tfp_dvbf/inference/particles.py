@@ -88,5 +88,25 @@ def log_mean_exp(values):
     return tf.reduce_logsumexp(values, axis=0) - _log_size(values)
 
 
+def mixture_moments(log_weights, moments):
+    """Returns mean and standard deviation, [batch, ...], of a mixture.
+
+    Args:
+      log_weights: ln W, [particle, batch].
+      moments: Mean and standard deviation of each part, [particle, batch, ...].
+    """
+    means, scales = moments
+    weights = tf.reshape(
+        tf.exp(log_weights),
+        tf.concat([tf.shape(log_weights), [1] * (means.shape.rank - 2)], axis=0),
+    )
+    mean = tf.reduce_sum(weights * means, axis=0)
+    # The largest scale is taken out, so that no unit squares past the range of float32.
+    unit = tf.reduce_max(tf.maximum(scales, tf.abs(means - mean)), axis=0)
+    unit = tf.where(unit > 0.0, unit, 1.0)
+    squares = tf.square((means - mean) / unit) + tf.square(scales / unit)
+    return mean, unit * tf.sqrt(tf.reduce_sum(weights * squares, axis=0))
+
+
 def _log_size(values):
     return tf.math.log(tf.cast(tf.shape(values)[0], values.dtype))

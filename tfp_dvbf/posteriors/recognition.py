@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import data, registry
+from tfp_dvbf import data, errors, registry
 from tfp_dvbf.layers import networks, part
 from tfp_dvbf.posteriors import base
 
@@ -45,6 +45,15 @@ class RecognitionModel(tf_keras.layers.Layer):
     def initial_steps(self):
         """The number k of time steps that q(z[0] | x[0:k]) sees."""
         return self.initial_posterior.num_steps
+
+    @property
+    def steps(self):
+        """Whether it can follow a stream, True or an `errors.No` with the name of a part."""
+        for kind in ["encoder", "posterior"]:
+            owner = getattr(self, kind)
+            if not owner.steps:
+                return errors.No(f"{registry.name_of(kind, owner)}: {owner.steps.reason}")
+        return True
 
     def encode(self, model, batch):
         """Returns q(z[0] | x[0:k]) and the `PosteriorInputs` of t = 1 .. T-1.

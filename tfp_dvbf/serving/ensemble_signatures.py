@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfp_dvbf import ensemble as ensembles
+from tfp_dvbf.inference import particles
 from tfp_dvbf.serving import signatures
 
 MOMENTS = "predicted_observation_mean", "predicted_observation_scale"
@@ -77,7 +78,7 @@ def _stacked(found):
 
 
 def _bound(found):
-    return {"log_prob_bound": ensembles.log_mean_exp(_stacked(found)["log_prob_bound"])}
+    return {"log_prob_bound": particles.log_mean_exp(_stacked(found)["log_prob_bound"])}
 
 
 def _belief(found):

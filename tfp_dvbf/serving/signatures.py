@@ -33,10 +33,10 @@ def signatures_of(model):
     say how far to go, `num_steps` takes their place.
     """
     functions = Functions(model)
-    no_stream, no_density = reason_against_streams(model), None
-    if not model.recognition_model.posterior.has_density:
-        no_density = model.recognition_model.posterior.has_density.reason
-    reasons = {"filter_init": no_stream, "filter_step": no_stream, "log_prob_bound": no_density}
+    steps = model.recognition_model.steps
+    has_density = model.recognition_model.posterior.has_density
+    needed = {"filter_init": steps, "filter_step": steps, "log_prob_bound": has_density}
+    reasons = {name: answer.reason for name, answer in needed.items() if not answer}
     made = {}
     for name in NAMES:
         reason = reasons.get(name)
@@ -65,13 +65,6 @@ def of_shapes(function, specs):
         return function(**rules.passed(tensors))
 
     return call
-
-
-def reason_against_streams(model):
-    """Returns why a model cannot follow a stream, None if it can."""
-    recognition = model.recognition_model
-    answers = recognition.encoder.steps, recognition.posterior.steps
-    return next((answer.reason for answer in answers if not answer), None)
 
 
 class Functions:
