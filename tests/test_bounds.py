@@ -108,3 +108,9 @@ def test_bounds_that_a_posterior_cannot_serve(make_model, posterior, objective, 
     message = f"`objective` {objective} is not for {posterior}: .*{reason}"
     with pytest.raises(ValueError, match=message):
         model.log_prob_bound(np.zeros((4, 5, 3)), np.zeros((4, 4, 1)), objective=objective)
+
+
+def test_a_posterior_without_a_past_is_filtered(make_model, sequences):
+    model = make_model("trajectory_iaf", receptive_field=1)
+    x, u = sequences.observations, sequences.controls
+    assert np.all(np.isfinite(model.log_prob_bound(x, u, 16, seed=1, objective="fivo")))

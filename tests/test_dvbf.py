@@ -60,45 +60,47 @@ def test_keras_file_round_trip(make_model, sequences, posterior, tmp_path):
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
+PART_SETTINGS = {
+    "posterior": {
+        **{"num_flows": 2, "flow_units": (6,), "hidden_units": (5, 4)},
+        **{"receptive_field": 8, "activation": "tanh"},
+    },
+    "transition": {
+        **{"num_bases": 4, "hidden_units": (6,), "activation": "tanh"},
+        **{"noise_floor": 0.001},
+    },
+    "emission": {"hidden_units": (6,), "activation": "tanh", "noise_floor": 0.01},
+    "encoder": {"units": (6,), "activation": "tanh"},
+    "initial_posterior": {"num_steps": 2, "hidden_units": (7,), "activation": "tanh"},
+}
+PART_CLASSES = {
+    "posterior": posteriors.TrajectoryIAF,
+    "transition": layers.LocallyLinearTransition,
+    "emission": layers.GaussianEmission,
+    "encoder": layers.SmootherEncoder,
+    "initial_posterior": layers.GaussianInitialPosterior,
+}
+
+
 def test_get_config_returns_every_argument_as_a_primitive():
     """Parts as Keras configs of their classes, which hold every argument of their own."""
-    settings = {
-        "posterior": {
-            **{"num_flows": 2, "flow_units": (6,), "hidden_units": (5, 4)},
-            **{"receptive_field": 8, "activation": "tanh"},
-        },
-        "transition": {
-            **{"num_bases": 4, "hidden_units": (6,), "activation": "tanh"},
-            **{"noise_floor": 0.001},
-        },
-        "emission": {"hidden_units": (6,), "activation": "tanh", "noise_floor": 0.01},
-        "encoder": {"units": (6,), "activation": "tanh"},
-        "initial_posterior": {"num_steps": 2, "hidden_units": (7,), "activation": "tanh"},
-    }
-    classes = {
-        "posterior": posteriors.TrajectoryIAF,
-        "transition": layers.LocallyLinearTransition,
-        "emission": layers.GaussianEmission,
-        "encoder": layers.SmootherEncoder,
-        "initial_posterior": layers.GaussianInitialPosterior,
-    }
     arguments = {
         **{"observation_shape": (4, 2), "control_dim": 1, "state_dim": 3},
         **{"objective": "iwae", "num_samples": 5, "seed": 7},
     }
     names = inspect.signature(tfp_dvbf.DVBF.__init__).parameters
-    assert {*arguments, *settings} == set(names) - {"self", "kwargs"}
-    for kind, values in settings.items():
-        own = inspect.signature(classes[kind].__init__).parameters
+    assert {*arguments, *PART_SETTINGS} == set(names) - {"self", "kwargs"}
+    for kind, values in PART_SETTINGS.items():
+        own = inspect.signature(PART_CLASSES[kind].__init__).parameters
         assert set(values) == set(own) - {"self", "kwargs"}
-    parts = {kind: classes[kind](**values) for kind, values in settings.items()}
+    parts = {kind: PART_CLASSES[kind](**values) for kind, values in PART_SETTINGS.items()}
     config = tfp_dvbf.DVBF(**arguments, **parts, name="model").get_config()
     assert {name: config[name] for name in arguments} == arguments
-    assert set(config) == {*arguments, *settings}
-    for kind, values in settings.items():
+    assert set(config) == {*arguments, *PART_SETTINGS}
+    for kind, values in PART_SETTINGS.items():
         found = config[kind]["config"]
         assert {name: found[name] for name in values} == values
-        assert config[kind]["registered_name"] == f"tfp_dvbf>{classes[kind].__name__}"
+        assert config[kind]["registered_name"] == f"tfp_dvbf>{PART_CLASSES[kind].__name__}"
     copy = tfp_dvbf.DVBF.from_config(json.loads(json.dumps(config)))
     assert json.dumps(copy.get_config()) == json.dumps(config)
     assert isinstance(tfp_dvbf.DVBF(2, 1, 3).get_config()["seed"], int)

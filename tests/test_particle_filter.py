@@ -275,12 +275,6 @@ def test_an_observation_too_far_off_counts_as_missing(exported, sequences, poste
         )
 
 
-def test_a_posterior_without_a_past_is_filtered(make_model, sequences):
-    model = make_model("trajectory_iaf", receptive_field=1)
-    x, u = sequences.observations, sequences.controls
-    assert np.all(np.isfinite(model.log_prob_bound(x, u, 16, seed=1, objective="fivo")))
-
-
 def test_a_posterior_of_ones_own_is_filtered(sequences):
     """One that carries a tensor of its own, which particles take along when they are resampled."""
     model = models.small_model(Count(hidden_units=(16,)))

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import data, errors, registry, training
+from tfp_dvbf import data, registry, training
 from tfp_dvbf.data import checks
 from tfp_dvbf.inference import (
     bounds,
@@ -89,11 +89,7 @@ class DVBF(training.VariationalModel):
         noise_seed, *seeds = np.random.SeedSequence(self.seed).generate_state(3)
         self.noise_key = int(noise_seed.view(np.int32))
         model_seed, recognition_seed = map(int, seeds)
-        self.sizes = {
-            "observation_shape": checks.check_observation_shape(observation_shape),
-            "control_dim": errors.check_integer("control_dim", control_dim, least=0),
-            "state_dim": errors.check_integer("state_dim", state_dim),
-        }
+        self.sizes = checks.check_sizes(observation_shape, control_dim, state_dim)
         self.state_space_model = state_space_model.StateSpaceModel(
             **self.sizes,
             transition=transition,

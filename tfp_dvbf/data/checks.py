@@ -15,6 +15,15 @@ def check_num_samples(num_samples):
     return errors.check_integer("num_samples", num_samples, least=1)
 
 
+def check_sizes(observation_shape, control_dim, state_dim):
+    """Returns the sizes of a model by name, or raises ValueError."""
+    return {
+        "observation_shape": check_observation_shape(observation_shape),
+        "control_dim": errors.check_integer("control_dim", control_dim, least=0),
+        "state_dim": errors.check_integer("state_dim", state_dim),
+    }
+
+
 def check_observation_shape(observation_shape):
     """Returns the shape of an observation as a tuple of ints; an integer is a vector's size.
 
