@@ -19,7 +19,7 @@ def main(args):
     metrics = recipe.run(options.with_hyperparameters(args))
     if metrics is not None:  # The chief's, if there are several workers.
         print(tables.format_table([metrics]))
-        print(tables.forecast_table(metrics))
+        print(f"\n{tables.forecast_table(metrics)}\n")
         print(f"model, metrics and figures: {args.output}")
 
 
