@@ -35,7 +35,7 @@ PROTOCOLS = {
 }
 # All variants are compared at the same number of updates.
 COMPARISON = PROTOCOLS["quick"]["gaussian"]
-# Reaches a sampled MAE below 0.012 (0.0096 with seed 1) within the minutes that somebody waits.
+# Reached a sampled MAE of 0.0096 and 0.0132 in two runs of seed 1, in minutes on two cores.
 DEMO = {"epochs": 160, "kl_annealing_epochs": 10, "learning_rate": 4e-3}
 
 # The errors on the poster, which are those of its own data.
