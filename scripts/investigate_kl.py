@@ -59,6 +59,7 @@ def pendulum_histories(args):
     for name, path in paths.items():
         if not path.exists():
             run = {"data": args.data, "output": str(path.parent), "resume": True}
+            run["noise_floor"] = protocols.POSTER_NOISE_FLOOR
             recipe.run(protocols.run_options(name, protocols.COMPARISON, **run))
     return {name: run_folder.read_history(path) for name, path in paths.items()}
 

@@ -61,6 +61,7 @@ def train_one(args, posterior, seed, folder):
             seed=seed,
             data=args.data,
             shift_controls=args.shift_controls,
+            noise_floor=protocols.POSTER_NOISE_FLOOR,
             output=str(folder),
             resume=args.resume,
             verbose=args.verbose,

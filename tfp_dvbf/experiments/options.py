@@ -74,6 +74,7 @@ class ModelOptions:
     num_flows: int = option(1, "flows a time step, for the posteriors made of flows")
     transition: str = option("mlp", f"transition: {', '.join(registry.names('transition'))}")
     emission: str = option("gaussian", f"emission: {', '.join(registry.names('emission'))}")
+    noise_floor: float = option(5e-3, "least noise of the emission, a fraction of the data's scale")
     encoder: str = option(
         "filter", f"what the posterior of z[t] sees: {', '.join(registry.names('encoder'))}"
     )
