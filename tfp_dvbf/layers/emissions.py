@@ -117,9 +117,7 @@ class GaussianEmission(NetworkEmission):
         than a percent costs thousands of nats.
     """
 
-    def __init__(
-        self, hidden_units=(128,), activation="relu", noise_floor=NOISE_FLOOR, **kwargs
-    ):
+    def __init__(self, hidden_units=(128,), activation="relu", noise_floor=NOISE_FLOOR, **kwargs):
         super().__init__(hidden_units, activation, **kwargs)
         self.noise_floor = networks.check_floor(noise_floor)
 
