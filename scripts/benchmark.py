@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import platform
-import statistics
 import time
 
 from tfp_dvbf import registry
@@ -115,16 +114,11 @@ def time_posterior(name, train, args):
     """Returns the median milliseconds a step of every way, and how the default compares."""
     from tfp_dvbf.experiments import timing
 
-    model = options.ModelOptions(posterior=name)
     ways = {
-        (jit_compile, steps): timing.training(model, train, args.batch_size, jit_compile, steps)
-        for jit_compile, steps in itertools.product([False, True], STEPS_PER_EXECUTION)
+        way: timing.training(make_model(name, train), train, args.batch_size, *way)
+        for way in itertools.product([False, True], STEPS_PER_EXECUTION)
     }
-    samples = {way: [] for way in ways}
-    for _ in range(args.rounds):
-        for way, step in ways.items():
-            samples[way].append(1e3 * step())
-    medians = {way: statistics.median(values) for way, values in samples.items()}
+    medians = timing.in_turns(ways, args.rounds)
     default = default_way(name, train)
     labels = {way: f"{'XLA' if way[0] else 'graph'}, {way[1]} a call" for way in ways}
     print(f"\n{name}: milliseconds a training step, batch {args.batch_size}, median")
@@ -139,9 +133,14 @@ def time_posterior(name, train, args):
     }
 
 
+def make_model(name, train):
+    """Returns a new model with a posterior."""
+    return recipe.make_model(options.ModelOptions(posterior=name), train, seed=1)
+
+
 def default_way(name, train):
     """Returns (jit_compile, steps_per_execution) of a model compiled without saying."""
-    model = recipe.make_model(options.ModelOptions(posterior=name), train, seed=1)
+    model = make_model(name, train)
     model.compile()
     return model.jit_compile, 1
 

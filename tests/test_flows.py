@@ -9,32 +9,37 @@ from tfp_dvbf.layers import flows
 Z = tf.random.stateless_normal([5, 4], [0, 1])
 CONTEXT = tf.random.stateless_normal([5, 3], [0, 2])
 ORDERS = ["left-to-right", "right-to-left"]
+FLOWS = {
+    "affine": flows.GatedInverseAutoregressiveFlow,
+    "spline": flows.SplineInverseAutoregressiveFlow,
+}
+CASES = [(kind, order) for kind in FLOWS for order in ORDERS]
 
 
-def make_flow(order):
+def make_flow(order, kind="affine"):
     tf_keras.utils.set_random_seed(1)
-    return flows.GatedInverseAutoregressiveFlow(4, 3, (16, 16), "tanh", order)
+    return FLOWS[kind](4, 3, (16, 16), "tanh", order)
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_layer_battery(order):
+@pytest.mark.parametrize("kind, order", CASES)
+def test_layer_battery(kind, order):
     def call(flow):
         value, log_det = flow(Z, CONTEXT)
         return tf.concat([value, log_det[:, tf.newaxis]], axis=-1)
 
-    oracles.check_layer(make_flow(order), call)
+    oracles.check_layer(make_flow(order, kind), call)
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_log_det_against_autodiff(order):
-    flow = make_flow(order)
+@pytest.mark.parametrize("kind, order", CASES)
+def test_log_det_against_autodiff(kind, order):
+    flow = make_flow(order, kind)
     expected = oracles.log_det(lambda z: flow(z, CONTEXT)[0], Z)
     np.testing.assert_allclose(flow(Z, CONTEXT)[1], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_jacobian_is_triangular_after_training_steps(order):
-    flow = make_flow(order)
+@pytest.mark.parametrize("kind, order", CASES)
+def test_jacobian_is_triangular_after_training_steps(kind, order):
+    flow = make_flow(order, kind)
     optimizer = tf_keras.optimizers.Adam(0.1)
     for _ in range(3):
         with tf.GradientTape() as tape:
@@ -46,9 +51,9 @@ def test_jacobian_is_triangular_after_training_steps(order):
     assert np.abs(matrix).sum() > np.abs(np.einsum("bii->b", matrix)).sum()
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_equals_the_tfp_bijector_and_its_inverse(order):
-    flow = make_flow(order)
+@pytest.mark.parametrize("kind, order", CASES)
+def test_equals_the_tfp_bijector_and_its_inverse(kind, order):
+    flow = make_flow(order, kind)
     value, log_det = flow(Z, CONTEXT)
     bijector, context = flow.bijector, {"conditional_input": CONTEXT}
     np.testing.assert_allclose(value, bijector.forward(Z, **context), atol=1e-6)
@@ -79,7 +84,7 @@ def test_an_open_gate_starts_near_the_identity():
 
 @pytest.mark.parametrize("num_flows", [0, 1, 3])
 def test_the_log_det_of_a_chain_against_autodiff(num_flows):
-    chain = flows.FlowChain(4, 3, num_flows, (16,), "tanh", seed=1)
+    chain = flows.FlowChain(4, 3, num_flows, hidden_units=(16,), activation="tanh", seed=1)
     value, log_det = chain(Z, CONTEXT)
     expected = oracles.log_det(lambda z: chain(z, CONTEXT)[0], Z)
     np.testing.assert_allclose(log_det, expected, atol=1e-5)
@@ -89,7 +94,7 @@ def test_the_log_det_of_a_chain_against_autodiff(num_flows):
 
 
 def test_a_seed_makes_the_same_chain_of_different_flows():
-    chains = [flows.FlowChain(4, 3, 3, (16,), seed=seed) for seed in [1, 1, 2]]
+    chains = [flows.FlowChain(4, 3, 3, hidden_units=(16,), seed=seed) for seed in [1, 1, 2]]
     one, same, other = ([w for w in c.get_weights() if np.any(w)] for c in chains)
     assert len(one) > 3
     for a, b, c in zip(one, same, other):
@@ -107,3 +112,31 @@ def test_a_state_of_one_dimension_keeps_its_axes(shape):
     rows, row_log_det = flow(tf.reshape(z, [-1, 1]), tf.reshape(context, [-1, 5]))
     np.testing.assert_allclose(value, tf.reshape(rows, [*shape, 1]), rtol=1e-6)
     np.testing.assert_allclose(log_det, tf.reshape(row_log_det, shape), rtol=1e-6)
+
+
+def test_a_spline_is_the_identity_outside_of_its_interval_and_for_zeros():
+    flow = flows.SplineInverseAutoregressiveFlow(4, 3, (16,), num_bins=5, interval=2.0)
+    for weight in flow.trainable_weights:
+        weight.assign(tf.random.stateless_normal(weight.shape, [0, 3]))
+    far = tf.constant([[-2.1, 2.1, 50.0, -1e6]] * 5)
+    value, log_det = flow(far, CONTEXT)
+    np.testing.assert_array_equal(value, far)
+    np.testing.assert_array_equal(log_det, 0.0)
+    identity = flow.transform(tf.zeros([5, 4, flow.num_parameters]))
+    np.testing.assert_allclose(identity.forward(Z), Z, atol=1e-5)
+    assert np.abs(flow(Z, CONTEXT)[0] - Z).max() > 0.1
+
+
+def test_a_spline_splits_a_normal_of_one_dimension_into_two_modes():
+    """Its density is integrated on a grid, and it is low between modes that an affine map lacks."""
+    flow = flows.SplineInverseAutoregressiveFlow(1, 1, (4,), num_bins=3)
+    raw = tf.constant(
+        [1.0, -6.0, 1.0] + [0.0, 0.0, 0.0] + [3.0, 3.0]
+    )  # A narrow middle, stretched.
+    spline = flow.transform(raw[tf.newaxis, tf.newaxis])
+    eps = np.linspace(-6.0, 6.0, 20001, dtype=np.float32)[:, np.newaxis]
+    z = spline.forward(eps)[:, 0].numpy()
+    log_det = spline.forward_log_det_jacobian(eps, event_ndims=1).numpy().reshape(-1)
+    density = np.exp(-0.5 * eps[:, 0] ** 2 - log_det) / np.sqrt(2.0 * np.pi)
+    assert np.trapezoid(density, z) == pytest.approx(1.0, abs=1e-3)
+    assert density[np.abs(z) < 0.5].max() < 0.2 * density.max()

@@ -122,6 +122,40 @@ def bounds_and_evidence(path, curves):
     _save(figure, path)
 
 
+def filtering_density(path, axis, density, draws):
+    """Draws the exact density of a state of one or two dimensions beside posterior draws.
+
+    Args:
+      path: File to write.
+      axis: Points of the grid in each dimension, [n].
+      density: p(z[t] | x[0:t]) on the grid, [n] or [n, n].
+      draws: Names mapped to draws of z[t], [draws, 1 or 2].
+    """
+    names = [None, *draws] if density.ndim == 2 else list(draws)
+    rows = -(-len(names) // 4)
+    figure, axes = plt.subplots(
+        rows, min(4, len(names)), figsize=(10.0, 2.6 * rows), layout="constrained", squeeze=False
+    )
+    for panel, name in zip(axes.flat, names):
+        if density.ndim == 1:
+            panel.hist(draws[name][:, 0], bins=80, density=True, color="C0", alpha=0.5)
+            panel.plot(axis, density, color="black", linewidth=1.0)
+            panel.set(title=name, xlabel="z", yticks=[])
+        else:
+            panel.contourf(axis, axis, density.T, levels=12, cmap="Greys")
+            if name is not None:
+                panel.plot(*draws[name].T, ".", color="C0", markersize=1.0)
+            panel.set(title=name or "exact density", xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
+    for panel in list(axes.flat)[len(names) :]:
+        panel.axis("off")
+    limit = 1.5 * max(np.quantile(np.abs(values), 0.99) for values in draws.values())
+    for panel in list(axes.flat)[: len(names)]:
+        panel.set_xlim(-limit, limit)
+        if density.ndim == 2:
+            panel.set_ylim(-limit, limit)
+    _save(figure, path)
+
+
 def kl_curves(path, curves):
     """Draws the KL term of each run by epoch, zero marked.
 

@@ -72,7 +72,7 @@ def make_model(model_options, sequences, seed, **others):
     )
 
 
-def train(model, splits, folder, settings, *, config=None, resume=False):
+def train(model, splits, folder, settings, *, config=None, resume=False, callbacks=()):
     """Trains and evaluates a model; leaves it, its history, metrics and figures in a run folder.
 
     A run that was stopped, at any moment, ends at the same weights when it is resumed.
@@ -87,6 +87,8 @@ def train(model, splits, folder, settings, *, config=None, resume=False):
       config: What defines the run, a dictionary that JSON can hold; None takes the model's own
         config and the settings.
       resume: Whether a run in `folder` is continued; one that is finished is only read.
+      callbacks: More callbacks of `fit`. They are called anew in a run that is resumed, and what
+        they keep themselves is not in its checkpoints.
 
     Returns:
       What `metrics.json` holds, or None in a worker that is not the chief.
@@ -100,7 +102,7 @@ def train(model, splits, folder, settings, *, config=None, resume=False):
     folder, start = pathlib.Path(folder), time.perf_counter()
     if not multi_worker.is_chief(model.distribute_strategy):
         prepare(model, splits[0], settings)
-        fit(model, settings, folder, *splits[:2])
+        fit(model, settings, folder, *splits[:2], callbacks=callbacks)
         return None
     config = model_config(model, settings, splits) if config is None else config
     run_folder.open_run(folder, config, resume)
@@ -109,7 +111,7 @@ def train(model, splits, folder, settings, *, config=None, resume=False):
         print(f"training {name}, seed {settings.seed}, in {folder}", flush=True)
     with run_folder.only_process(folder):
         prepare(model, splits[0], settings)
-        resumed = fit(model, settings, folder, *splits[:2])
+        resumed = fit(model, settings, folder, *splits[:2], callbacks=callbacks)
         if run_folder.is_finished(folder):
             return run_folder.read_json(folder / run_folder.METRICS)
         seconds = None if resumed else time.perf_counter() - start
@@ -165,7 +167,7 @@ def prepare(model, sequences, settings):
         model.compile(optimizer=tf_keras.optimizers.Adam(rate, clipnorm=settings.clipnorm))
 
 
-def fit(model, settings, folder, train, validation, num_epochs=None):
+def fit(model, settings, folder, train, validation, num_epochs=None, callbacks=()):
     """Trains a compiled model; returns whether it went on from a checkpoint in `folder`.
 
     It ends after `settings.epochs`, or earlier after `num_epochs` if those are given.
@@ -173,9 +175,9 @@ def fit(model, settings, folder, train, validation, num_epochs=None):
     import tensorflow as tf
 
     import tfp_dvbf
-    from tfp_dvbf import callbacks
+    from tfp_dvbf.callbacks import restore_checkpoint
 
-    step = callbacks.restore_checkpoint(model, folder / "checkpoint")
+    step = restore_checkpoint(model, folder / "checkpoint")
     epoch = step // len(tfp_dvbf.as_dataset(train, settings.batch_size))
     dataset = tfp_dvbf.as_dataset(train, settings.batch_size, settings.seed, first_epoch=epoch)
     last = num_epochs or settings.epochs
@@ -188,9 +190,10 @@ def fit(model, settings, folder, train, validation, num_epochs=None):
             initial_epoch=epoch,
             epochs=last,
             verbose=2 if settings.verbose == 2 else 0,
-            callbacks=make_callbacks(
-                settings, folder, multi_worker.is_chief(model.distribute_strategy)
-            ),
+            callbacks=[
+                *make_callbacks(settings, folder, multi_worker.is_chief(model.distribute_strategy)),
+                *callbacks,
+            ],
         )
     except tf.errors.OpError as error:
         reason = errors.first_line(error)

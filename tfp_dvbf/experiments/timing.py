@@ -29,22 +29,32 @@ def time_cost(models, splits, rounds, num_draws=128):
     batch_size = min(16, len(splits[0]))
     functions = {}
     for name, options in models.items():
-        functions[name, "training_ms"] = training(options, splits[0], batch_size, True, 1)
+        model = recipe.make_model(options, splits[0], seed=1)
+        functions[name, "training_ms"] = training(model, splits[0], batch_size)
         functions[name, "sampling_ms"] = sampling(options, splits[2], num_draws)
-    samples = {key: [] for key in functions}
-    for _ in range(rounds):
-        for key, function in functions.items():
-            samples[key].append(1e3 * function())
-    medians = {key: statistics.median(values) for key, values in samples.items()}
+    medians = in_turns(functions, rounds)
     return {
         name: {kind: medians[name, kind] for kind in ["training_ms", "sampling_ms"]}
         for name in models
     }
 
 
-def training(options, train, batch_size, jit_compile, steps_per_execution):
-    """Returns a function that trains `STEPS` steps and returns the seconds a step."""
-    model = recipe.make_model(options, train, seed=1)
+def in_turns(functions, rounds):
+    """Returns the median milliseconds of functions that return seconds, called in turns.
+
+    Args:
+      functions: Keys mapped to functions.
+      rounds: Calls of each.
+    """
+    samples = {key: [] for key in functions}
+    for _ in range(rounds):
+        for key, function in functions.items():
+            samples[key].append(1e3 * function())
+    return {key: statistics.median(values) for key, values in samples.items()}
+
+
+def training(model, train, batch_size, jit_compile=True, steps_per_execution=1):
+    """Returns a function that trains a new model `STEPS` steps and returns the seconds a step."""
     dataset = tfp_dvbf.as_dataset(train, batch_size, seed=1).take(len(train) // batch_size)
     model.adapt(dataset)
     model.compile(

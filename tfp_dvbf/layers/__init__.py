@@ -2,7 +2,12 @@
 
 from tfp_dvbf.layers.emissions import BernoulliEmission, Emission, GaussianEmission
 from tfp_dvbf.layers.encoders import Encoder, FilterEncoder, SmootherEncoder
-from tfp_dvbf.layers.flows import FlowChain, GatedInverseAutoregressiveFlow
+from tfp_dvbf.layers.flows import (
+    FlowChain,
+    GatedInverseAutoregressiveFlow,
+    InverseAutoregressiveFlow,
+    SplineInverseAutoregressiveFlow,
+)
 from tfp_dvbf.layers.initial_posteriors import GaussianInitialPosterior, InitialPosterior
 from tfp_dvbf.layers.networks import MLP
 from tfp_dvbf.layers.part import Part, Spec
@@ -20,11 +25,13 @@ __all__ = [
     "GaussianEmission",
     "GaussianInitialPosterior",
     "InitialPosterior",
+    "InverseAutoregressiveFlow",
     "LocallyLinearTransition",
     "MLPTransition",
     "Part",
     "Spec",
     "SmootherEncoder",
+    "SplineInverseAutoregressiveFlow",
     "Standardization",
     "Transition",
 ]

@@ -35,13 +35,15 @@ class SeededKernels(tf_keras.initializers.Initializer):
         return {"seed": self.seed}
 
 
-class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
-    """z' = (1 - s) * m + s * z, with (m, raw) = MADE(z; h) and s = sigmoid(raw + gate_bias).
+class InverseAutoregressiveFlow(tf_keras.layers.Layer):
+    """z'_d = g(z_d; theta_d) with theta = MADE(z; h): base of the flows of one step of z.
 
-    m_d and s_d depend on h and the dimensions before d in `input_order` only, so that
-    ln |det dz'/dz| = sum_d ln s_d (Kingma et al. 2016, equations 10 and 14; MADE:
-    Germain et al. 2015). The gate keeps s in (0, 1): an ungated flow applied at every time step
-    of a sequence explodes.
+    theta_d depends on h and the dimensions before d in `input_order` only, so that
+
+        ln |det dz'/dz| = sum_d ln g'(z_d; theta_d)
+
+    (Kingma et al. 2016, equation 10; MADE: Germain et al. 2015). A subclass says how many numbers
+    theta_d has, `num_parameters`, and returns g in `transform`.
 
     Args:
       event_dim: Size of z.
@@ -49,9 +51,10 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
       hidden_units: Sizes of the hidden layers of the MADE.
       activation: Activation of the hidden layers.
       input_order: "left-to-right" or "right-to-left", the order of the dimensions of z.
-      gate_bias: What opens the gate; with 4.0 the flow starts near the identity.
       seed: Seed of the kernels; None draws new ones.
     """
+
+    num_parameters = 2
 
     def __init__(
         self,
@@ -60,7 +63,6 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
         hidden_units=(256, 256),
         activation="relu",
         input_order="left-to-right",
-        gate_bias=0.0,
         seed=None,
         **kwargs,
     ):
@@ -70,14 +72,13 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
         self.hidden_units = tuple(hidden_units)
         self.activation = activation
         self.input_order = input_order
-        self.gate_bias = gate_bias
         function = tf_keras.activations.get(activation)
 
         def hidden_activation(total):
             return function(networks.unfused(total))
 
         self.made = tfb.AutoregressiveNetwork(
-            params=2,
+            params=self.num_parameters,
             event_shape=[event_dim],
             conditional=True,
             conditional_event_shape=[context_dim],
@@ -90,27 +91,28 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
         # The masks hold only if every kernel is built with the layer.
         self.made.build([None, event_dim])
 
+    def transform(self, parameters):
+        """Returns g, a bijector of scalars z_d, for theta [..., event_dim, num_parameters]."""
+        raise NotImplementedError
+
     @property
     def bijector(self):
         """The flow as a TFP bijector z -> z'; pass h as `conditional_input`."""
-        return tfb.Invert(tfb.MaskedAutoregressiveFlow(bijector_fn=self._ungate))
+        return tfb.Invert(
+            tfb.MaskedAutoregressiveFlow(
+                bijector_fn=lambda z, conditional_input: tfb.Invert(
+                    self.transform(self._parameters(z, conditional_input))
+                )
+            )
+        )
 
     def call(self, z, context):
         """Maps z [..., event_dim] to z' and ln |det dz'/dz| [...], with one call of the MADE."""
-        gate = tfb.Invert(self._ungate(z, conditional_input=context))
-        return gate.forward(z), gate.forward_log_det_jacobian(z, event_ndims=1)
-
-    def _ungate(self, z, conditional_input):
-        """Returns z' -> z for the m and s of z, the direction of MaskedAutoregressiveFlow."""
-        m, raw = tf.unstack(self._parameters(z, conditional_input), axis=-1)
-        raw += self.gate_bias
-        s = tf.sigmoid(raw)
-        shift = tfb.Shift((1 - s) * m)
-        scale = tfb.Scale(log_scale=tf.math.log_sigmoid(raw))
-        return tfb.Invert(shift(scale))
+        transform = self.transform(self._parameters(z, context))
+        return transform.forward(z), transform.forward_log_det_jacobian(z, event_ndims=1)
 
     def _parameters(self, z, context):
-        """Returns the outputs of the MADE, [..., event_dim, 2].
+        """Returns the outputs of the MADE, [..., event_dim, num_parameters].
 
         The MADE holds a functional Keras model, which squeezes or adds an axis of size 1 unless it
         is given matrices.
@@ -121,7 +123,7 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
         rows = tf.reshape(z, [-1, self.event_dim])
         context = tf.broadcast_to(context, tf.concat([lead, [self.context_dim]], axis=0))
         outputs = self.made(rows, conditional_input=tf.reshape(context, [-1, self.context_dim]))
-        return tf.reshape(outputs, tf.concat([lead, [self.event_dim, 2]], axis=0))
+        return tf.reshape(outputs, tf.concat([lead, [self.event_dim, self.num_parameters]], axis=0))
 
     def get_config(self):
         return {
@@ -131,12 +133,80 @@ class GatedInverseAutoregressiveFlow(tf_keras.layers.Layer):
             "hidden_units": self.hidden_units,
             "activation": self.activation,
             "input_order": self.input_order,
-            "gate_bias": self.gate_bias,
         }
 
 
+class GatedInverseAutoregressiveFlow(InverseAutoregressiveFlow):
+    """z' = (1 - s) * m + s * z, with (m, raw) = MADE(z; h) and s = sigmoid(raw + gate_bias).
+
+    ln |det dz'/dz| = sum_d ln s_d (Kingma et al. 2016, equation 14). The gate keeps s in (0, 1): an
+    ungated flow applied at every time step of a sequence explodes.
+
+    Args:
+      *args: As for `InverseAutoregressiveFlow`.
+      gate_bias: What opens the gate; with 4.0 the flow starts near the identity.
+      **kwargs: As for `InverseAutoregressiveFlow`.
+    """
+
+    def __init__(self, *args, gate_bias=0.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.gate_bias = gate_bias
+
+    def transform(self, parameters):
+        """Returns z -> (1 - s) * m + s * z."""
+        m, raw = tf.unstack(parameters, axis=-1)
+        raw += self.gate_bias
+        shift = tfb.Shift((1 - tf.sigmoid(raw)) * m)
+        return shift(tfb.Scale(log_scale=tf.math.log_sigmoid(raw)))
+
+    def get_config(self):
+        return {**super().get_config(), "gate_bias": self.gate_bias}
+
+
+class SplineInverseAutoregressiveFlow(InverseAutoregressiveFlow):
+    """z'_d = g(z_d), a monotone spline on [-interval, interval] and the identity outside of it.
+
+    g is made of `num_bins` quotients of quadratic polynomials, whose widths, heights and slopes are
+    the outputs of the MADE (Durkan et al. 2019, arXiv:1906.04032, equations 4 and 5). Unlike an
+    affine map it can split a normal into two modes, also where z has a single dimension.
+
+    Args:
+      *args: As for `InverseAutoregressiveFlow`.
+      num_bins: Number of bins, 2 or more.
+      interval: Where the spline ends; its tails are linear of slope 1.
+      **kwargs: As for `InverseAutoregressiveFlow`.
+    """
+
+    LEAST = 1e-3  # Least slope, and least width and height of a bin, a fraction of the interval.
+
+    def __init__(self, *args, num_bins=8, interval=4.0, **kwargs):
+        self.num_bins = num_bins
+        self.interval = interval
+        super().__init__(*args, **kwargs)
+
+    @property
+    def num_parameters(self):
+        """Widths and heights of the bins and the slopes at the knots between them."""
+        return 3 * self.num_bins - 1
+
+    def transform(self, parameters):
+        """Returns the spline of theta; theta = 0 gives the identity."""
+        sizes = [self.num_bins, self.num_bins, self.num_bins - 1]
+        widths, heights, slopes = tf.split(parameters, sizes, axis=-1)
+        share = 1.0 - self.num_bins * self.LEAST
+        widths, heights = (
+            2.0 * self.interval * (self.LEAST + share * tf.nn.softmax(raw))
+            for raw in (widths, heights)
+        )
+        slopes = networks.positive(slopes, initial=1.0 - self.LEAST, floor=self.LEAST)
+        return tfb.RationalQuadraticSpline(widths, heights, slopes, range_min=-self.interval)
+
+    def get_config(self):
+        return {**super().get_config(), "num_bins": self.num_bins, "interval": self.interval}
+
+
 class FlowChain(tf_keras.layers.Layer):
-    """F = F_k o ... o F_1, gated inverse autoregressive flows that share a context.
+    """F = F_k o ... o F_1, inverse autoregressive flows that share a context.
 
     The order of the dimensions is reversed from one flow to the next. Without flows F is the
     identity.
@@ -145,10 +215,9 @@ class FlowChain(tf_keras.layers.Layer):
       event_dim: Size of z.
       context_dim: Size of h.
       num_flows: Number k of flows, 0 or more.
-      hidden_units: Sizes of the hidden layers of each MADE.
-      activation: Activation of the hidden layers.
-      gate_bias: What opens the gate of each flow at the start.
+      flow: Class of the flows.
       seed: Seed of the kernels; None draws new ones.
+      **settings: Other arguments of `flow`.
     """
 
     def __init__(
@@ -156,26 +225,14 @@ class FlowChain(tf_keras.layers.Layer):
         event_dim,
         context_dim,
         num_flows,
-        hidden_units=(64,),
-        activation="relu",
-        gate_bias=0.0,
+        flow=GatedInverseAutoregressiveFlow,
         seed=None,
-        **kwargs,
+        **settings,
     ):
-        super().__init__(**kwargs)
-        self.config = {
-            "event_dim": event_dim,
-            "context_dim": context_dim,
-            "num_flows": num_flows,
-            "hidden_units": tuple(hidden_units),
-            "activation": activation,
-            "gate_bias": gate_bias,
-        }
+        super().__init__()
         orders = itertools.cycle(["left-to-right", "right-to-left"])
         self.flows = [
-            GatedInverseAutoregressiveFlow(
-                event_dim, context_dim, hidden_units, activation, order, gate_bias, flow_seed
-            )
+            flow(event_dim, context_dim, input_order=order, seed=flow_seed, **settings)
             for flow_seed, order in zip(networks.split_seed(seed, num_flows), orders)
         ]
 
@@ -186,6 +243,3 @@ class FlowChain(tf_keras.layers.Layer):
             z, step_log_det = flow(z, context)
             log_det += step_log_det
         return z, log_det
-
-    def get_config(self):
-        return {**super().get_config(), **self.config}

@@ -46,8 +46,8 @@ class ChainIAF(base.Posterior):
             spec.state_dim,
             spec.feature_dim + spec.control_dim,
             self.num_flows,
-            self.hidden_units,
-            self.activation,
+            hidden_units=self.hidden_units,
+            activation=self.activation,
             seed=spec.seed,
         )
         super().build(spec)

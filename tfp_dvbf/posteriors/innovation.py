@@ -1,5 +1,6 @@
 """The transition, corrected by what its prediction got wrong, with or without flows."""
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -8,6 +9,7 @@ from tfp_dvbf.layers import flows, networks
 from tfp_dvbf.posteriors import base
 
 OPEN_GATE = 4.0  # The flows start near the identity, and so q near p.
+FLOWS = ("affine", "spline")
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
@@ -68,8 +70,8 @@ class Innovation(base.Posterior):
 class IAF(Innovation):
     """z[t] = mu + m + L (s * F(eps[t]; c)): `Innovation` with a flow of the noise of every step.
 
-    F composes gated inverse autoregressive flows, TFP bijectors, whose context c is one more output
-    of the MLP (Kingma et al. 2016, equation 10):
+    F composes inverse autoregressive flows, TFP bijectors, whose context c is one more output of
+    the MLP (Kingma et al. 2016, equation 10):
 
         ln q(z[t] | z[t-1], ...) = ln N(eps[t]; 0, I) - ln |det dF/deps| - sum_d ln s_d - ln |det L|
 
@@ -79,26 +81,50 @@ class IAF(Innovation):
       flow_units: Sizes of the hidden layers of each MADE; the first is also the size of c.
       hidden_units: Sizes of the hidden layers of the MLP.
       activation: Activation of the hidden layers.
+      flow_kind: "affine", a gated map of each dimension, which leaves the first one normal given
+        z[t-1]; or "spline", which can split it into modes.
+      num_bins: Number of bins of a spline, 2 or more.
+      interval: The spline acts on [-interval, interval]; its tails are the identity.
     """
 
     def __init__(
-        self, num_flows=1, flow_units=(64,), hidden_units=(64, 64), activation="relu", **kwargs
+        self,
+        num_flows=1,
+        flow_units=(64,),
+        hidden_units=(64, 64),
+        activation="relu",
+        flow_kind="affine",
+        num_bins=8,
+        interval=4.0,
+        **kwargs,
     ):
         super().__init__(hidden_units, activation, **kwargs)
         self.num_flows = errors.check_integer("num_flows", num_flows)
         self.flow_units = errors.check_units("flow_units", flow_units, least=1)
+        errors.check_choice("flow_kind", flow_kind, FLOWS)
+        self.flow_kind = flow_kind
+        self.num_bins = errors.check_integer("num_bins", num_bins, least=2)
+        self.interval = check_interval(interval)
 
     def build(self, spec):
         context_dim = self.flow_units[0]
         own, flow_seed = networks.split_seed(spec.seed, 2)
+        settings = {
+            "affine": {"flow": flows.GatedInverseAutoregressiveFlow, "gate_bias": OPEN_GATE},
+            "spline": {
+                "flow": flows.SplineInverseAutoregressiveFlow,
+                "num_bins": self.num_bins,
+                "interval": self.interval,
+            },
+        }
         self.flow = flows.FlowChain(
             spec.state_dim,
             context_dim,
             self.num_flows,
-            self.flow_units,
-            self.activation,
-            OPEN_GATE,
-            flow_seed,
+            hidden_units=self.flow_units,
+            activation=self.activation,
+            seed=flow_seed,
+            **settings[self.flow_kind],
         )
         super().build(spec._replace(seed=own), context_dim)
 
@@ -107,5 +133,21 @@ class IAF(Innovation):
         return self.flow(noise, context)
 
     def get_config(self):
-        config = {"num_flows": self.num_flows, "flow_units": self.flow_units}
+        config = {
+            "num_flows": self.num_flows,
+            "flow_units": self.flow_units,
+            "flow_kind": self.flow_kind,
+            "num_bins": self.num_bins,
+            "interval": self.interval,
+        }
         return {**super().get_config(), **config}
+
+
+def check_interval(interval):
+    """Returns `interval` as a float, or raises ValueError unless it is positive and finite."""
+    if not 0.0 < interval < np.inf:
+        raise ValueError(
+            "`interval` of a spline must be positive and finite, as its tails are linear; "
+            f"got {interval}."
+        )
+    return float(interval)

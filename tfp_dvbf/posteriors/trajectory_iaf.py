@@ -99,7 +99,12 @@ class TrajectoryIAF(base.Posterior):
             outputs, kernel_initializer=networks.seeded(networks.SMALL, last)
         )
         self.flow = flows.FlowChain(
-            spec.state_dim, units, self.num_flows, self.flow_units, self.activation, seed=flow
+            spec.state_dim,
+            units,
+            self.num_flows,
+            hidden_units=self.flow_units,
+            activation=self.activation,
+            seed=flow,
         )
         super().build(spec)
 

@@ -1,0 +1,195 @@
+"""Where a flow earns its price: posteriors of a system that shows only how far its state is."""
+
+import dataclasses
+import json
+
+from tfp_dvbf import registry
+from tfp_dvbf.experiments import command_line, options, recipe, run_folder, tables
+from tfp_dvbf.experiments.command_line import option
+
+NUM_TRAIN, NUM_TEST, CHECKPOINTS = 2000, 500, 10
+NUM_SAMPLES = 64  # Draws or particles of the bounds.
+FLOW_UNITS = (32,)
+BATCH_SIZE = 50
+
+
+@dataclasses.dataclass
+class Args:
+    """Trains q alone, the generative model being known, and holds its bounds against the truth."""
+
+    system: str = option("range", "range has two dimensions, abs one", ["range", "abs"])
+    posteriors: tuple[str, ...] = option(
+        ("gaussian", "innovation", "iaf", "trajectory_iaf"),
+        "posteriors; iaf is a ladder of flows",
+        [name for name in registry.names("posterior") if name != "chain_iaf"],
+    )
+    affine_flows: tuple[int, ...] = option((1, 2, 4, 8), "numbers of affine flows of iaf")
+    spline_flows: tuple[int, ...] = option((1, 2), "numbers of spline flows of iaf")
+    seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "a run for each seed")
+    epochs: int = option(150, "epochs of 40 updates each")
+    rounds: int = option(7, "timings of a training step of each model; 0 leaves them out")
+    output: str = option("runs/range_only", "folder to make: run folders, picture, report")
+    resume: bool = option(False, "continue in --output; finished runs are kept")
+    verbose: int = option(1, options.VERBOSE, [0, 1, 2])
+
+
+def main(args):
+    command_line.check_choices(args)
+    for name in ["posteriors", "seeds"]:
+        if not getattr(args, name):
+            raise ValueError(f"`{name}` must not be empty.")
+        command_line.check_distinct(name, getattr(args, name))
+    if min(args.epochs, *args.affine_flows, *args.spline_flows) < 1 or args.rounds < 0:
+        raise ValueError("`epochs` and numbers of flows must be positive, `rounds` not negative.")
+    output = command_line.check_output(args.output, args.resume)
+    from tfp_dvbf.experiments import startup
+
+    startup.start(args.seeds[0])
+    import range_system
+
+    system = range_system.SYSTEMS[args.system]
+    sizes = [NUM_TRAIN, NUM_TEST, NUM_TEST]
+    splits = [range_system.simulate(system, size, seed) for seed, size in enumerate(sizes)]
+    judge = range_system.make_model(system, "gaussian", seed=1)
+    exact = [range_system.filtered(system, judge, split).log_evidence for split in splits[1:]]
+    rows, models = [], {}
+    for about in ladder(args):
+        for seed in args.seeds:
+            folder = output / f"{name_of(about)}-seed{seed}"
+            model = train_one(args, system, splits, exact[0], about, seed, folder)
+            models.setdefault(name_of(about), model)
+            rows.append({**about, "seed": seed, **score(model, splits[2], exact[1], folder)})
+    milliseconds = time_training(args, system, splits[0]) if args.rounds else {}
+    rows = [{**row, "milliseconds": milliseconds.get(name_of(row))} for row in rows]
+    draw(system, models, splits[2], output)
+    write_report(args, rows, output)
+    print(f"\n{(output / 'report.md').read_text()}")
+    print(f"report, picture and run folders: {output}")
+
+
+def ladder(args):
+    """Returns what tells the models apart: posterior, kind and number of flows."""
+    found = []
+    for name in args.posteriors:
+        if name == "iaf":
+            found += [("iaf", "affine", count) for count in args.affine_flows]
+            found += [("iaf", "spline", count) for count in args.spline_flows]
+        else:
+            found.append((name, "affine", 1) if name == "trajectory_iaf" else (name, None, 0))
+    return [dict(zip(["posterior", "flow", "num_flows"], values)) for values in found]
+
+
+def name_of(about):
+    """Returns a short name of a model."""
+    flows = f"-{about['num_flows']}-{about['flow']}" if about["posterior"] == "iaf" else ""
+    return f"{about['posterior']}{flows}"
+
+
+def make_posterior(about):
+    """Returns the posterior of a row as an object, or its name."""
+    from tfp_dvbf import posteriors
+
+    if about["posterior"] == "iaf":
+        return posteriors.IAF(about["num_flows"], FLOW_UNITS, flow_kind=about["flow"])
+    return about["posterior"]
+
+
+def train_one(args, system, splits, exact, about, seed, folder):
+    """Trains one model into its run folder, unless that is finished; returns it."""
+    import range_system
+
+    settings = options.Settings(
+        epochs=args.epochs,
+        batch_size=BATCH_SIZE,
+        learning_rate=3e-3,
+        kl_annealing_epochs=0,
+        seed=seed,
+        verbose=args.verbose,
+    )
+    model = range_system.make_model(system, make_posterior(about), seed)
+    path, every = folder / "excess.jsonl", max(1, args.epochs // CHECKPOINTS)
+    watch = range_system.BoundAgainstEvidence(splits[1], exact, path, every)
+    recipe.train(model, splits, folder, settings, resume=args.resume, callbacks=[watch])
+    return run_folder.load_model(folder)
+
+
+def score(model, test, exact, folder):
+    """Returns the bounds of a model, nats a sequence, beside the exact evidence."""
+    import numpy as np
+
+    x, u = test.observations, test.controls
+    bounds = {
+        name: float(np.mean(model.log_prob_bound(x, u, NUM_SAMPLES, seed=1, objective=objective)))
+        for name, objective in [("elbo", "elbo"), ("iwae_64", "iwae"), ("fivo_64", "fivo")]
+    }
+    lines = [json.loads(line) for line in (folder / "excess.jsonl").read_text().splitlines()]
+    above = [line for line in lines if line["excess"] > 3.0 * line["standard_error"]]
+    return {
+        **bounds,
+        "exact": float(np.mean(exact)),
+        "checkpoints": len(lines),
+        "checkpoints_above_exact": len(above),
+        "parameters": model.count_params(),
+        "seconds": run_folder.training_seconds(folder),
+    }
+
+
+def time_training(args, system, train):
+    """Returns names of models mapped to the median milliseconds of a training step of a batch."""
+    import range_system
+
+    from tfp_dvbf.experiments import timing
+
+    models = {
+        name_of(about): range_system.make_model(system, make_posterior(about), seed=1)
+        for about in ladder(args)
+    }
+    steps = {name: timing.training(model, train, BATCH_SIZE) for name, model in models.items()}
+    return timing.in_turns(steps, args.rounds)
+
+
+def draw(system, models, test, output):
+    """Draws the exact filtering density of a time step beside draws from each posterior."""
+    import range_system
+
+    from tfp_dvbf.experiments import plots
+
+    one, step = test[:1], system.num_steps // 2
+    first = next(iter(models.values()))
+    density = range_system.filtered(system, first, one, keep_density=True).density[0, step]
+    draws = {}
+    for name, model in models.items():
+        context = one.observations[:, : step + 1], None
+        if system.control_dim:
+            context = context[0], one.controls[:, :step]
+        drawn = model.sample_posterior(*context, num_samples=2000, seed=1)
+        draws[name] = drawn.states[:, 0, step].numpy()
+    plots.filtering_density(output / "filtering_density.png", system.axis, density, draws)
+
+
+def write_report(args, rows, output):
+    """Writes `report.json`, and means over seeds as `report.md`."""
+    import numpy as np
+
+    about = {"system": args.system, "epochs": args.epochs, "seeds": args.seeds}
+    run_folder.write_json(output / "report.json", {**about, "rows": rows})
+    shown = []
+    for each in ladder(args):
+        group = [row for row in rows if name_of(row) == name_of(each)]
+        row = {"posterior": each["posterior"]}
+        row["flows"] = f"{each['num_flows']} {each['flow']}" if each["flow"] else ""
+        for key in ["elbo", "iwae_64", "fivo_64"]:
+            values = [found[key] for found in group]
+            row[key] = f"{np.mean(values):.2f}"
+            if len(values) > 1:
+                row[key] += f" ({min(values):.2f} to {max(values):.2f})"
+        row["exact"] = f"{group[0]['exact']:.2f}"
+        row["parameters"] = group[0]["parameters"]
+        ms = group[0]["milliseconds"]
+        row["ms / update"] = "" if ms is None else f"{ms:.1f}"
+        shown.append(row)
+    (output / "report.md").write_text(f"{tables.markdown(shown)}\n")
+
+
+if __name__ == "__main__":
+    command_line.run(main, Args)

@@ -1,0 +1,133 @@
+"""range_only.py, its systems, and that no bound of theirs exceeds the exact evidence."""
+
+import json
+
+import numpy as np
+import oracles
+import pytest
+import range_only
+import range_system
+import tensorflow as tf
+
+import tfp_dvbf
+
+SYSTEM = range_system.SYSTEMS["range"]
+
+
+def test_the_system_is_its_own_generative_model():
+    """The density of simulated states is the model's, and no other: a t test of the residuals."""
+    sequences = range_system.simulate(SYSTEM, 200, seed=1)
+    model = range_system.make_model(SYSTEM, "gaussian", seed=1).state_space_model
+    z, u = sequences.states.astype(np.float32), sequences.controls
+    prior = model.transition_distribution(z[:, :-1], model.control_standardization(u))
+    residuals = (z[:, 1:] - prior.mean().numpy()).reshape(-1, 2)
+    oracles.within_standard_error(residuals, [0.0, 0.0])
+    oracles.within_standard_error(residuals**2, [1.0, 1.0])
+    density = model.emission(tf.constant(z))
+    deviations = ((sequences.observations - density.mean()) / density.stddev()).numpy()
+    oracles.within_standard_error(deviations.reshape(-1, 1) ** 2, [1.0])
+    assert np.all(np.abs(np.sign(u).sum(axis=1)) == SYSTEM.num_steps - 1)
+    assert 0.75 <= np.abs(u).min() and np.abs(u).max() <= 1.5
+
+
+def test_an_untrained_bound_lies_below_the_evidence():
+    for name, system in range_system.SYSTEMS.items():
+        sequences = range_system.simulate(system._replace(num_steps=8), 20, seed=2)
+        spline = tfp_dvbf.posteriors.IAF(2, (8,), flow_kind="spline")
+        model = range_system.make_model(system, spline, seed=1)
+        exact = range_system.filtered(system, model, sequences).log_evidence
+        bounds = [
+            model.log_prob_bound(sequences.observations, sequences.controls, *count).numpy().mean()
+            for count in [(64, 1, "elbo"), (64, 1, "iwae"), (512, 1, "fivo")]
+        ]
+        assert bounds[0] < bounds[1] < exact.mean(), name
+        assert bounds[0] < bounds[2] < exact.mean() + 0.1, name
+
+
+def test_a_gradient_where_the_range_is_zero():
+    model = range_system.make_model(SYSTEM, "innovation", seed=1).state_space_model
+    states = tf.zeros([3, 2])
+    with tf.GradientTape() as tape:
+        tape.watch(states)
+        value = model.emission(states).log_prob(tf.ones([3, 1]))
+    assert np.all(np.isfinite(tape.gradient(value, states)))
+
+
+def test_the_ladder():
+    args = range_only.Args(affine_flows=(1, 4), spline_flows=(2,))
+    names = [range_only.name_of(about) for about in range_only.ladder(args)]
+    assert names == [
+        "gaussian",
+        "innovation",
+        "iaf-1-affine",
+        "iaf-4-affine",
+        "iaf-2-spline",
+        "trajectory_iaf",
+    ]
+
+
+@pytest.mark.slow
+def test_a_report_has_a_row_for_each_model_and_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(range_only, "NUM_TRAIN", 100)
+    monkeypatch.setattr(range_only, "NUM_TEST", 20)
+    output = tmp_path / "out"
+    args = range_only.Args(
+        system="abs",
+        posteriors=("innovation", "iaf"),
+        affine_flows=(1,),
+        spline_flows=(1,),
+        seeds=(1, 2),
+        epochs=2,
+        rounds=1,
+        output=str(output),
+        verbose=0,
+    )
+    range_only.main(args)
+    rows = json.loads((output / "report.json").read_text())["rows"]
+    assert [(row["posterior"], row["flow"], row["num_flows"], row["seed"]) for row in rows] == [
+        ("innovation", None, 0, 1),
+        ("innovation", None, 0, 2),
+        ("iaf", "affine", 1, 1),
+        ("iaf", "affine", 1, 2),
+        ("iaf", "spline", 1, 1),
+        ("iaf", "spline", 1, 2),
+    ]
+    for row in rows:
+        assert row["elbo"] < row["iwae_64"] < row["exact"] + 1.0
+        assert row["checkpoints"] == 2 and row["checkpoints_above_exact"] == 0
+        assert row["milliseconds"] > 0 and row["seconds"] > 0
+    assert (output / "filtering_density.png").exists()
+    before = (output / "report.json").read_text()
+    range_only.main(range_only.dataclasses.replace(args, rounds=0, resume=True))
+    again = json.loads((output / "report.json").read_text())["rows"]
+    assert [row["elbo"] for row in again] == [row["elbo"] for row in json.loads(before)["rows"]]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"seeds": ()}, "`seeds` must not be empty"),
+        ({"posteriors": ("chain_iaf",)}, "`posteriors` must be .*; got 'chain_iaf'"),
+        ({"system": "angle"}, "`system` must be .*range, abs; got 'angle'"),
+        ({"epochs": 0}, "`epochs` and numbers of flows must be positive"),
+        ({"spline_flows": (0,)}, "`epochs` and numbers of flows must be positive"),
+    ],
+)
+def test_one_line_for_bad_input(tmp_path, changes, message):
+    args = {"output": str(tmp_path / "out"), **changes}
+    with pytest.raises(ValueError, match=message):
+        range_only.main(range_only.Args(**args))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("interval", [0.0, -1.0, np.inf, np.nan])
+def test_a_spline_needs_an_interval(interval):
+    with pytest.raises(ValueError, match=f"`interval` .* positive and finite, .* got {interval}"):
+        tfp_dvbf.posteriors.IAF(interval=interval)
+
+
+@pytest.mark.parametrize("change", [{"flow_kind": "cubic"}, {"num_bins": 1}])
+def test_settings_of_the_flows(change):
+    message = "`flow_kind` must be one of affine, spline|`num_bins` must be at least 2"
+    with pytest.raises(ValueError, match=message):
+        tfp_dvbf.posteriors.IAF(**change)
