@@ -3,10 +3,10 @@
 import dataclasses
 
 from tfp_dvbf import registry
-from tfp_dvbf.experiments import benchmarks, command_line, options, recipe, run_folder, tables
+from tfp_dvbf.experiments import benchmarks, command_line, options, run_folder, tables
 from tfp_dvbf.experiments.command_line import option
 
-NUM_DRAWS = 200  # Of each model in the free run.
+NUM_DRAWN, NUM_DRAWS = 1000, 100  # Most time steps, and draws of a model, in a picture.
 
 
 @dataclasses.dataclass
@@ -14,10 +14,12 @@ class Args:
     """Trains a model for each seed and their ensemble; writes report.json and report.md."""
 
     benchmark: str = option("tanks", "which benchmark", list(benchmarks.PROTOCOLS))
-    data: str = option("tanks.npz", ".npz file with the arrays that docs/data.md names")
-    seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "a model for each seed; two or more ensemble")
+    data: str | None = option(
+        None, ".npz file with the arrays that docs/data.md names; without, nonlinear_benchmarks"
+    )
+    seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "a model for each seed, and their ensemble")
     posterior: str = option("innovation", "posterior of the models", registry.names("posterior"))
-    epochs: int = option(0, "epochs of each model; 0 for those of the benchmark")
+    epochs: int = option(0, "most epochs of each model; 0 for those of the benchmark")
     state_dim: int = option(4, "size of the latent state")
     output: str = option("runs/sysid", "folder to make: a run folder a seed, the ensemble, reports")
     resume: bool = option(False, "continue in --output; finished runs are kept")
@@ -35,49 +37,38 @@ def main(args):
     from tfp_dvbf.experiments import startup
 
     startup.start(args.seeds[0])
-    tests = {name: log_of([pair], protocol).sequences() for name, pair in records.test.items()}
-    splits = splits_of(records.train, protocol)
-    models, rows = [], []
-    for seed in args.seeds:
-        folder = output / f"seed-{seed}"
-        models.append(train_one(args, protocol, splits, seed, folder))
-        about = {"seed": seed, "seconds": run_folder.training_seconds(folder)}
-        rows += score(models[-1], tests, protocol, about)
-    if len(models) > 1:
-        rows += score(
-            ensemble_of(models, output / "ensemble"),
-            tests,
-            protocol,
-            {"seed": f"ensemble of {len(models)}"},
+    from tfp_dvbf.experiments import identification
+
+    log = identification.log_of(records.train, protocol)
+    models, blocks = [], []
+    for index, seed in enumerate(args.seeds):
+        model = identification.make_model(protocol, args.posterior, args.state_dim, seed)
+        settings = identification.settings_of(protocol, seed, args.epochs, args.verbose)
+        model, block = identification.train_member(
+            model, log, index, protocol, settings, output / f"seed-{seed}", args.resume
         )
+        models.append(model)
+        blocks.append(block)
+    tests = {  # Scored once, when all models are trained; they decide nothing.
+        name: identification.log_of([pair], protocol).sequences()
+        for name, pair in records.test.items()
+    }
+    named = dict(zip(args.seeds, models))
+    if len(models) > 1:
+        named[f"ensemble of {len(models)}"] = ensemble_of(models, output / "ensemble")
+    rows = []
+    for name, model in named.items():
+        seconds = [run_folder.training_seconds(output / f"seed-{seed}") for seed in args.seeds]
+        seconds = dict(zip(args.seeds, seconds)).get(name, sum(each or 0.0 for each in seconds))
+        about = {"seed": name, "seconds": seconds, "parameters": model.count_params()}
+        found = identification.score(model, tests, protocol.initial_steps)
+        rows += [row_of(about, record, scores) for record, scores in found.items()]
+    found = identification.pooled(models, blocks, protocol.initial_steps)
+    rows.append(row_of({"seed": "each seed"}, "training, block left out", found))
+    draw(named, tests, protocol, output)
     write_report(args, protocol, rows, output)
     print(f"\n{(output / 'report.md').read_text()}")
-    print(f"report, run folders and ensemble: {output}")
-
-
-def log_of(pairs, protocol):
-    """Returns the `Log` of records (y, u)."""
-    from tfp_dvbf import Log
-
-    return Log(
-        [y[:, None] for y, _ in pairs],
-        [u[:, None] for _, u in pairs],
-        observation_names=[f"y [{protocol.unit}]"],
-        control_names=["u [V]"],
-        control_lead=protocol.control_lead,
-    )
-
-
-def splits_of(pairs, protocol):
-    """Returns windows of the training records, of their ends, and those again as the test part.
-
-    The test records are scored once, when all models are trained, and decide nothing.
-    """
-    # Three parts: what the end of a training record loses is less than a window.
-    train, validation, _ = log_of(pairs, protocol).split(0.85, 0.14)
-    window = min(protocol.window, *(len(record) for record in validation.records))
-    validation = validation.windows(window, protocol.stride)
-    return train.windows(protocol.window, protocol.stride), validation, validation
+    print(f"report, pictures, run folders and ensemble: {output}")
 
 
 def ensemble_of(models, folder):
@@ -90,44 +81,23 @@ def ensemble_of(models, folder):
     return ensemble
 
 
-def train_one(args, protocol, splits, seed, folder):
-    """Trains the model of one seed into its run folder, unless that is finished; returns it."""
-    settings = options.Settings(
-        epochs=args.epochs or protocol.epochs,
-        learning_rate=2e-3,
-        kl_annealing_epochs=20,
-        seed=seed,
-        verbose=args.verbose,
-    )
-    model = make_model(args, protocol, seed)
-    recipe.train(model, splits, folder, settings, resume=args.resume)
-    return run_folder.load_model(folder)
+def row_of(about, record, found):
+    """Returns the row of a model and a record."""
+    scores = {name: found[name] for name in (*tables.SCORES, "intervals")}
+    return {**about, "record": record, **scores}
 
 
-def make_model(args, protocol, seed):
-    """Returns a new `DVBF`, the settings of its parts those of the benchmark."""
-    from tfp_dvbf import DVBF, layers
+def draw(named, tests, protocol, output):
+    """Draws the free run of the last model, the ensemble if there is one, of each test record."""
+    from tfp_dvbf.experiments import forecast_plots
 
-    emission_floor, transition_floor = protocol.noise_floors
-    return DVBF(
-        *(1, 1, args.state_dim),
-        posterior=args.posterior,
-        transition=layers.MLPTransition((128,), noise_floor=transition_floor),
-        emission=layers.GaussianEmission(noise_floor=emission_floor),
-        seed=seed,
-    )
-
-
-def score(model, tests, protocol, about):
-    """Returns a row for each test record: the scores of the free run of a model or an ensemble."""
-    from tfp_dvbf import evaluation
-
-    rows = []
+    model = list(named.values())[-1]
     for record, sequences in tests.items():
-        found = evaluation.free_run(model, sequences, protocol.initial_steps, NUM_DRAWS, seed=1)
-        scores = {name: found[name] for name in (*tables.SCORES, "intervals")}
-        rows.append({**about, "record": record, **scores, "parameters": model.count_params()})
-    return rows
+        x, u = sequences.observations[:, :NUM_DRAWN], sequences.controls[:, : NUM_DRAWN - 1]
+        given = protocol.initial_steps
+        drawn = model.forecast(x[:, :given], u, NUM_DRAWS, seed=1).observations.numpy()[:, 0]
+        path = output / f"free_run_{record}.png"
+        forecast_plots.free_run(path, x[0], drawn, given, sequences.spec)
 
 
 def published_rows(protocol):
@@ -142,7 +112,7 @@ def published_rows(protocol):
 def write_report(args, protocol, rows, output):
     """Writes `report.json`, and the table of it as `report.md`."""
     rows = [*rows, *published_rows(protocol)]
-    about = {"benchmark": args.benchmark, "unit": protocol.unit, "draws": NUM_DRAWS}
+    about = {"benchmark": args.benchmark, "unit": protocol.unit}
     about |= {"posterior": args.posterior, "state_dim": args.state_dim, "seeds": args.seeds}
     about["epochs"] = args.epochs or protocol.epochs
     run_folder.write_json(output / "report.json", {**about, "rows": rows})

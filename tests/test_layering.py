@@ -17,7 +17,7 @@ LAYERS = [
     ["layers"],
     ["posteriors"],
     ["inference"],
-    ["callbacks", "feeding"],
+    ["best_weights", "callbacks", "feeding"],
     ["training"],
     ["dvbf", "ensemble"],
     ["evaluation", "serving"],

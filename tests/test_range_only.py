@@ -67,18 +67,18 @@ def test_the_ladder():
 
 
 @pytest.mark.slow
-def test_a_report_has_a_row_for_each_model_and_seed(tmp_path, monkeypatch):
+def test_a_report_has_a_row_for_each_model_and_seed(tmp_path, monkeypatch, eagerly):
     monkeypatch.setattr(range_only, "NUM_TRAIN", 100)
     monkeypatch.setattr(range_only, "NUM_TEST", 20)
     output = tmp_path / "out"
     args = range_only.Args(
         system="abs",
         posteriors=("innovation", "iaf"),
-        affine_flows=(1,),
+        affine_flows=(),
         spline_flows=(1,),
         seeds=(1, 2),
         epochs=2,
-        rounds=1,
+        rounds=0,
         output=str(output),
         verbose=0,
     )
@@ -87,18 +87,16 @@ def test_a_report_has_a_row_for_each_model_and_seed(tmp_path, monkeypatch):
     assert [(row["posterior"], row["flow"], row["num_flows"], row["seed"]) for row in rows] == [
         ("innovation", None, 0, 1),
         ("innovation", None, 0, 2),
-        ("iaf", "affine", 1, 1),
-        ("iaf", "affine", 1, 2),
         ("iaf", "spline", 1, 1),
         ("iaf", "spline", 1, 2),
     ]
     for row in rows:
         assert row["elbo"] < row["iwae_64"] < row["exact"] + 1.0
         assert row["checkpoints"] == 2 and row["checkpoints_above_exact"] == 0
-        assert row["milliseconds"] > 0 and row["seconds"] > 0
+        assert row["milliseconds"] is None and row["seconds"] > 0
     assert (output / "filtering_density.png").exists()
     before = (output / "report.json").read_text()
-    range_only.main(range_only.dataclasses.replace(args, rounds=0, resume=True))
+    range_only.main(range_only.dataclasses.replace(args, resume=True))
     again = json.loads((output / "report.json").read_text())["rows"]
     assert [row["elbo"] for row in again] == [row["elbo"] for row in json.loads(before)["rows"]]
 

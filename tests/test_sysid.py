@@ -1,13 +1,17 @@
 """sysid.py on made-up records of the shapes of the benchmarks, and what its files must hold."""
 
+import importlib.machinery
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
 import sysid
 
 from tfp_dvbf import evaluation
-from tfp_dvbf.experiments import benchmarks, run_folder
+from tfp_dvbf.evaluation import measures
+from tfp_dvbf.experiments import benchmarks, identification, run_folder
 
 
 def tanks(**changes):
@@ -53,7 +57,7 @@ def test_records_are_pairs_in_the_unit_of_the_scores(tmp_path):
 def test_feed_through_pairs_each_control_with_its_own_step(tmp_path):
     arrays = silverbox()
     found = benchmarks.read("silverbox", saved(tmp_path / "mine.npz", arrays))
-    log = sysid.log_of(found.train, benchmarks.PROTOCOLS["silverbox"])
+    log = identification.log_of(found.train, benchmarks.PROTOCOLS["silverbox"])
     sequences = log.sequences()
     assert sequences.num_steps == 300
     expected = arrays["train"][1:, :1].astype(np.float32)
@@ -98,17 +102,75 @@ def test_a_run_scores_every_seed_and_the_ensemble(tmp_path, without_xla, capsys)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     rows = {row["seed"]: row for row in report["rows"]}
     published = [f"published: {name}" for name in ["LSTM", "polynomial NARX", "GRU"]]
-    assert list(rows) == [1, 2, "ensemble of 2", *published]
+    assert list(rows) == [1, 2, "ensemble of 2", "each seed", *published]
+    assert (tmp_path / "out" / "free_run_test.png").exists()
     assert rows["ensemble of 2"]["parameters"] == 2 * rows[1]["parameters"]
     assert rows[1]["seconds"] > 0 and report["unit"] == "V"
     # The ensemble's row is what its folder gives on the test record, scored from step 50 on.
     protocol = benchmarks.PROTOCOLS["tanks"]
     record = benchmarks.read("tanks", options["data"]).test["test"]
-    sequences = sysid.log_of([record], protocol).sequences()
+    sequences = identification.log_of([record], protocol).sequences()
     loaded = run_folder.load_model(tmp_path / "out" / "ensemble")
-    found = evaluation.free_run(loaded, sequences, 50, sysid.NUM_DRAWS, seed=1)
+    found = evaluation.free_run(loaded, sequences, 50, identification.NUM_DRAWS, seed=1)
     assert found["rmse"] == pytest.approx(rows["ensemble of 2"]["rmse"], rel=1e-5)
+    # As the benchmark package calls a model: the mean of the same free run.
+    y, u = record
+    forecast = identification.FreeRun(loaded, protocol)(u, y[:50])
+    rmse = np.sqrt(np.mean((forecast[50:] - y[50:]) ** 2))
+    assert forecast.shape == (1024,) and rmse == pytest.approx(found["rmse"], rel=0.05)
+    np.testing.assert_array_equal(forecast[:50], y[:50])
     with pytest.raises(ValueError, match="must not exist yet without `--resume`"):
         sysid.main(args)
     sysid.main(sysid.Args(**{**vars(args), "resume": True}))
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+
+
+class Fetched:
+    """What `nonlinear_benchmarks` returns for a record."""
+
+    def __init__(self, u, y):
+        self.u, self.y = u, y
+
+
+@pytest.mark.parametrize("name", ["tanks", "ced", "silverbox"])
+def test_records_of_the_package_are_those_of_the_file(tmp_path, monkeypatch, name):
+    arrays = {"tanks": tanks, "ced": ced, "silverbox": silverbox}[name]()
+
+    def record(part, row=...):
+        return Fetched(*(arrays[f"{signal}_{part}"][row] for signal in "uy"))
+
+    package = types.ModuleType("nonlinear_benchmarks")
+    package.__spec__ = importlib.machinery.ModuleSpec("nonlinear_benchmarks", None)
+    package.Cascaded_Tanks = lambda: (record("train"), record("test"))
+    package.CED = lambda: [[record(part, row) for row in [0, 1]] for part in ["train", "test"]]
+    package.Silverbox = lambda: (
+        Fetched(*arrays["train"].T),
+        [Fetched(*arrays[key].T) for key in arrays if key != "train"],
+    )
+    monkeypatch.setitem(sys.modules, "nonlinear_benchmarks", package)
+    found = benchmarks.read(name)
+    expected = benchmarks.read(name, saved(tmp_path / "mine.npz", arrays))
+    for one, other in zip(found.train, expected.train):
+        np.testing.assert_array_equal(one, other)
+    assert list(found.test) == list(expected.test)
+    for key in found.test:
+        np.testing.assert_array_equal(found.test[key], expected.test[key])
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(benchmarks, "FETCHER", "no_such_package")
+    with pytest.raises(ValueError, match=r"`--data` must name .* tfp_dvbf\[benchmarks\]"):
+        benchmarks.read("tanks")
+
+
+def test_blocks_are_pooled_step_by_step():
+    """Models that are each right about their own block: an error of 1 and of 3 in all."""
+    scores = [
+        measures.StepScores(*np.full([6, 1, steps], value), pit=np.full([1, steps, 1], 0.5))
+        for value, steps in [(1.0, 5), (3.0, 6)]
+    ]
+    found = iter([(each, np.ones(each.nll.shape, bool)) for each in scores])
+    blocks = [types.SimpleNamespace(num_steps=steps) for steps in [7, 8]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identification.forecasts, "free_run_scores", lambda *args, **kw: next(found))
+        assert identification.pooled([None, None], blocks, 2)["nll"] == 2.0

@@ -5,6 +5,7 @@ import importlib
 __version__ = "0.3.0.dev0"
 
 _MODULES = {
+    "BestWeights": "best_weights",
     "DVBF": "dvbf",
     "Ensemble": "ensemble",
     "KLAnnealing": "callbacks",

@@ -173,10 +173,12 @@ class Checkpoint(tf_keras.callbacks.Callback):
         self.saved_at = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
-        if time.monotonic() - self.saved_at >= self.min_seconds:
-            self.on_train_end()
+        is_last = epoch + 1 == self.params["epochs"] or self.model.stop_training
+        if is_last or time.monotonic() - self.saved_at >= self.min_seconds:
+            self.save()
 
-    def on_train_end(self, logs=None):
+    def save(self):
+        """Saves now, if this process is one that saves."""
         if self.manager is None:
             return
         self.manager.save(checkpoint_number=int(self.model.optimizer.iterations.numpy()))

@@ -1,7 +1,6 @@
 """One long record of a system, or several: read, split in time, cut into windows."""
 
 import copy
-import numbers
 import os
 
 import numpy as np
@@ -181,15 +180,7 @@ class Log:
           ValueError: If a fraction is not positive or they leave nothing to test, or a record is
             too short for three parts of two time steps.
         """
-        fractions = {"train": train, "validation": validation}
-        for name, fraction in fractions.items():
-            if isinstance(fraction, bool) or not isinstance(fraction, numbers.Real):
-                raise ValueError(f"`{name}` must be a number; got {fraction!r}.")
-        if not (train > 0 and validation > 0 and train + validation < 1):
-            raise ValueError(
-                "`train` and `validation` must be positive fractions with a sum below 1, and leave "
-                f"the rest to test; got {train} and {validation}."
-            )
+        records.check_fractions(train, validation)
         bounds = [0.0, train, train + validation, 1.0]
         return tuple(self._part(*pair) for pair in zip(bounds, bounds[1:]))
 
@@ -207,6 +198,38 @@ class Log:
                     f"{len(whole)} leave {len(record)} between {start:g} and {stop:g}."
                 )
         return part
+
+    def fold(self, index, count, min_length=2):
+        """Leaves a block of each record out: cross-validation in time.
+
+        Args:
+          index: Which of the blocks, from 0 on.
+          count: Number of blocks that each record is divided into, 2 or more.
+          min_length: What is left of a record before or after the block is a record of its own, if
+            it has at least so many time steps.
+
+        Returns:
+          Two `Log`s: what is left, and the blocks.
+
+        Raises:
+          ValueError: If there is no such block, it is shorter than two time steps, or nothing is
+            left.
+        """
+        count = errors.check_integer("count", count, least=2)
+        index = errors.check_integer("index", index, least=0)
+        if index >= count:
+            raise ValueError(f"`index` must be less than `count`, {count}; got {index}.")
+        held_out, rest = self._part(index / count, (index + 1) / count), copy.copy(self)
+        ends = [[0, round(index * len(each) / count)] for each in self.records]
+        starts = [[round((index + 1) * len(each) / count), len(each)] for each in self.records]
+        pieces = zip([*self.records, *self.records], [*ends, *starts])
+        pieces = [record.part(*piece) for record, piece in pieces]
+        rest.records = tuple(piece for piece in pieces if len(piece) >= max(2, min_length))
+        if not rest.records:
+            raise ValueError(
+                f"`min_length` must leave a record to train on beside the block; got {min_length}."
+            )
+        return rest, held_out
 
     def windows(self, length, stride=None):
         """Cuts each record into windows, none of which spans two records.

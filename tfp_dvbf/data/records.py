@@ -1,5 +1,6 @@
 """From the rows of a log to records on a regular grid of time steps."""
 
+import numbers
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,18 @@ class Record(NamedTuple):
         """Returns the record of the time steps from `start` to before `stop`."""
         observations, controls = self.observations, self.controls
         return Record(self.name, observations[start:stop], controls[start : stop - 1])
+
+
+def check_fractions(train, validation):
+    """Raises ValueError unless both fractions are positive and leave a rest to test."""
+    for name, fraction in {"train": train, "validation": validation}.items():
+        if isinstance(fraction, bool) or not isinstance(fraction, numbers.Real):
+            raise ValueError(f"`{name}` must be a number; got {fraction!r}.")
+    if not (train > 0 and validation > 0 and train + validation < 1):
+        raise ValueError(
+            "`train` and `validation` must be positive fractions with a sum below 1, and leave "
+            f"the rest to test; got {train} and {validation}."
+        )
 
 
 def make_record(table, control_lead=0, fill_controls=None):

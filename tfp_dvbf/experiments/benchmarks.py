@@ -3,11 +3,15 @@
 The records are their owners'. docs/data.md says where they come from and what a file holds.
 """
 
+import importlib
+import importlib.util
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfp_dvbf import errors
+
+FETCHER = "nonlinear_benchmarks"
 
 
 class Protocol(NamedTuple):
@@ -19,7 +23,9 @@ class Protocol(NamedTuple):
       initial_steps: Steps n of the test record that the free run is given.
       control_lead: 1 where the record has feed-through, as `Log` takes it.
       window, stride: Time steps of the windows and between them.
-      epochs: Epochs of training.
+      epochs: Most epochs of training.
+      patience: Epochs without a better free run of the block left out, after which it stops.
+      hidden_units: Sizes of the hidden layers of the transition.
       noise_floors: Least noise of the emission, a fraction of the scale of the data, and of the
         transition. A floor too low makes the model sure of what it has merely fitted.
       published: Names of published models mapped to their RMSE on each test record; the recomputed
@@ -33,6 +39,8 @@ class Protocol(NamedTuple):
     window: int
     stride: int
     epochs: int
+    patience: int
+    hidden_units: tuple
     noise_floors: tuple
     published: dict
 
@@ -51,11 +59,11 @@ class Records(NamedTuple):
 
 PROTOCOLS = {
     "tanks": Protocol(
-        "V", 1.0, 50, 0, 200, 10, 150, (0.05, 0.03),
+        "V", 1.0, 50, 0, 200, 10, 75, 25, (128,), (0.05, 0.03),
         {"LSTM": {"test": 0.493}, "polynomial NARX": {"test": 0.416}, "GRU": {"test": 0.401}},
     ),
     "ced": Protocol(
-        "ticks/s", 1.0, 10, 0, 100, 5, 150, (0.05, 0.03),
+        "ticks/s", 1.0, 10, 0, 100, 5, 150, 40, (128,), (0.05, 0.03),
         {
             "polynomial NARX": {"first": 0.100, "second": 0.141},
             "GP-NARX": {"first": 0.102, "second": 0.0895},
@@ -63,28 +71,61 @@ PROTOCOLS = {
         },
     ),
     "silverbox": Protocol(
-        "mV", 1000.0, 50, 1, 200, 100, 30, (1e-3, 1e-3),
+        "mV", 1000.0, 50, 1, 200, 100, 30, 10, (128,), (1e-3, 1e-3),
         {"best recurrent network": {"multisine": 1.49, "arrow": 2.39, "no_extrapolation": 0.947}},
     ),
 }  # fmt: skip
 
 
-def read(name, path):
-    """Returns the `Records` of a benchmark from an `.npz` file.
+def read(name, path=None):
+    """Returns the `Records` of a benchmark from an `.npz` file, or from its owners without one.
 
     Raises:
       ValueError: If there is no such benchmark, or the file lacks an array or has one of another
         shape.
     """
     errors.check_choice("benchmark", name, list(PROTOCOLS))
+    if path is None:
+        return _records(name, Arrays(FETCHER, fetch(name)))
     try:
         with np.load(path) as file:
             arrays = {key: np.asarray(file[key]) for key in file.files}
     except (OSError, ValueError) as error:
         reason = errors.first_line(error)
         raise ValueError(f"`--data` must be an .npz file; {path}: {reason}") from error
+    return _records(name, Arrays(path, arrays))
+
+
+def fetch(name):
+    """Returns the arrays of a benchmark, fetched from its owners by `nonlinear_benchmarks`.
+
+    Raises:
+      ValueError: If that package is not installed.
+    """
+    if importlib.util.find_spec(FETCHER) is None:
+        raise ValueError(
+            "`--data` must name an .npz file, or be left out with the extra: "
+            "pip install tfp_dvbf[benchmarks]."
+        )
+    package = importlib.import_module(FETCHER)
+    if name == "silverbox":
+        train, tests = package.Silverbox()
+        files = ["test_multisine", "test_arrow_full", "test_arrow_no_extrapolation"]
+        records = {"train": train, **dict(zip(files, tests))}
+        return {key: np.stack([each.u, each.y], axis=1) for key, each in records.items()}
+    parts = package.Cascaded_Tanks() if name == "tanks" else package.CED()
+    arrays = {}
+    for part, found in zip(["train", "test"], parts):
+        for signal in "uy":
+            several = [getattr(each, signal) for each in found] if name == "ced" else None
+            arrays[f"{signal}_{part}"] = several or getattr(found, signal)
+    return {key: np.squeeze(np.asarray(array)) for key, array in arrays.items()}
+
+
+def _records(name, arrays):
+    """Returns the `Records` of the `Arrays` of a benchmark, in the unit of its scores."""
     reader = {"tanks": _tanks, "ced": _ced, "silverbox": _silverbox}[name]
-    train, test = reader(Arrays(path, arrays))
+    train, test = reader(arrays)
     factor = PROTOCOLS[name].factor
     scaled = lambda pair: (factor * pair[0], pair[1])  # noqa: E731
     return Records([scaled(pair) for pair in train], {key: scaled(test[key]) for key in test})

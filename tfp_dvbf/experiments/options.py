@@ -97,6 +97,10 @@ class Settings:
     )
     clipnorm: float = option(10.0, "largest norm of the gradient of a weight")
     kl_annealing_epochs: int = option(10, "epochs until the KL term has its full weight")
+    early_stopping: int = option(
+        0, "epochs without a better --monitor until training stops, at the best weights; 0 never"
+    )
+    monitor: str = option("val_neg_elbo", "validation figure of --early-stopping")
     num_samples: int = option(10, "generated trajectories a sequence in the evaluation")
     seed: int = option(1, "seed of weights, noise and shuffling")
     checkpoint_seconds: float = option(30.0, "least time between two checkpoints")
@@ -170,9 +174,9 @@ def check_settings(settings):
     for name in ["epochs", "batch_size", "learning_rate", "clipnorm", "num_samples"]:
         if not getattr(settings, name) > 0:
             raise ValueError(f"`{name}` must be positive; got {getattr(settings, name)}.")
-    annealing = settings.kl_annealing_epochs
-    if annealing < 0:
-        raise ValueError(f"`kl_annealing_epochs` must not be negative; got {annealing}.")
+    for name in ["kl_annealing_epochs", "early_stopping"]:
+        if getattr(settings, name) < 0:
+            raise ValueError(f"`{name}` must not be negative; got {getattr(settings, name)}.")
     if not 0 <= settings.seed < 2**32:
         raise ValueError(f"`seed` must lie in [0, 2**32); got {settings.seed}.")
     if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
@@ -185,6 +189,8 @@ def check_run(options):
     The names of parts are left to `DVBF` where modules are to be imported that may register some.
     """
     check_settings(options)
+    if options.early_stopping and options.strategy == "multiworker":
+        raise ValueError("`early_stopping` must be 0 with the strategy multiworker.")
     multi_worker.check_strategy(options.strategy)
     for name in ["num_train_samples", "time_limit"]:
         if not getattr(options, name) > 0:

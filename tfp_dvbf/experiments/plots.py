@@ -47,7 +47,7 @@ def _trajectories(path, panels, rows, spec, band=True):
         layout="constrained",
     )
     for column, (title, (truth, generated)) in zip(axes.T, panels.items()):
-        time = _times(len(truth), spec)
+        time = times(len(truth), spec)
         column[0].set_title(title)
         for axis, function in zip(column, rows.values()):
             draws = np.stack([function(draw) for draw in generated])
@@ -58,12 +58,12 @@ def _trajectories(path, panels, rows, spec, band=True):
                 name = "draws" if index == 0 else None
                 axis.plot(time, draw, color="C0", linewidth=0.7, alpha=0.8, label=name)
             axis.plot(time, function(truth), linestyle="--", **TRUTH)
-        column[-1].set_xlabel(_time_label(spec))
+        column[-1].set_xlabel(time_label(spec))
     for axis, label in zip(axes[:, 0], rows):
         axis.set_ylabel(label)
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def loss_curves(path, histories):
@@ -79,7 +79,7 @@ def loss_curves(path, histories):
     axis.set(xlabel="epoch", ylabel="loss  (nats a step)")
     axis.set_yscale("symlog")
     axis.legend(frameon=False, title="dashed: validation")
-    _save(figure, path)
+    save(figure, path)
 
 
 def bound_curves(path, histories):
@@ -93,7 +93,7 @@ def bound_curves(path, histories):
         axis.set(xlabel="epoch", ylabel="nats a sequence", title=title)
         axis.set_yscale("symlog", linthresh=10.0)
     axes[1].legend(frameon=False, title="dashed: validation")
-    _save(figure, path)
+    save(figure, path)
 
 
 def bounds_and_evidence(path, curves):
@@ -119,7 +119,7 @@ def bounds_and_evidence(path, curves):
     axes[0].set_yscale("symlog", linthresh=10.0)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def filtering_density(path, axis, density, draws):
@@ -153,7 +153,7 @@ def filtering_density(path, axis, density, draws):
         panel.set_xlim(-limit, limit)
         if density.ndim == 2:
             panel.set_ylim(-limit, limit)
-    _save(figure, path)
+    save(figure, path)
 
 
 def kl_curves(path, curves):
@@ -170,7 +170,7 @@ def kl_curves(path, curves):
     axis.set(xlabel="epoch", ylabel="“KL”  (nats a sequence)")
     axis.set_yscale("symlog", linthresh=10.0)
     axis.legend(frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def gaussian_chain(path, curves):
@@ -187,7 +187,7 @@ def gaussian_chain(path, curves):
     axis.axhline(0.0, color="black", linewidth=0.8)
     axis.set(xlabel="variance v of the prior / v0", ylabel="t-th term  (nats)", xscale="log")
     axis.legend(frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def mae_by_horizon(path, curves, spec=None):
@@ -200,10 +200,10 @@ def mae_by_horizon(path, curves, spec=None):
     """
     figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for name, curve in curves.items():
-        axis.plot(_times(len(curve), spec), np.array(curve, float), label=name)
-    axis.set(xlabel=_time_label(spec), ylabel="MAE of generated observations", ylim=(0, None))
+        axis.plot(times(len(curve), spec), np.array(curve, float), label=name)
+    axis.set(xlabel=time_label(spec), ylabel="MAE of generated observations", ylim=(0, None))
     axis.legend(frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def pendulum_gif(path, panels, spec):
@@ -264,15 +264,18 @@ def is_pendulum(spec):
     return (spec or {}).get("env_id") == "Pendulum-v1" and "time_step" in spec
 
 
-def _times(steps, spec):
+def times(steps, spec):
+    """Returns the times of `steps` time steps, in the unit of the spec's `time_step` or in 1."""
     return np.arange(steps) * (spec or {}).get("time_step", 1)
 
 
-def _time_label(spec):
+def time_label(spec):
+    """Returns the label of an axis of `times`."""
     return "time  (s)" if "time_step" in (spec or {}) else "step"
 
 
-def _save(figure, path):
+def save(figure, path):
+    """Writes a figure to the file `path` and closes it."""
     for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)

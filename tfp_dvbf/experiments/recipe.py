@@ -15,6 +15,8 @@ from tfp_dvbf import data, errors, registry
 from tfp_dvbf.data import alignment
 from tfp_dvbf.experiments import command_line, multi_worker, options, run_folder
 
+BEST = "best.npz"  # Where a run folder keeps its best weights, if it stops early.
+
 
 def run(run_options):
     """Trains the model that `RunOptions` describe into its run folder, unless that is finished.
@@ -175,12 +177,15 @@ def fit(model, settings, folder, train, validation, num_epochs=None, callbacks=(
     import tensorflow as tf
 
     import tfp_dvbf
+    from tfp_dvbf import best_weights
     from tfp_dvbf.callbacks import restore_checkpoint
 
     step = restore_checkpoint(model, folder / "checkpoint")
     epoch = step // len(tfp_dvbf.as_dataset(train, settings.batch_size))
     dataset = tfp_dvbf.as_dataset(train, settings.batch_size, settings.seed, first_epoch=epoch)
     last = num_epochs or settings.epochs
+    stopped = int(best_weights.read(folder / BEST)["stopped"])
+    last = last if stopped < 0 else min(last, stopped)
     if settings.verbose and epoch < last:
         print("The first epoch takes longer: the training step is compiled.", flush=True)
     try:
@@ -190,10 +195,9 @@ def fit(model, settings, folder, train, validation, num_epochs=None, callbacks=(
             initial_epoch=epoch,
             epochs=last,
             verbose=2 if settings.verbose == 2 else 0,
-            callbacks=[
-                *make_callbacks(settings, folder, multi_worker.is_chief(model.distribute_strategy)),
-                *callbacks,
-            ],
+            callbacks=make_callbacks(
+                settings, folder, multi_worker.is_chief(model.distribute_strategy), callbacks
+            ),
         )
     except tf.errors.OpError as error:
         reason = errors.first_line(error)
@@ -203,14 +207,27 @@ def fit(model, settings, folder, train, validation, num_epochs=None, callbacks=(
     return epoch > 0
 
 
-def make_callbacks(settings, folder, is_chief=True):
-    """Returns the callbacks of `fit`; those of the chief write into `folder`."""
+def make_callbacks(settings, folder, is_chief=True, others=()):
+    """Returns the callbacks of `fit`; those of the chief write into `folder`.
+
+    Others come before the history, so that it has what they add to the logs.
+    """
     import tf_keras
 
     import tfp_dvbf
     from tfp_dvbf import callbacks
 
     made = [tfp_dvbf.KLAnnealing(settings.kl_annealing_epochs), tfp_dvbf.TerminateOnNonFinite()]
+    made += others
+    if settings.early_stopping:
+        made.append(
+            tfp_dvbf.BestWeights(
+                folder / BEST,
+                settings.monitor,
+                patience=settings.early_stopping,
+                start_from_epoch=settings.kl_annealing_epochs,
+            )
+        )
     if is_chief:
         made.append(callbacks.HistoryLogger(folder / "history.csv"))
     path = folder / "checkpoint" if is_chief else None

@@ -1,0 +1,147 @@
+"""How a real system is identified from its records: models with a block each to stop at, and one
+ensemble of them, scored in free run.
+
+Learned noise falls on what a model is trained on, and so do its intervals. Every model leaves
+another block of each record out, and training ends with the weights whose free run of that block
+has the least negative log-density. So all data train some model, and every model has met time
+steps that it was not trained on.
+"""
+
+import numpy as np
+
+from tfp_dvbf import evaluation
+from tfp_dvbf.evaluation import forecasts, measures
+from tfp_dvbf.experiments import options, recipe, run_folder
+
+NUM_FOLDS = 5
+NUM_DRAWS = 200  # Of each model in the free run.
+NUM_VALIDATION_DRAWS = 50
+MONITOR = "val_free_run_nll"
+
+
+def log_of(pairs, protocol):
+    """Returns the `Log` of records (y, u)."""
+    from tfp_dvbf import Log
+
+    return Log(
+        [y[:, None] for y, _ in pairs],
+        [u[:, None] for _, u in pairs],
+        observation_names=[f"y [{protocol.unit}]"],
+        control_names=["u [V]"],
+        control_lead=protocol.control_lead,
+    )
+
+
+def make_model(protocol, posterior, state_dim, seed):
+    """Returns a new `DVBF`, the settings of its parts those of the benchmark."""
+    from tfp_dvbf import DVBF, layers
+
+    emission_floor, transition_floor = protocol.noise_floors
+    return DVBF(
+        *(1, 1, state_dim),
+        posterior=posterior,
+        transition=layers.MLPTransition(protocol.hidden_units, noise_floor=transition_floor),
+        emission=layers.GaussianEmission(noise_floor=emission_floor),
+        seed=seed,
+    )
+
+
+def train_member(model, log, index, protocol, settings, folder, resume=False):
+    """Trains a model into its run folder on all but one block of the log, and stops by that block.
+
+    Args:
+      model: A `DVBF`.
+      log: The training records.
+      index: Which block is left out; block `index % NUM_FOLDS`.
+      protocol: A `benchmarks.Protocol`.
+      settings: `options.Settings`.
+      folder: The run folder, a path.
+      resume: Whether a run in `folder` is continued.
+
+    Returns:
+      The model at its best weights, and the block as `Sequences`.
+    """
+    import tfp_dvbf
+
+    rest, block = log.fold(index % NUM_FOLDS, NUM_FOLDS, min_length=protocol.window)
+    held_out = block.sequences()
+    window = min(protocol.window, held_out.num_steps)
+    validation = block.windows(window, max(1, window // 2))
+    splits = rest.windows(protocol.window, protocol.stride), validation, validation
+    best = tfp_dvbf.BestWeights(
+        folder / recipe.BEST,
+        MONITOR,
+        score=lambda model: free_run_nll(model, held_out, protocol.initial_steps),
+        patience=protocol.patience,
+        start_from_epoch=settings.kl_annealing_epochs,
+    )
+    recipe.train(model, splits, folder, settings, resume=resume, callbacks=[best])
+    return run_folder.load_model(folder), held_out
+
+
+def settings_of(protocol, seed, epochs=None, verbose=1):
+    """Returns the `options.Settings` of a benchmark."""
+    return options.Settings(
+        epochs=epochs or protocol.epochs,
+        learning_rate=2e-3,
+        kl_annealing_epochs=min(20, (epochs or protocol.epochs) // 2),
+        seed=seed,
+        verbose=verbose,
+    )
+
+
+def free_run_nll(model, sequences, initial_steps):
+    """Returns the Gaussian NLL a time step of a free run, nats; infinite where it is not finite."""
+    found = forecasts.free_run(model, sequences, initial_steps, NUM_VALIDATION_DRAWS, seed=1)
+    return np.inf if found["nll"] is None else found["nll"]
+
+
+def pooled(models, blocks, initial_steps):
+    """Returns what `evaluation.free_run` would of all blocks, each forecast by its own model."""
+    steps = min(block.num_steps for block in blocks) - initial_steps
+    parts = [
+        forecasts.free_run_scores(model, block, initial_steps, NUM_DRAWS, seed=1)
+        for model, block in zip(models, blocks)
+    ]
+    scores = [
+        np.concatenate([np.asarray(values)[:, :steps] for values in measure])
+        for measure in zip(*(scores for scores, _ in parts))
+    ]
+    observed = np.concatenate([observed[:, :steps] for _, observed in parts])
+    return measures.summarise(measures.StepScores(*scores), observed, seed=1)
+
+
+def score(model, tests, initial_steps):
+    """Returns the scores of the free run of each test record, by its name."""
+    return {
+        name: evaluation.free_run(model, sequences, initial_steps, NUM_DRAWS, seed=1)
+        for name, sequences in tests.items()
+    }
+
+
+class FreeRun:
+    """A model as `nonlinear_benchmarks` asks for one: y_model of test.u and test.y[:n].
+
+        y_model = FreeRun(model, protocol)(test.u, test.y[:n])
+        RMSE(test.y[n:], y_model[n:])
+
+    Args:
+      model: A `DVBF` or an `Ensemble`, trained on records in the unit of `protocol`.
+      protocol: A `benchmarks.Protocol`.
+      num_draws: Draws of each member, of which the mean is taken.
+    """
+
+    def __init__(self, model, protocol, num_draws=NUM_DRAWS):
+        self.model = model
+        self.protocol = protocol
+        self.num_draws = num_draws
+
+    def __call__(self, u, y_init):
+        """Maps u [steps] and y[0:n] [n], in the units of the file, to the mean of y, [steps]."""
+        u, y_init = np.asarray(u, np.float64), np.asarray(y_init, np.float64)
+        lead, steps = self.protocol.control_lead, len(y_init)
+        controls = u[np.newaxis, lead : len(u) - 1 + lead, np.newaxis]
+        given = self.protocol.factor * y_init[np.newaxis, :, np.newaxis]
+        drawn = self.model.forecast(given, controls, self.num_draws, seed=1).observation_mean
+        mean = np.asarray(drawn, np.float64).mean(axis=0)[0, :, 0] / self.protocol.factor
+        return np.concatenate([y_init, mean[steps:]])
