@@ -39,36 +39,44 @@ def main(args):
     startup.start(args.seeds[0])
     from tfp_dvbf.experiments import identification
 
-    log = identification.log_of(records.train, protocol)
-    models, blocks = [], []
-    for index, seed in enumerate(args.seeds):
-        model = identification.make_model(protocol, args.posterior, args.state_dim, seed)
-        settings = identification.settings_of(protocol, seed, args.epochs, args.verbose)
-        model, block = identification.train_member(
-            model, log, index, protocol, settings, output / f"seed-{seed}", args.resume
-        )
-        models.append(model)
-        blocks.append(block)
+    models, blocks = train(args, protocol, records.train, output)
     tests = {  # Scored once, when all models are trained; they decide nothing.
         name: identification.log_of([pair], protocol).sequences()
         for name, pair in records.test.items()
     }
-    named = dict(zip(args.seeds, models))
-    if len(models) > 1:
-        named[f"ensemble of {len(models)}"] = ensemble_of(models, output / "ensemble")
     rows = []
-    for name, model in named.items():
-        seconds = [run_folder.training_seconds(output / f"seed-{seed}") for seed in args.seeds]
-        seconds = dict(zip(args.seeds, seconds)).get(name, sum(each or 0.0 for each in seconds))
-        about = {"seed": name, "seconds": seconds, "parameters": model.count_params()}
-        found = identification.score(model, tests, protocol.initial_steps)
-        rows += [row_of(about, record, scores) for record, scores in found.items()]
-    found = identification.pooled(models, blocks, protocol.initial_steps)
-    rows.append(row_of({"seed": "each seed"}, "training, block left out", found))
-    draw(named, tests, protocol, output)
+    for seed, model in models.items():
+        folder = output / f"seed-{seed}"
+        left_out = run_folder.read_history(folder / "history.csv")[identification.MONITOR]
+        about = {"seconds": run_folder.training_seconds(folder), "left_out_nll": list(left_out)}
+        rows += score(seed, model, tests, protocol, **about)
+    best = list(models.values())[-1]
+    if len(models) > 1:
+        best = ensemble_of(list(models.values()), output / "ensemble")
+        seconds = sum({row["seed"]: row["seconds"] or 0.0 for row in rows}.values())
+        rows += score(f"ensemble of {len(models)}", best, tests, protocol, seconds=seconds)
+    found = identification.pooled(list(models.values()), blocks, protocol.initial_steps)
+    rows.append({"seed": "each on what it left out", "record": "training", **chosen(found)})
+    draw(best, tests, protocol, output)
     write_report(args, protocol, rows, output)
     print(f"\n{(output / 'report.md').read_text()}")
     print(f"report, pictures, run folders and ensemble: {output}")
+
+
+def train(args, protocol, pairs, output):
+    """Returns the trained models by their seeds, and the block that each left out."""
+    from tfp_dvbf.experiments import identification
+
+    log = identification.log_of(pairs, protocol)
+    models, blocks = {}, []
+    for index, seed in enumerate(args.seeds):
+        model = identification.make_model(protocol, args.posterior, args.state_dim, seed)
+        settings = identification.settings_of(protocol, seed, args.epochs, args.verbose)
+        models[seed], block = identification.train_member(
+            model, log, index, protocol, settings, output / f"seed-{seed}", args.resume
+        )
+        blocks.append(block)
+    return models, blocks
 
 
 def ensemble_of(models, folder):
@@ -81,17 +89,24 @@ def ensemble_of(models, folder):
     return ensemble
 
 
-def row_of(about, record, found):
-    """Returns the row of a model and a record."""
-    scores = {name: found[name] for name in (*tables.SCORES, "intervals")}
-    return {**about, "record": record, **scores}
+def score(name, model, tests, protocol, **about):
+    """Returns a row for each test record: the scores of the free run of a model or an ensemble."""
+    from tfp_dvbf.experiments import identification
+
+    found = identification.score(model, tests, protocol.initial_steps)
+    about = {"seed": name, **about, "parameters": model.count_params()}
+    return [{**about, "record": record, **chosen(scores)} for record, scores in found.items()]
 
 
-def draw(named, tests, protocol, output):
-    """Draws the free run of the last model, the ensemble if there is one, of each test record."""
+def chosen(found):
+    """Returns what a row shows of what `evaluation.free_run` returns."""
+    return {name: found[name] for name in (*tables.SCORES, "intervals")}
+
+
+def draw(model, tests, protocol, output):
+    """Draws the free run of a model on each test record."""
     from tfp_dvbf.experiments import forecast_plots
 
-    model = list(named.values())[-1]
     for record, sequences in tests.items():
         x, u = sequences.observations[:, :NUM_DRAWN], sequences.controls[:, : NUM_DRAWN - 1]
         given = protocol.initial_steps
@@ -116,12 +131,7 @@ def write_report(args, protocol, rows, output):
     about |= {"posterior": args.posterior, "state_dim": args.state_dim, "seeds": args.seeds}
     about["epochs"] = args.epochs or protocol.epochs
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
-    shown = [
-        {"model": row["seed"], "record": row["record"], **tables.scores(row)}
-        | {"seconds": row.get("seconds") and f"{row['seconds']:.0f}"}
-        for row in rows
-    ]
-    (output / "report.md").write_text(f"{tables.markdown(shown)}\n")
+    (output / "report.md").write_text(f"{tables.identification_table(rows)}\n")
 
 
 if __name__ == "__main__":

@@ -69,6 +69,9 @@ def test_tables_are_those_of_the_committed_results():
     assert len(found) >= 4
     for path, columns, table in found:
         rows = json.loads((ROOT / path).read_text())["rows"]
+        if "record" in rows[0]:
+            assert table == tables.identification_table(rows)
+            continue
         assert table == tables.format_table(
             tables.select(rows, *(names.split() for names in columns.split("|")))
         )

@@ -42,3 +42,16 @@ def test_forecasts():
         metrics
     )
     assert tables.forecast_table({"model": "iaf"}) == ""  # Of an earlier version.
+
+
+def test_the_table_of_a_benchmark():
+    rows = [
+        {"seed": 1, "record": "test", "rmse": 0.3456, "coverage_90": 0.876, "seconds": 61.7}
+        | {"intervals": {"rmse": [0.3, 0.4]}},
+        {"seed": "published: GRU", "record": "test", "rmse": 0.401},
+    ]
+    lines = tables.identification_table(rows).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["model", "record", "RMSE", "90 % covers", "seconds"]
+    assert cells[2] == ["1", "test", "0.346 [0.3, 0.4]", "88", "62"]
+    assert cells[3] == ["published: GRU", "test", "0.401", "", ""]

@@ -109,6 +109,17 @@ def forecast_table(metrics):
     return "\n".join([markdown(rows), *reasons] if rows else reasons)
 
 
+def identification_table(rows):
+    """Returns the rows of `sysid.py` as a table: a model and a record each, and its scores."""
+    return markdown(
+        [
+            {"model": row["seed"], "record": row["record"], **scores(row)}
+            | {"seconds": f"{row['seconds']:.0f}" if row.get("seconds") else ""}
+            for row in rows
+        ]
+    )
+
+
 def scores(found):
     """Returns the scores of a forecast that there are, as cells by the heads of columns.
 
