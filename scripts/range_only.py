@@ -26,6 +26,7 @@ class Args:
     affine_flows: tuple[int, ...] = option((1, 2, 4, 8), "numbers of affine flows of iaf")
     spline_flows: tuple[int, ...] = option((1, 2), "numbers of spline flows of iaf")
     seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "a run for each seed")
+    num_train_samples: int = option(1, "draws a sequence in training; of two or more the iwae")
     epochs: int = option(150, "epochs of 40 updates each")
     rounds: int = option(7, "timings of a training step of each model; 0 leaves them out")
     output: str = option("runs/range_only", "folder to make: run folders, picture, report")
@@ -39,8 +40,13 @@ def main(args):
         if not getattr(args, name):
             raise ValueError(f"`{name}` must not be empty.")
         command_line.check_distinct(name, getattr(args, name))
-    if min(args.epochs, *args.affine_flows, *args.spline_flows) < 1 or args.rounds < 0:
-        raise ValueError("`epochs` and numbers of flows must be positive, `rounds` not negative.")
+    if (
+        min(args.epochs, args.num_train_samples, *args.affine_flows, *args.spline_flows) < 1
+        or args.rounds < 0
+    ):
+        raise ValueError(
+            "`epochs` and numbers of flows and samples must be positive, `rounds` not negative."
+        )
     output = command_line.check_output(args.output, args.resume)
     from tfp_dvbf.experiments import startup
 
@@ -106,7 +112,7 @@ def train_one(args, system, splits, exact, about, seed, folder):
         seed=seed,
         verbose=args.verbose,
     )
-    model = range_system.make_model(system, make_posterior(about), seed)
+    model = range_system.make_model(system, make_posterior(about), seed, args.num_train_samples)
     path, every = folder / "excess.jsonl", max(1, args.epochs // CHECKPOINTS)
     watch = range_system.BoundAgainstEvidence(splits[1], exact, path, every)
     recipe.train(model, splits, folder, settings, resume=args.resume, callbacks=[watch])
@@ -141,7 +147,9 @@ def time_training(args, system, train):
     from tfp_dvbf.experiments import timing
 
     models = {
-        name_of(about): range_system.make_model(system, make_posterior(about), seed=1)
+        name_of(about): range_system.make_model(
+            system, make_posterior(about), 1, args.num_train_samples
+        )
         for about in ladder(args)
     }
     steps = {name: timing.training(model, train, BATCH_SIZE) for name, model in models.items()}
@@ -171,7 +179,9 @@ def write_report(args, rows, output):
     """Writes `report.json`, and means over seeds as `report.md`."""
     import numpy as np
 
-    about = {"system": args.system, "epochs": args.epochs, "seeds": args.seeds}
+    about = {
+        name: getattr(args, name) for name in ["system", "num_train_samples", "epochs", "seeds"]
+    }
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
     shown = []
     for each in ladder(args):

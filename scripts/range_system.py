@@ -102,13 +102,18 @@ def simulate(system, num_sequences, seed):
     return tfp_dvbf.Sequences(observations, controls, states=states)
 
 
-def make_model(system, posterior, seed):
-    """Returns a `DVBF` whose generative model is the system itself, so that q alone is learned."""
+def make_model(system, posterior, seed, num_samples=1):
+    """Returns a `DVBF` whose generative model is the system itself, so that q alone is learned.
+
+    With several samples it trains the iwae, which a q that has lost a mode raises by finding it.
+    """
     return tfp_dvbf.DVBF(
         *(1, system.control_dim, system.state_dim),
         posterior=posterior,
         transition=Decay(),
         emission=Range(system.noise_scale),
+        objective="elbo" if num_samples == 1 else "iwae",
+        num_samples=num_samples,
         seed=seed,
     )
 

@@ -107,8 +107,9 @@ def test_a_report_has_a_row_for_each_model_and_seed(tmp_path, monkeypatch, eager
         ({"seeds": ()}, "`seeds` must not be empty"),
         ({"posteriors": ("chain_iaf",)}, "`posteriors` must be .*; got 'chain_iaf'"),
         ({"system": "angle"}, "`system` must be .*range, abs; got 'angle'"),
-        ({"epochs": 0}, "`epochs` and numbers of flows must be positive"),
-        ({"spline_flows": (0,)}, "`epochs` and numbers of flows must be positive"),
+        ({"epochs": 0}, "`epochs` and numbers of flows and samples must be positive"),
+        ({"num_train_samples": 0}, "`epochs` and numbers of flows and samples must be positive"),
+        ({"spline_flows": (0,)}, "`epochs` and numbers of flows and samples must be positive"),
     ],
 )
 def test_one_line_for_bad_input(tmp_path, changes, message):
