@@ -5,7 +5,7 @@ import numpy as np
 from tfp_dvbf.experiments import plots
 
 
-def free_run(path, truth, draws, initial_steps, spec=None):
+def free_run(path, truth, draws, initial_steps, spec=None, width=9.0):
     """Draws a free run with its 50 and 90 % intervals beside what was observed.
 
     Args:
@@ -14,10 +14,11 @@ def free_run(path, truth, draws, initial_steps, spec=None):
       draws: Draws of x[0:T], [sample, time, dx].
       initial_steps: The number n of time steps that the model was given.
       spec: Spec of the data set, for its `observation_names` and the time step.
+      width: Width of the figure in inches.
     """
     names = (spec or {}).get("observation_names") or [f"x[{d}]" for d in range(truth.shape[1])]
     figure, axes = plots.plt.subplots(
-        len(names), 1, figsize=(9.0, 1.2 + 2.2 * len(names)), squeeze=False, layout="constrained"
+        len(names), 1, figsize=(width, 1.2 + 2.2 * len(names)), squeeze=False, layout="constrained"
     )
     time = plots.times(len(truth), spec)
     run = slice(initial_steps, None)
@@ -34,5 +35,7 @@ def free_run(path, truth, draws, initial_steps, spec=None):
         axis.set(ylabel=name, xlim=(time[0], time[-1]))
     axes[-1, 0].set_xlabel(plots.time_label(spec))
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=5 if width > 8.0 else 3, frameon=False
+    )
     plots.save(figure, path)
