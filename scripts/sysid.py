@@ -61,6 +61,7 @@ def main(args):
     write_report(args, protocol, rows, output)
     print(f"\n{(output / 'report.md').read_text()}")
     print(f"report, pictures, run folders and ensemble: {output}")
+    print(f"report to open in a browser: {output / run_folder.REPORT}")
 
 
 def train(args, protocol, pairs, output):
@@ -125,12 +126,26 @@ def published_rows(protocol):
 
 
 def write_report(args, protocol, rows, output):
-    """Writes `report.json`, and the table of it as `report.md`."""
+    """Writes `report.json`, its table as `report.md`, and with the pictures as `report.html`."""
+    from tfp_dvbf.experiments import html_report
+
     rows = [*rows, *published_rows(protocol)]
     about = {"benchmark": args.benchmark, "unit": protocol.unit}
     about |= {"posterior": args.posterior, "state_dim": args.state_dim, "seeds": args.seeds}
     about["epochs"] = args.epochs or protocol.epochs
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
+    html_report.write_comparison(
+        output,
+        f"Free runs of {args.benchmark}",
+        tables.identification_rows(rows),
+        f"Scores of the free run on the test records, with 95 % intervals in brackets; RMSE and "
+        f"CRPS in {protocol.unit}, NLL in nats, coverage in per cent.",
+        {
+            f"Free run on the record {path.stem.removeprefix('free_run_')}.": path
+            for path in sorted(output.glob("free_run_*.png"))
+        },
+        dataclasses.asdict(args),
+    )
     (output / "report.md").write_text(f"{tables.identification_table(rows)}\n")
 
 

@@ -27,8 +27,9 @@ th, td { padding: .3rem .75rem .3rem 0; text-align: left; vertical-align: top; }
 thead th { border-bottom: 2px solid #1d2125; }
 tbody th { font-weight: normal; }
 tbody tr { border-bottom: 1px solid #e6e9ec; }
-td { white-space: nowrap; }
-table.long td { white-space: normal; overflow-wrap: anywhere; }
+td { white-space: pre; }
+tbody th { min-width: 6.5rem; }
+table.long td { white-space: pre-wrap; overflow-wrap: anywhere; }
 figure { margin: 1rem 0 1.5rem; }
 figure img { display: block; width: 100%; height: auto; }
 figcaption { font-size: .85rem; color: #565d64; }

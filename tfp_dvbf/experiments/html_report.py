@@ -1,36 +1,27 @@
 """The HTML report of a run: what was trained on what, how it did, and what speaks against it."""
 
-import importlib.metadata
-import json
 import pathlib
-import platform
 import tempfile
-import warnings
 
 import numpy as np
 
-from tfp_dvbf import data
-from tfp_dvbf.data import alignment
 from tfp_dvbf.evaluation import collapse
 from tfp_dvbf.experiments import (
     forecast_plots,
+    html_origin,
     html_page,
     report_figures,
     run_folder,
     tables,
 )
 
-FILE = "report.html"
-PACKAGES = ("tfp_dvbf", "tensorflow", "tensorflow_probability", "tf_keras", "numpy")
 NUM_HORIZONS = 20  # Rows of the table of horizons at most.
 NUM_DRAWN, NUM_DRAWS = 1000, 100  # Time steps and draws of the free run that is drawn.
+ERRORS = (  # Columns of the table of errors and bounds.
+    *("model", "mae_sampled", "mae_mean", "reconstruction_mae"),
+    *("elbo", "iwae_64", "fivo_64", "kl_per_step", "lowest_kl"),
+)
 NUM_PANELS = 6  # Dimensions of an observation that are drawn at most.
-VERDICTS = {
-    0: "x[t+1] depends on u[t], as it should: no other pairing explains it clearly better.",
-    1: "x[t+1] is explained better by u[t+1] than by u[t]. " + alignment.REMEDIES[1],
-    -1: "x[t+1] is explained better by u[t-1] than by u[t]. " + alignment.REMEDIES[-1],
-    None: "No verdict: without controls, on images and on few observations there is none.",
-}
 
 
 def write_run(folder, model, metrics, test, train=None):
@@ -49,8 +40,8 @@ def write_run(folder, model, metrics, test, train=None):
       The path of the file.
     """
     page = html_page.Page(f"Run {folder.name}")
-    aligned = None if train is None else _alignment(train)
-    _summary(page, metrics)
+    aligned = None if train is None else html_origin.alignment_of(train)
+    _summary(page, metrics, train)
     for note in notes(metrics, aligned):
         page.note(note)
     with tempfile.TemporaryDirectory() as drawn:
@@ -61,10 +52,40 @@ def write_run(folder, model, metrics, test, train=None):
         _calibration(page, drawn / "calibration.svg", metrics)
         _learning(page, drawn / "learning.svg", folder)
     _latent(page, metrics)
-    _data(page, train, test, aligned)
-    _origin(page, run_folder.read_json(folder / "args.json"), metrics)
-    page.write(folder / FILE)
-    return folder / FILE
+    html_origin.add_data(page, train, test, aligned)
+    effort = {name: metrics[name] for name in ("updates", "seconds", "parameters")}
+    html_origin.add_origin(page, run_folder.read_json(folder / "args.json"), effort)
+    page.write(folder / run_folder.REPORT)
+    return folder / run_folder.REPORT
+
+
+def write_comparison(folder, title, rows, caption, figures, config):
+    """Writes `report.html` into a folder of several run folders, whose reports it links to.
+
+    Args:
+      folder: The folder, a `pathlib.Path`.
+      title: Title of the page.
+      rows: Rows of the table, dictionaries of heads and values.
+      caption: What the table shows.
+      figures: Captions of pictures in the folder mapped to their files, paths.
+      config: Arguments of the comparison, a dictionary that JSON can hold.
+
+    Returns:
+      The path of the file.
+    """
+    page = html_page.Page(title)
+    page.section("Results")
+    page.table(rows, caption)
+    for text, path in figures.items():
+        page.figure(path, text, text)
+    runs = sorted(path.parent.name for path in folder.glob(f"*/{run_folder.REPORT}"))
+    if runs:
+        page.section("Runs")
+    for name in runs:
+        page.link(f"{name}/{run_folder.REPORT}", name)
+    html_origin.add_origin(page, config)
+    page.write(folder / run_folder.REPORT)
+    return folder / run_folder.REPORT
 
 
 def notes(metrics, aligned=None):
@@ -95,7 +116,7 @@ def notes(metrics, aligned=None):
     if units and units["dead"]:
         found.append(collapse.warning(units["dead"], len(units["noise"])))
     if aligned is not None and aligned.shift:
-        found.append(f"Control alignment: {VERDICTS[aligned.shift]}")
+        found.append(f"Control alignment: {html_origin.VERDICTS[aligned.shift]}")
     return found
 
 
@@ -103,38 +124,47 @@ def _is_less(found, other, name):
     return None not in (found[name], other[name]) and found[name] < other[name]
 
 
-def _alignment(train):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # It is said in the report, and by who trains.
-        return alignment.check_alignment_of(train)
-
-
-def _summary(page, metrics):
+def _summary(page, metrics, train):
     """Says in two sentences what the run is and how its forecasts do."""
+    trained = "" if train is None else f", trained on {_count(len(train), 'sequence')}"
     page.paragraph(
         f"A deep variational Bayes filter with the posterior {metrics['model']} and "
-        f"{metrics['parameters']:,} parameters, evaluated on {metrics['num_sequences']} test "
-        f"sequences of {metrics['num_steps']} time steps."
+        f"{metrics['parameters']:,} parameters{trained} and evaluated on "
+        f"{_count(metrics['num_sequences'], 'test sequence')} of "
+        f"{_count(metrics['num_steps'], 'time step')}."
     )
     run = metrics.get("free_run")
     if run:
+        found = tables.scores({**run, "intervals": {}})
         page.paragraph(
-            f"In free run from {run['initial_steps']} given time steps its RMSE is "
-            f"{html_page.shown(run['rmse'])} in the unit of the data, and its 90 % intervals cover "
-            f"{100 * run['coverage_90']:.0f} % of what was observed."
+            f"In free run from {_count(run['initial_steps'], 'given time step')} its RMSE is "
+            f"{found.get('RMSE', 'not finite')} in the unit of the data, and its 90 % intervals "
+            f"cover {found['90 % covers']} % of what was observed."
         )
+
+
+def _count(number, noun):
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _scores(page, metrics):
     page.section("Scores")
-    rows = tables.forecast_rows(metrics)
+    rows = [
+        {head: cell.replace(" [", "\n[") for head, cell in row.items()}
+        for row in tables.forecast_rows(metrics)
+    ]
     if rows:
-        page.table(rows, "Forecasts of the test set, with 95 % intervals in brackets.")
+        page.table(
+            rows,
+            "Forecasts of the test set, each score above its 95 % interval. RMSE and CRPS are in "
+            "the unit of the data, NLL in nats, coverage in per cent.",
+        )
     for line in tables.left_out(metrics):
         page.paragraph(line)
     page.table(
-        tables.result_rows([metrics, *metrics["baselines"]]),
-        "Errors of generated observations in the unit of the data; bounds in nats a sequence.",
+        tables.result_rows(tables.select([metrics, *metrics["baselines"]], ERRORS)),
+        "Mean absolute errors of generated observations in the unit of the data, sampled (every "
+        "transition is drawn) and mean (every transition at its mean); bounds in nats a sequence.",
     )
 
 
@@ -159,8 +189,8 @@ def _free_run(page, path, model, metrics, test):
         path,
         "Observed values of the first test sequence and the median, 50 and 90 % intervals of its "
         "free run, over time.",
-        f"The first test sequence. The model is given the first {given} time steps and all "
-        f"controls; the intervals are those of {NUM_DRAWS} draws.",
+        f"The first test sequence. The model is given its first {_count(given, 'time step')} and "
+        f"all controls; the intervals are those of {NUM_DRAWS} draws.",
     )
 
 
@@ -244,58 +274,3 @@ def _latent(page, metrics):
         for index, (initial, noise) in enumerate(zip(units["initial"], units["noise"]))
     ]
     page.table(rows, "Mean square of the posterior mean of the noise; its prior variance is 1.")
-
-
-def _data(page, train, test, aligned):
-    """Shows what the data are and how their controls are paired."""
-    page.section("Data")
-    splits = {"training": train, "test": test}
-    rows = [_about_split(name, split) for name, split in splits.items() if split is not None]
-    page.table(rows, "What the model was trained and tested on.")
-    if test.spec:
-        page.table(_pairs("spec", test.spec), "Where the data come from.", long=True)
-    if aligned is not None:
-        page.paragraph(f"Control alignment: {VERDICTS[aligned.shift]}")
-        names = alignment.DEPENDS_ON
-        errors = [
-            {"x[t+1] from": names[shift], "one-step error": error}
-            for shift, error in aligned.errors.items()
-        ]
-        if errors:
-            page.table(errors, "Held-out errors of linear models, in the unit of the data.")
-
-
-def _about_split(name, split):
-    about = {
-        "part": name,
-        "sequences": len(split),
-        "time steps": split.num_steps,
-        "observation": list(split.observation_shape),
-        "controls": split.control_dim,
-    }
-    if isinstance(split, data.Sequences):
-        about["missing"] = f"{100 * np.mean(~split.observed):.3g} %"
-    return about
-
-
-def _origin(page, config, metrics):
-    """Shows the arguments, the versions and the effort of a run."""
-    page.section("How it was made")
-    effort = {name: metrics[name] for name in ("updates", "seconds", "parameters")}
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    about = {**effort, "Python": platform.python_version(), **versions}
-    page.table(_pairs("", about), "Effort and versions.")
-    plain = {name: value for name, value in config.items() if not isinstance(value, dict)}
-    page.table(_pairs("argument", plain), "Arguments of the run.", long=True)
-    if plain != config:
-        page.details("All arguments as JSON", json.dumps(config, indent=1))
-
-
-def _pairs(head, values):
-    """Returns a row for each value of a dictionary."""
-    return [{head: name, "value": _text(value)} for name, value in values.items()]
-
-
-def _text(value):
-    """Returns a value that JSON holds as text."""
-    return json.dumps(value) if value is None or isinstance(value, dict) else html_page.shown(value)

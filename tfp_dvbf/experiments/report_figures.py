@@ -4,7 +4,7 @@ import numpy as np
 
 from tfp_dvbf.experiments import plots
 
-WIDTH = 6.0  # Inches.
+WIDTH = 5.4  # Inches.
 LEVELS = {"coverage_90": "C0", "coverage_50": "C1"}
 CURVES = {
     "loss": "loss  (nats a step)",
@@ -30,6 +30,7 @@ def learning_curves(path, history):
         axis.set_ylabel(label)
         axis.set_yscale("symlog", linthresh=10.0 if key != "loss" else 1.0)
     axes[-1].set_xlabel("epoch")
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
     _legend(figure, axes[0])
     plots.save(figure, path)
 
@@ -37,8 +38,7 @@ def learning_curves(path, history):
 def scores_by_horizon(path, runs, spec=None):
     """Draws the RMSE of forecasts by horizon, and the coverage of the first one's intervals.
 
-    The axis of the RMSE ends at twice the largest of the first forecast, or of the "mean" if there
-    is one: a linear model may be unstable.
+    The axis of the RMSE is that of all but a linear model, which may be unstable.
 
     Args:
       path: File to write.
@@ -51,9 +51,9 @@ def scores_by_horizon(path, runs, spec=None):
         values = np.array(found["by_horizon"]["rmse"], float)
         times = plots.times(len(values) + 1, spec)[1:]
         errors.plot(times, values, label=name, linewidth=1.8 if index == 0 else 1.0)
-        if index == 0 or name == "mean":
+        if not name.startswith("ARX"):
             limit = max(limit, np.nanmax(values))
-    errors.set(ylabel="RMSE", ylim=(0.0, 2.0 * limit or None))
+    errors.set(ylabel="RMSE", ylim=(0.0, 1.35 * limit or None))  # Room for the legend.
     errors.legend(frameon=False, fontsize="small", ncols=2)
     first = next(iter(runs.values()))
     for name, color in LEVELS.items():

@@ -14,6 +14,7 @@ from tfp_dvbf.experiments import tables
 
 HELD_OUT = 0.2
 METRICS = "metrics.json"  # Written last: a run folder that has it is finished.
+REPORT = "report.html"
 OWN_NAME = "tfp_dvbf>DVBF"
 # The objects that a saved model may hold, by their place in its config: Keras looks names up by
 # rules of its own, and would call what it finds.
