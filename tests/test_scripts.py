@@ -76,7 +76,7 @@ def test_reproduce_trains_each_model_with_each_seed(tmp_path, monkeypatch):
     protocols = reproduce.PROTOCOLS["quick"]
     assert runs == [
         options.RunOptions(
-            **{"posterior": name, "seed": seed, "data": "mine"},
+            **{"posterior": name, "seed": seed, "data": "mine", "noise_floor": 1e-4},
             **{"output": str(tmp_path / "new" / f"{name}-seed{seed}"), **protocols[name]},
         )
         for name in ["gaussian", "chain_iaf"]
