@@ -105,7 +105,7 @@ class VariationalModel(tf_keras.Model):
         super().compile(optimizer=optimizer, jit_compile=jit_compile and not shared, **kwargs)
         self._differentiate = self._gradients
         if jit_compile and shared:  # XLA cannot compile a step that waits for other replicas.
-            self._differentiate = tf.function(self._gradients, jit_compile=True)
+            self._differentiate = tf.function(self._gradients, jit_compile=True, autograph=False)
         self.optimizer.build(self.trainable_variables)
 
     def compile_from_config(self, config):
@@ -167,6 +167,7 @@ class VariationalModel(tf_keras.Model):
         x = feeding.without_filling(feeding.checked(self.rules, x))
         return super().predict(x, *args, **kwargs)
 
+    @feeding.UNTRANSLATED
     def train_step(self, data):
         """Takes one step of the optimizer; under a strategy on the batches of all replicas."""
         batch, weights = feeding.unpack(data)
@@ -177,6 +178,7 @@ class VariationalModel(tf_keras.Model):
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
         return self._track(terms, batch, weights, self.kl_weight)
 
+    @feeding.UNTRANSLATED
     def test_step(self, data):
         """Tracks the bound at KL weight 1, with the same noise at every call."""
         batch, weights = feeding.unpack(data)
