@@ -28,6 +28,9 @@ class Args:
     seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "a run for each seed")
     num_train_samples: int = option(1, "draws a sequence in training; of two or more the iwae")
     epochs: int = option(150, "epochs of 40 updates each")
+    initial_kl_weight: float = option(
+        20.0, "KL weight at the start, 1 after two thirds of training"
+    )
     rounds: int = option(7, "timings of a training step of each model; 0 leaves them out")
     output: str = option("runs/range_only", "folder to make: run folders, picture, report")
     resume: bool = option(False, "continue in --output; finished runs are kept")
@@ -108,7 +111,8 @@ def train_one(args, system, splits, exact, about, seed, folder):
         epochs=args.epochs,
         batch_size=BATCH_SIZE,
         learning_rate=3e-3,
-        kl_annealing_epochs=0,
+        kl_annealing_epochs=2 * args.epochs // 3,
+        initial_kl_weight=args.initial_kl_weight,
         seed=seed,
         verbose=args.verbose,
     )
@@ -180,7 +184,8 @@ def write_report(args, rows, output):
     import numpy as np
 
     about = {
-        name: getattr(args, name) for name in ["system", "num_train_samples", "epochs", "seeds"]
+        name: getattr(args, name)
+        for name in ["system", "num_train_samples", "epochs", "initial_kl_weight", "seeds"]
     }
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
     shown = []

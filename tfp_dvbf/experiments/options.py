@@ -97,6 +97,9 @@ class Settings:
     )
     clipnorm: float = option(10.0, "largest norm of the gradient of a weight")
     kl_annealing_epochs: int = option(10, "epochs until the KL term has its full weight")
+    initial_kl_weight: float = option(
+        0.0, "weight of the KL term at the start; above 1 it keeps modes that a flow may lose"
+    )
     early_stopping: int = option(
         0, "epochs without a better --monitor until training stops, at the best weights; 0 never"
     )
@@ -174,7 +177,7 @@ def check_settings(settings):
     for name in ["epochs", "batch_size", "learning_rate", "clipnorm", "num_samples"]:
         if not getattr(settings, name) > 0:
             raise ValueError(f"`{name}` must be positive; got {getattr(settings, name)}.")
-    for name in ["kl_annealing_epochs", "early_stopping"]:
+    for name in ["kl_annealing_epochs", "early_stopping", "initial_kl_weight"]:
         if getattr(settings, name) < 0:
             raise ValueError(f"`{name}` must not be negative; got {getattr(settings, name)}.")
     if not 0 <= settings.seed < 2**32:

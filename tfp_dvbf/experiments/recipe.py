@@ -217,7 +217,8 @@ def make_callbacks(settings, folder, is_chief=True, others=()):
     import tfp_dvbf
     from tfp_dvbf import callbacks
 
-    made = [tfp_dvbf.KLAnnealing(settings.kl_annealing_epochs), tfp_dvbf.TerminateOnNonFinite()]
+    annealing = settings.kl_annealing_epochs, settings.initial_kl_weight
+    made = [tfp_dvbf.KLAnnealing(*annealing), tfp_dvbf.TerminateOnNonFinite()]
     made += others
     if settings.early_stopping:
         made.append(
