@@ -83,6 +83,8 @@ class ModelOptions:
     hidden_units: int | None = option(None, "width of the hidden layers except the flows'")
     objective: str = option("elbo", "bound to train", registry.OBJECTIVES)
     num_train_samples: int = option(1, "posterior draws a sequence in training")
+    hidden_steps: float = option(0.0, "share of the steps that the posterior is not shown")
+    hidden_length: float = option(1.0, "mean number of steps of a run of these")
 
 
 @dataclasses.dataclass
@@ -142,6 +144,7 @@ def model_arguments(options, **others):
         "state_dim": options.state_dim,
         "objective": options.objective,
         "num_samples": options.num_train_samples,
+        "hidden_steps": (options.hidden_steps, options.hidden_length),
         **part_configs(flat),
     }
 
