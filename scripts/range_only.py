@@ -7,7 +7,7 @@ from tfp_dvbf import registry
 from tfp_dvbf.experiments import command_line, options, recipe, run_folder, tables
 from tfp_dvbf.experiments.command_line import option
 
-NUM_TRAIN, NUM_VALIDATION, NUM_TEST, CHECKPOINTS = 2000, 200, 500, 10
+NUM_TRAIN, NUM_VALIDATION, NUM_TEST, CHECKPOINTS = 2000, 100, 300, 10
 NUM_SAMPLES = 64  # Draws or particles of the bounds.
 FLOW_UNITS = (32,)
 BATCH_SIZE = 50

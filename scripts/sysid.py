@@ -19,7 +19,7 @@ class Args:
     )
     seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "a model for each seed, and their ensemble")
     posterior: str = option("innovation", "posterior of the models", registry.names("posterior"))
-    epochs: int = option(0, "most epochs of each model; 0 for those of the benchmark")
+    epochs: int = option(0, "epochs of each model; 0 for those of the benchmark")
     state_dim: int = option(4, "size of the latent state")
     output: str = option("runs/sysid", "folder to make: a run folder a seed, the ensemble, reports")
     resume: bool = option(False, "continue in --output; finished runs are kept")
@@ -47,9 +47,8 @@ def main(args):
     rows = []
     for seed, model in models.items():
         folder = output / f"seed-{seed}"
-        left_out = run_folder.read_history(folder / "history.csv")[identification.MONITOR]
-        about = {"seconds": run_folder.training_seconds(folder), "left_out_nll": list(left_out)}
-        rows += score(seed, model, tests, protocol, **about)
+        seconds = run_folder.training_seconds(folder)
+        rows += score(seed, model, tests, protocol, seconds=seconds)
     best = list(models.values())[-1]
     if len(models) > 1:
         best = ensemble_of(list(models.values()), output / "ensemble")
