@@ -55,7 +55,9 @@ def main(args):
         seconds = sum({row["seed"]: row["seconds"] or 0.0 for row in rows}.values())
         rows += score(f"ensemble of {len(models)}", best, tests, protocol, seconds=seconds)
     found = identification.pooled(list(models.values()), blocks, protocol.initial_steps)
-    rows.append({"seed": "each on what it left out", "record": "training", **chosen(found)})
+    rows.append(
+        {"seed": "each on what it left out", "record": "training", **identification.chosen(found)}
+    )
     draw(best, tests, protocol, output)
     write_report(args, protocol, rows, output)
     print(f"\n{(output / 'report.md').read_text()}")
@@ -94,12 +96,10 @@ def score(name, model, tests, protocol, **about):
 
     found = identification.score(model, tests, protocol.initial_steps)
     about = {"seed": name, **about, "parameters": model.count_params()}
-    return [{**about, "record": record, **chosen(scores)} for record, scores in found.items()]
-
-
-def chosen(found):
-    """Returns what a row shows of what `evaluation.free_run` returns."""
-    return {name: found[name] for name in (*tables.SCORES, "intervals")}
+    return [
+        {**about, "record": record, **identification.chosen(scores)}
+        for record, scores in found.items()
+    ]
 
 
 def draw(model, tests, protocol, output):

@@ -11,17 +11,28 @@ import evaluate
 import export
 import generate_data
 import import_log
+import investigate_intervals
 import investigate_kl
 import known_physics
 import pytest
+import range_only
 import reproduce
 import sysid
 import train
 import tune
 
 SCRIPTS = [
-    *[benchmark, compare, demo, evaluate, export, generate_data, import_log, investigate_kl],
-    *[known_physics, reproduce, sysid, train, tune],
+    *[benchmark, compare, demo, evaluate, export, generate_data, import_log],
+    *[
+        investigate_intervals,
+        investigate_kl,
+        known_physics,
+        range_only,
+        reproduce,
+        sysid,
+        train,
+        tune,
+    ],
 ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfp_dvbf import evaluation
 from tfp_dvbf.evaluation import forecasts, measures
-from tfp_dvbf.experiments import options, recipe, run_folder
+from tfp_dvbf.experiments import options, recipe, run_folder, tables
 
 NUM_FOLDS = 5
 NUM_DRAWS = 200  # Of each model in the free run.
@@ -30,7 +30,7 @@ def log_of(pairs, protocol):
     )
 
 
-def make_model(protocol, posterior, state_dim, seed):
+def make_model(protocol, posterior="innovation", state_dim=4, seed=1, **others):
     """Returns a new `DVBF`, the settings of its parts those of the benchmark."""
     from tfp_dvbf import DVBF, layers
 
@@ -41,6 +41,7 @@ def make_model(protocol, posterior, state_dim, seed):
         transition=layers.MLPTransition(protocol.hidden_units, noise_floor=transition_floor),
         emission=layers.GaussianEmission(noise_floor=emission_floor),
         seed=seed,
+        **others,
     )
 
 
@@ -92,6 +93,11 @@ def pooled(models, blocks, initial_steps):
     ]
     observed = np.concatenate([observed[:, :steps] for _, observed in parts])
     return measures.summarise(measures.StepScores(*scores), observed, seed=1)
+
+
+def chosen(found):
+    """Returns what a row of a report shows of what `evaluation.free_run` returns."""
+    return {name: found[name] for name in (*tables.SCORES, "intervals")}
 
 
 def score(model, tests, initial_steps):
