@@ -51,6 +51,8 @@ class DVBF(training.VariationalModel):
       initial_posterior: "gaussian", q(z[0] | x[0]), or a `layers.InitialPosterior`.
       objective: "elbo", or "iwae", the bound of Burda et al. (2016).
       num_samples: Posterior draws a sequence in training and validation.
+      hidden_share: Share of the steps behind those of q(z[0]) that are hidden from q in training:
+        z[t] is drawn from p there and x[t] counts, so that the bound trains the dynamics.
       seed: Seed of the noise in training and evaluation and of the initial weights of the parts
         that are given by name or config; None draws a new one.
 
@@ -80,6 +82,7 @@ class DVBF(training.VariationalModel):
         initial_posterior="gaussian",
         objective="elbo",
         num_samples=1,
+        hidden_share=0.0,
         seed=None,
         **kwargs,
     ):
@@ -106,6 +109,8 @@ class DVBF(training.VariationalModel):
             name="recognition_model",
         )
         bounds.check_bound(self.recognition_model.posterior, objective, registry.OBJECTIVES)
+        chosen = self.recognition_model.posterior
+        self.hidden_share = bounds.check_hidden_share(chosen, hidden_share)
         self._build()
 
     def _build(self):
@@ -289,5 +294,6 @@ class DVBF(training.VariationalModel):
             for owner, kinds in owners.items()
             for kind in kinds
         }
-        others = {"objective": self.objective, "num_samples": self.num_samples, "seed": self.seed}
+        others = {"objective": self.objective, "num_samples": self.num_samples}
+        others |= {"hidden_share": self.hidden_share, "seed": self.seed}
         return {**self.sizes, **parts, **others}

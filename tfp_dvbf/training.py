@@ -24,6 +24,9 @@ class VariationalModel(tf_keras.Model):
       objective: "elbo" or "iwae".
       num_samples: Posterior draws a sequence.
 
+    Attributes:
+      hidden_share: Share of the time steps that are hidden from the posterior in training.
+
     Raises:
       ValueError: If the policy of tf_keras is not float32.
     """
@@ -36,6 +39,7 @@ class VariationalModel(tf_keras.Model):
         super().__init__(**kwargs)
         self.objective = objective
         self.num_samples = errors.check_integer("num_samples", num_samples)
+        self.hidden_share = 0.0
         self.trackers = {
             name: tf_keras.metrics.Mean(name) for name in ["loss", "neg_elbo", "nll", "kl"]
         }
@@ -52,7 +56,7 @@ class VariationalModel(tf_keras.Model):
             self.recognition_model.posterior,
         )
 
-    def terms(self, batch, seed):
+    def terms(self, batch, seed, hidden_share=0.0):
         """Returns the `bounds.Terms` that the objective is made of.
 
         A closed-form KL serves the elbo; log weights need ln q - ln p of the draws.
@@ -64,6 +68,7 @@ class VariationalModel(tf_keras.Model):
             self.num_samples,
             seed,
             closed_form=self.objective == "elbo",
+            hidden_share=hidden_share,
         )
 
     def call(self, inputs):
@@ -186,7 +191,7 @@ class VariationalModel(tf_keras.Model):
     def _gradients(self, batch, weights, seed, num_steps):
         """Returns the `Terms` and the gradients of this replica's part of the loss."""
         with tf.GradientTape() as tape:
-            terms = self.terms(batch, seed)
+            terms = self.terms(batch, seed, self.hidden_share)
             objective = self._objective(terms, self.kl_weight) * weights
             loss = -tf.reduce_sum(objective) / num_steps
         return terms, tape.gradient(loss, self.trainable_variables)

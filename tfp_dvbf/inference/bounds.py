@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_dvbf import errors, registry
-from tfp_dvbf.inference import particle_filter, particles
+from tfp_dvbf.inference import particle_filter, particles, random
 from tfp_dvbf.layers import networks
 
 tfd = tfp.distributions
@@ -66,10 +66,25 @@ def check_bound(posterior, objective, choices=registry.BOUNDS):
         )
 
 
-def terms(model, recognition, batch, num_samples, seed, closed_form=True):
+def check_hidden_share(posterior, hidden_share):
+    """Returns the share of steps that are hidden from a `Posterior`.
+
+    Raises:
+      ValueError: If it lies outside [0, 1), or the posterior takes no gaps.
+    """
+    if not 0 <= hidden_share < 1:
+        raise ValueError(f"`hidden_share` must lie in [0, 1); got {hidden_share}.")
+    if hidden_share and not posterior.takes_gaps:
+        name = registry.name_of("posterior", posterior)
+        raise ValueError(f"`hidden_share` must be 0 for {name}: {posterior.takes_gaps.reason}.")
+    return float(hidden_share)
+
+
+def terms(model, recognition, batch, num_samples, seed, closed_form=True, hidden_share=0.0):
     """Returns the `Terms` of posterior draws.
 
-    Where a time step is missing its nll and KL are 0, since q is p there.
+    Where a time step is missing its nll and KL are 0, since q is p there. Where one is hidden from
+    q its KL is 0, but its nll counts: a q that leaves observations out still gives a bound.
 
     Args:
       model: A `StateSpaceModel`.
@@ -78,19 +93,27 @@ def terms(model, recognition, batch, num_samples, seed, closed_form=True):
       num_samples: Draws for each sequence.
       seed: Stateless seed, int32 [2].
       closed_form: Whether the KL may be taken in closed form, which log weights of draws may not.
+      hidden_share: Share of the steps behind those that q(z[0]) sees which are hidden from q.
     """
     steps = tf.shape(batch.observations)[:2]
     rows = tf.stack([num_samples * steps[0], steps[1], model.spec.state_dim])
     noise = tf.random.stateless_normal(rows, seed)
-    sample = recognition.sample(model, batch, noise, num_samples)
+    seen = batch.mask
+    if hidden_share:
+        kept = random.kept_steps(steps, recognition.initial_steps, hidden_share, seed)
+        seen = kept if seen is None else seen & kept
+    sample = recognition.sample(model, batch._replace(mask=seen), noise, num_samples)
     controls = model.control_standardization(batch.controls)
     divergence = kl(model, sample, networks.tile_rows(controls, num_samples), closed_form)
     shape = tf.concat([[num_samples], steps], axis=0)
     states = tf.reshape(sample.states, tf.concat([shape, [model.spec.state_dim]], axis=0))
-    found = Terms(-model.log_likelihood(states, batch.observations), tf.reshape(divergence, shape))
-    if batch.mask is None:
-        return found
-    return Terms(*(tf.where(batch.mask, term, 0.0) for term in found))
+    nll = -model.log_likelihood(states, batch.observations)
+    divergence = tf.reshape(divergence, shape)
+    return Terms(_zero_unless(batch.mask, nll), _zero_unless(seen, divergence))
+
+
+def _zero_unless(mask, term):
+    return term if mask is None else tf.where(mask, term, 0.0)
 
 
 def kl(model, sample, controls, closed_form):

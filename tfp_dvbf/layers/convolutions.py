@@ -32,6 +32,7 @@ class ConvolutionalNetwork(tf_keras.layers.Layer):
     """Convolutions with a stride of 2 over images, then an MLP of what they leave.
 
     Args:
+      image_shape: Height, width and channels of the images.
       filters: Number of channels that each convolution makes.
       hidden_units: Sizes of the dense layers that have an activation.
       output_units: Size of the linear layer that ends the network; None leaves it out.
@@ -40,9 +41,17 @@ class ConvolutionalNetwork(tf_keras.layers.Layer):
     """
 
     def __init__(
-        self, filters, hidden_units, output_units=None, activation="relu", seed=None, **kwargs
+        self,
+        image_shape,
+        filters,
+        hidden_units,
+        output_units=None,
+        activation="relu",
+        seed=None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
+        self.image_shape = tuple(image_shape)
         *seeds, dense_seed = networks.split_seed(seed, len(filters) + 1)
         self.convolutions = [
             tf_keras.layers.Conv2D(
@@ -59,8 +68,8 @@ class ConvolutionalNetwork(tf_keras.layers.Layer):
 
     def call(self, images):
         """Maps [..., height, width, channels] to [..., size of the last layer]."""
-        lead, event = tf.shape(images)[:-3], list(images.shape[-3:])
-        hidden = tf.reshape(images, [-1, *event])
+        lead = tf.shape(images)[:-3]
+        hidden = tf.reshape(images, [-1, *self.image_shape])
         for layer in self.convolutions:
             hidden = layer(hidden)
         hidden = self.dense(networks.flatten(hidden, hidden.shape[1:]))
@@ -134,9 +143,9 @@ class ConvolutionalEncoder(encoders.UnitsEncoder):
 
     def build(self, spec):
         check_image_shape(type(self).__name__, spec.observation_shape)
-        self.network = ConvolutionalNetwork(
-            self.filters, self.units, None, self.activation, spec.seed, name="network"
-        )
+        shape = stacked_shape(spec.observation_shape, self.num_steps)
+        settings = self.filters, self.units, None, self.activation, spec.seed
+        self.network = ConvolutionalNetwork(shape, *settings, name="network")
         super().build(spec)
 
     def call(self, observations, controls=None, mask=None):
@@ -168,8 +177,9 @@ class ConvolutionalInitialPosterior(initial_posteriors.GaussianInitialPosterior)
     def make_network(self, spec):
         """Returns the network of x[0:k], which are stacked as channels."""
         check_image_shape(type(self).__name__, spec.observation_shape)
-        sizes = self.filters, self.hidden_units, 2 * spec.state_dim
-        return ConvolutionalNetwork(*sizes, self.activation, spec.seed, name="network")
+        shape = stacked_shape(spec.observation_shape, self.num_steps)
+        settings = self.filters, self.hidden_units, 2 * spec.state_dim, self.activation, spec.seed
+        return ConvolutionalNetwork(shape, *settings, name="network")
 
     def join(self, observations):
         """Returns x[0:k] as the channels of one image, [batch, height, width, k channels]."""
@@ -177,6 +187,12 @@ class ConvolutionalInitialPosterior(initial_posteriors.GaussianInitialPosterior)
 
     def get_config(self):
         return {**super().get_config(), "filters": self.filters}
+
+
+def stacked_shape(observation_shape, num_steps):
+    """Returns the shape of images of several steps as the channels of one."""
+    height, width, channels = observation_shape
+    return height, width, channels * num_steps
 
 
 def stack_steps(observations, num_steps):
