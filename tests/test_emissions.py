@@ -1,5 +1,6 @@
 """Emission densities: what they are, in which units, and how far an observation lies off."""
 
+import models
 import numpy as np
 import oracles
 import pytest
@@ -11,7 +12,7 @@ from tfp_dvbf import layers, registry
 from tfp_dvbf.inference.state_space_model import StateSpaceModel
 from tfp_dvbf.layers import emissions, networks
 
-EMISSIONS = pytest.mark.parametrize("name", registry.names("emission"))
+EMISSIONS = pytest.mark.parametrize("name", models.VECTOR_EMISSIONS)
 Z = tf.random.stateless_normal([2, 5, 2], [0, 1])
 X = tf.random.stateless_normal([2, 5, 3], [0, 2])
 

@@ -1,3 +1,4 @@
+import models
 import numpy as np
 import oracles
 import pytest
@@ -7,7 +8,7 @@ from tfp_dvbf import layers, registry
 
 X = tf.random.stateless_normal([2, 5, 3], [0, 1])
 U = tf.random.stateless_normal([2, 4, 1], [0, 2])
-ENCODERS = pytest.mark.parametrize("name", registry.names("encoder"))
+ENCODERS = pytest.mark.parametrize("name", models.VECTOR_ENCODERS)
 
 
 def make(name, observation_shape=(3,), **settings):

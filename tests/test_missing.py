@@ -17,7 +17,7 @@ POSTERIORS = pytest.mark.parametrize("posterior", registry.names("posterior"))
 DENSE = [
     name for name in registry.names("posterior") if registry.class_of("posterior", name).has_density
 ]
-ENCODERS = pytest.mark.parametrize("encoder", registry.names("encoder"))
+ENCODERS = pytest.mark.parametrize("encoder", models.VECTOR_ENCODERS)
 
 
 @pytest.fixture

@@ -92,15 +92,13 @@ def terms(model, recognition, batch, num_samples, seed, closed_form=True, shown=
     divergence = kl(model, sample, networks.tile_rows(controls, num_samples), closed_form)
     shape = tf.concat([[num_samples], steps], axis=0)
     states = tf.reshape(sample.states, tf.concat([shape, [model.spec.state_dim]], axis=0))
-    nll, divergence = (
-        -model.log_likelihood(states, batch.observations),
-        tf.reshape(divergence, shape),
-    )
-    if batch.mask is not None:
-        nll = tf.where(batch.mask, nll, 0.0)
-    if seen.mask is not None:
-        divergence = tf.where(seen.mask, divergence, 0.0)
-    return Terms(nll, divergence)
+    nll = -model.log_likelihood(states, batch.observations)
+    divergence = tf.reshape(divergence, shape)
+    return Terms(_zero_unless(batch.mask, nll), _zero_unless(seen.mask, divergence))
+
+
+def _zero_unless(mask, term):
+    return term if mask is None else tf.where(mask, term, 0.0)
 
 
 def kl(model, sample, controls, closed_form):

@@ -1,5 +1,6 @@
 """The parts of a state-space model and the networks behind them: each returns one density."""
 
+from tfp_dvbf.layers.convolutions import ConvolutionalEncoder, ConvolutionalInitialPosterior
 from tfp_dvbf.layers.emissions import BernoulliEmission, Emission, GaussianEmission
 from tfp_dvbf.layers.encoders import Encoder, FilterEncoder, SmootherEncoder
 from tfp_dvbf.layers.flows import (
@@ -8,6 +9,7 @@ from tfp_dvbf.layers.flows import (
     InverseAutoregressiveFlow,
     SplineInverseAutoregressiveFlow,
 )
+from tfp_dvbf.layers.image_emissions import ImageBernoulli, ImageGaussian
 from tfp_dvbf.layers.initial_posteriors import GaussianInitialPosterior, InitialPosterior
 from tfp_dvbf.layers.networks import MLP
 from tfp_dvbf.layers.part import Part, Spec
@@ -17,6 +19,8 @@ from tfp_dvbf.layers.transitions import LocallyLinearTransition, MLPTransition, 
 __all__ = [
     "MLP",
     "BernoulliEmission",
+    "ConvolutionalEncoder",
+    "ConvolutionalInitialPosterior",
     "Emission",
     "Encoder",
     "FilterEncoder",
@@ -24,6 +28,8 @@ __all__ = [
     "GatedInverseAutoregressiveFlow",
     "GaussianEmission",
     "GaussianInitialPosterior",
+    "ImageBernoulli",
+    "ImageGaussian",
     "InitialPosterior",
     "InverseAutoregressiveFlow",
     "LocallyLinearTransition",

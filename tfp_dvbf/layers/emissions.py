@@ -84,10 +84,13 @@ class NetworkEmission(Emission):
         self.activation = activation
 
     def build(self, spec):
-        self.network = networks.MLP(
-            self.hidden_units, spec.observation_size, self.activation, seed=spec.seed, name="g"
-        )
+        self.network = self.make_network(spec)
         super().build(spec)
+
+    def make_network(self, spec):
+        """Returns the network g, which `parameters_of` calls; a subclass may have another."""
+        sizes = self.hidden_units, spec.observation_size
+        return networks.MLP(*sizes, self.activation, seed=spec.seed, name="g")
 
     def parameters_of(self, states):
         """Returns g(z), [..., *observation_shape]."""
