@@ -29,7 +29,7 @@ class Args:
     num_train_samples: int = option(1, "draws a sequence in training; of two or more the iwae")
     epochs: int = option(150, "epochs of 40 updates each")
     initial_kl_weight: float = option(
-        20.0, "KL weight at the start, 1 after two thirds of training"
+        1.0, "KL weight at the start, 1 after two thirds of training; 20 helps splines"
     )
     rounds: int = option(7, "timings of a training step of each model; 0 leaves them out")
     output: str = option("runs/range_only", "folder to make: run folders, picture, report")
