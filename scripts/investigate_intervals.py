@@ -65,7 +65,7 @@ def rows_of(args, name, pairs, output):
             model = identification.make_model(protocol, seed=seed, **model_changes)
             settings = identification.settings_of(protocol, seed, args.epochs, args.verbose)
             folder = output / f"block-{index}-seed-{seed}"
-            model, block = identification.train_member(
+            model, block = identification.train_without_block(
                 model, log, index, protocol, settings, folder, args.resume
             )
             models.append(model)

@@ -1,10 +1,9 @@
-"""How a real system is identified from its records: models that leave a block each out, and one
-ensemble of them, scored in free run.
+"""How a real system is identified from its records: several models as one, scored in free run.
 
-Every model leaves another block of each record out. So all data train some model, and the free
-runs of the blocks, each by the model that has not seen it, say how good forecasts and intervals
-are before a test record is touched. What makes the intervals honest, floors of the learned noise
-and several models as one, was chosen by them: docs/intervals.md.
+Beside the models that train on all of the records there are some that leave a block each out. The
+free runs of the blocks, each by the model that has not seen it, say how good forecasts and
+intervals are before a test record is touched. What makes the intervals honest, floors of the
+learned noise and several models as one, was chosen by them: docs/intervals.md.
 """
 
 import numpy as np
@@ -45,17 +44,25 @@ def make_model(protocol, posterior="innovation", state_dim=4, seed=1, **others):
     )
 
 
-def train_member(model, log, index, protocol, settings, folder, resume=False):
-    """Trains a model into its run folder on all but one block of the log.
+def train(model, log, protocol, settings, folder, resume=False):
+    """Trains a model on all of a log into its run folder, and returns it.
 
     Args:
       model: A `DVBF`.
       log: The training records.
-      index: Which block is left out; block `index % NUM_FOLDS`.
       protocol: A `benchmarks.Protocol`.
       settings: `options.Settings`.
       folder: The run folder, a path.
       resume: Whether a run in `folder` is continued.
+    """
+    windows = log.windows(protocol.window, protocol.stride)
+    apart = log.windows(protocol.window)
+    recipe.train(model, (windows, apart, apart), folder, settings, resume=resume)
+    return run_folder.load_model(folder)
+
+
+def train_without_block(model, log, index, protocol, settings, folder, resume=False):
+    """Trains a model as `train` does, on all but block `index % NUM_FOLDS` of the log.
 
     Returns:
       The model, and the block as `Sequences`.
