@@ -23,8 +23,10 @@ class Args:
         "posteriors; iaf is a ladder of flows",
         [name for name in registry.names("posterior") if name != "chain_iaf"],
     )
-    affine_flows: tuple[int, ...] = option((1, 2, 4, 8), "numbers of affine flows of iaf")
-    spline_flows: tuple[int, ...] = option((1, 2), "numbers of spline flows of iaf")
+    affine_flows: tuple[int, ...] = option(
+        (1, 2, 4, 8), "numbers of affine flows of iaf", nargs="*"
+    )
+    spline_flows: tuple[int, ...] = option((1, 2), "numbers of spline flows of iaf", nargs="*")
     seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "a run for each seed")
     num_train_samples: int = option(1, "draws a sequence in training; of two or more the iwae")
     epochs: int = option(150, "epochs of 40 updates each")
