@@ -4,6 +4,8 @@ What does not depend on the state is computed outside of the scan, and p(z[t] | 
 which `innovation` and `iaf` need in it, only there.
 """
 
+import functools
+import itertools
 import math
 
 import jax
@@ -23,45 +25,43 @@ def start(threads, device):
     kind = jax.devices()[0].platform
     if kind != device:
         raise ValueError(f"`device` must be {kind}, since JAX sees no other; got {device}.")
+    jax.config.update("jax_default_matmul_precision", "highest")  # No TensorFloat-32 on a GPU.
     return {"version": jax.__version__, "device": device}
 
 
 def prepare(way, path):
-    """Returns the loss and gradient norm of a reference, and what trains on."""
+    """Takes the first training step on a reference; returns its loss and what trains on.
+
+    A step draws the noise of the next one, so that the first step is that of the reference.
+    """
     del way
     about = reference.load(path)
-    weights = jax.tree.map(jnp.asarray, about.weights)
-    masks = jax.tree.map(jnp.asarray, about.masks)
-
-    def loss_of(weights, batch, noise):
-        return negative_elbo(weights, about.constants, about.posterior, *batch, noise)
-
     optimizer = optax.chain(clip_each(CLIPNORM), optax.adam(LEARNING_RATE))
-    batches = list(zip(about.observations, about.controls))
-    loss, gradients = jax.jit(jax.value_and_grad(loss_of))(weights, batches[0], about.noise)
-    known = {"loss": float(loss), "gradient_norm": float(optax.global_norm(gradients))}
+    loss_of = functools.partial(negative_elbo, about.constants, about.posterior)
 
+    @functools.partial(jax.jit, donate_argnums=0)
     def train(carry, batch):
-        weights, state, key = carry
-        key, own = jax.random.split(key)
-        noise = jax.random.normal(own, about.noise.shape)
-        loss, gradients = jax.value_and_grad(loss_of)(weights, batch, noise)
+        weights, state, key, noise = carry
+        loss, gradients = jax.value_and_grad(loss_of)(weights, *batch, noise)
         updates, state = optimizer.update(gradients, state)
         weights = optax.apply_updates(weights, updates)
-        weights |= {name: weights[name] * mask for name, mask in masks.items()}
-        return (weights, state, key), loss
+        weights |= {name: weights[name] * mask for name, mask in about.masks.items()}
+        key, own = jax.random.split(key)
+        noise = jax.random.normal(own, noise.shape)
+        return (weights, state, key, noise), (loss, optax.global_norm(gradients))
 
-    train = jax.jit(train, donate_argnums=0)
-    carry, step = (weights, optimizer.init(weights), jax.random.key(1)), 0
+    weights = jax.tree.map(jnp.array, about.weights)
+    carry = weights, optimizer.init(weights), jax.random.key(1), jnp.array(about.noise)
+    batches = itertools.cycle(list(zip(about.observations, about.controls)))
+    carry, (loss, norm) = train(carry, next(batches))
 
     def run(count):
-        nonlocal carry, step
+        nonlocal carry
         for _ in range(count):
-            carry, loss = train(carry, batches[step % len(batches)])
-            step += 1
+            carry, (loss, _) = train(carry, next(batches))
         float(loss)
 
-    return known, run
+    return {"loss": float(loss), "gradient_norm": float(norm)}, run
 
 
 def clip_each(most):
@@ -77,13 +77,13 @@ def clip_each(most):
     return optax.GradientTransformation(lambda weights: optax.EmptyState(), update)
 
 
-def negative_elbo(weights, constants, posterior, observations, controls, noise):
+def negative_elbo(constants, posterior, weights, observations, controls, noise):
     """Returns minus the elbo in nats an observed step, of one draw.
 
     Args:
-      weights: Those of a `reference.Reference`.
       constants: `reference.Constants`.
       posterior: Name of the posterior.
+      weights: Those of a `reference.Reference`.
       observations: Standardised x[0:T], [batch, time, dx].
       controls: Standardised u[0:T-1], [batch, time - 1, du].
       noise: eps[0:T], [batch, time, dz].

@@ -1,19 +1,23 @@
 """Programs in processes of their own, which take turns while the others sleep."""
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import json
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 import tempfile
 from typing import NamedTuple
 
 import tfp_dvbf
+from tfp_dvbf.experiments import startup
 
 PACKAGE = "tfp_dvbf.experiments.benchmarking"
 EXTRA = "benchmark"  # Of setup.py: what installs the peers.
+POSTERIORS = ("gaussian", "innovation", "iaf")
 
 
 class Program(NamedTuple):
@@ -23,26 +27,26 @@ class Program(NamedTuple):
       name: What tables call it.
       module: Name of its module in this package.
       way: What its module calls the way.
-      package: The installed package that it needs.
+      posteriors: Those that it trains.
     """
 
     name: str
     module: str
     way: str
-    package: str
+    posteriors: tuple = POSTERIORS
 
 
 OURS = (
-    Program("tfp_dvbf, XLA", "ours", "xla", "tensorflow"),
-    Program("tfp_dvbf, graph", "ours", "graph", "tensorflow"),
-    Program("tfp_dvbf, XLA, 32 steps a call", "ours", "xla_32", "tensorflow"),
+    Program("tfp_dvbf, XLA", "ours", "xla"),
+    Program("tfp_dvbf, graph", "ours", "graph"),
+    Program("tfp_dvbf, XLA, 32 steps a call", "ours", "xla_32"),
 )
 DEFAULT = OURS[0]  # What `compile()` chooses, as a test makes sure.
 PEERS = {
-    "jax": (Program("JAX", "jax_peer", "jit", "jax"),),
+    "jax": (Program("JAX", "jax_peer", "jit"),),
     "torch": (
-        Program("PyTorch, eager", "torch_peer", "eager", "torch"),
-        Program("PyTorch, torch.compile", "torch_peer", "compiled", "torch"),
+        Program("PyTorch, eager", "torch_peer", "eager", ("gaussian",)),
+        Program("PyTorch, torch.compile", "torch_peer", "compiled", ("gaussian",)),
     ),
 }
 
@@ -54,6 +58,26 @@ def installed(peers):
         if name not in found:
             print(f"{name} is not installed and left out: pip install tfp_dvbf[{EXTRA}]")
     return found
+
+
+def describe(peers):
+    """Returns what is known of this machine and of the versions of what runs on it.
+
+    Args:
+      peers: Names of the peers that are installed.
+    """
+    cpu = platform.processor() or platform.machine()
+    path = pathlib.Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    versions = {"python": platform.python_version(), "tfp_dvbf": tfp_dvbf.__version__}
+    versions |= {name: importlib.metadata.version(name) for name in ["tensorflow", *peers]}
+    return {
+        "cpu": (names or [cpu])[0],
+        "cores": startup.num_cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": versions,
+    }
 
 
 class Worker:

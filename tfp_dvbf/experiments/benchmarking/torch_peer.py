@@ -1,5 +1,6 @@
 """The same training step in PyTorch for `gaussian`: a loop over time, eager or `torch.compile`."""
 
+import itertools
 import math
 
 import torch
@@ -21,36 +22,30 @@ def start(threads, device):
 
 
 def prepare(way, path):
-    """Returns the loss and gradient norm of a reference, and what trains on."""
+    """Takes the first training step on a reference; returns its loss and what trains on."""
     about = reference.load(path)
-    if about.posterior != "gaussian":
-        raise ValueError(f"it trains gaussian alone; got {about.posterior}.")
-    weights = {name: torch.tensor(array) for name, array in about.weights.items()}
-    for weight in weights.values():
-        weight.requires_grad_()
-    batches = [
-        tuple(map(torch.tensor, batch)) for batch in zip(about.observations, about.controls)
-    ]
+    weights = {name: torch.tensor(array).requires_grad_() for name, array in about.weights.items()}
+    batches = itertools.cycle(
+        [tuple(map(torch.tensor, batch)) for batch in zip(about.observations, about.controls)]
+    )
     loss_of = torch.compile(negative_elbo) if way == "compiled" else negative_elbo
-    loss = loss_of(weights, about.constants, *batches[0], torch.tensor(about.noise))
-    loss.backward()
     parameters = list(weights.values())
-    norm = torch.stack([weight.grad.norm() for weight in parameters]).norm()
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE, fused=True)
-    step = 0
+
+    def train(noise):
+        optimizer.zero_grad()
+        loss = loss_of(weights, about.constants, *next(batches), noise)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, CLIPNORM)
+        optimizer.step()
+        return loss, norm
 
     def run(count):
-        nonlocal step
         for _ in range(count):
-            optimizer.zero_grad()
-            noise = torch.randn(about.noise.shape)
-            loss = loss_of(weights, about.constants, *batches[step % len(batches)], noise)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, CLIPNORM)
-            optimizer.step()
-            step += 1
+            loss, _ = train(torch.randn(about.noise.shape))
         float(loss)
 
+    loss, norm = train(torch.tensor(about.noise))
     return {"loss": float(loss), "gradient_norm": float(norm)}, run
 
 
