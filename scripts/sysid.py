@@ -62,6 +62,7 @@ def main(args):
     write_report(args, protocol, rows, output)
     print(f"\n{(output / 'report.md').read_text()}")
     print(f"report, pictures, run folders and ensemble: {output}")
+    print(f"report: {output}/report.html")
 
 
 def train(args, protocol, log, output):
@@ -140,13 +141,21 @@ def published_rows(protocol):
 
 
 def write_report(args, protocol, rows, output):
-    """Writes `report.json`, and the table of it as `report.md`."""
+    """Writes `report.json`, its table as `report.md`, and with the pictures as `report.html`."""
+    from tfp_dvbf.experiments import html_report
+
     rows = [*rows, *published_rows(protocol)]
     about = {"benchmark": args.benchmark, "unit": protocol.unit}
     about |= {"posterior": args.posterior, "state_dim": args.state_dim, "seeds": args.seeds}
     about["epochs"] = args.epochs or protocol.epochs
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
     (output / "report.md").write_text(f"{tables.identification_table(rows)}\n")
+    figures = {
+        path: f"Free run of the test record {path.stem.removeprefix('free_run_')}."
+        for path in sorted(output.glob("free_run_*.png"))
+    }
+    title, cells = f"{args.benchmark}: free run", tables.identification_rows(rows)
+    html_report.write_table(output / "report.html", title, cells, figures, vars(args))
 
 
 if __name__ == "__main__":

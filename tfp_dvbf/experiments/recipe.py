@@ -255,15 +255,16 @@ def _without_strategy(model, folder):
 
 
 def evaluate(model, folder, test, settings, seconds=None, train=None):
-    """Writes metrics.json and the figures of a trained model; returns the metrics.
+    """Writes metrics.json, figures and report.html of a trained model; returns the metrics.
 
     The baselines of the free run are fitted on `train`, if that is given.
     """
     from tfp_dvbf import evaluation
-    from tfp_dvbf.experiments import report
+    from tfp_dvbf.experiments import html_report, report
 
     metrics = evaluation.report(model, test, seconds, num_samples=settings.num_samples, train=train)
     metrics["lowest_kl"] = run_folder.lowest_kl(folder)
     report.draw_run(model, folder, test, metrics)
+    html_report.write_run(model, folder, test, metrics, train)
     run_folder.write_json(folder / run_folder.METRICS, metrics)
     return metrics
