@@ -18,7 +18,7 @@ class Image(NamedTuple):
       grey: Whether there is one channel, luminance, in place of red, green and blue.
     """
 
-    size: tuple | None = None
+    size: list | None = None
     grey: bool = False
 
 
@@ -36,7 +36,7 @@ def check_image(observation, size=None, grey=False):
     if size is not None:
         if not isinstance(size, (list, tuple)) or len(size) != 2:
             raise ValueError(f"`size` must be a height and a width in pixels; got {size!r}.")
-        size = tuple(errors.check_integer("size", pixels) for pixels in size)
+        size = [errors.check_integer("size", pixels) for pixels in size]
     return Image(size, bool(grey))
 
 

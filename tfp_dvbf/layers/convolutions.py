@@ -121,25 +121,19 @@ class TransposedConvolutionalNetwork(tf_keras.layers.Layer):
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
-class ConvolutionalEncoder(encoders.UnitsEncoder):
-    """h[t] = g(x[t-k+1], ..., x[t]), convolutions over the last k images, which are its channels.
-
-    The images before the first and in missing steps count as 0, the mean. With k >= 2 the features
-    show what moves, such as an angular velocity; no state is carried from one step to the next.
+class ConvolutionalEncoder(encoders.WindowEncoder):
+    """h[t] = g(x[t-k+1], ..., x[t]), convolutions over the last k images as channels of one.
 
     Args:
       units: Sizes of the dense layers; the last one is the size of h[t].
       activation: Activation of all layers.
-      filters: Number of channels that each convolution makes.
       num_steps: The number k of images that h[t] sees.
+      filters: Number of channels that each convolution makes.
     """
 
-    def __init__(self, units=(64,), activation="relu", filters=FILTERS, num_steps=1, **kwargs):
-        super().__init__(units, activation, **kwargs)
+    def __init__(self, units=(64,), activation="relu", num_steps=1, filters=FILTERS, **kwargs):
+        super().__init__(units, activation, num_steps, **kwargs)
         self.filters = errors.check_units("filters", filters, least=1)
-        self.num_steps = errors.check_integer("num_steps", num_steps)
-        if self.num_steps > 1:
-            self.steps = errors.No("h[t] needs images before x[t]; `num_steps=1` does not")
 
     def build(self, spec):
         check_image_shape(type(self).__name__, spec.observation_shape)
@@ -151,10 +145,10 @@ class ConvolutionalEncoder(encoders.UnitsEncoder):
     def call(self, observations, controls=None, mask=None):
         """Maps x[1:T] [batch, time - 1, ...], or one x[t] [batch, ...], to h of the same axes."""
         del controls, mask
-        return self.network(stack_steps(observations, self.num_steps))
+        return self.network(self.window(observations))
 
     def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "num_steps": self.num_steps}
+        return {**super().get_config(), "filters": self.filters}
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
@@ -193,17 +187,3 @@ def stacked_shape(observation_shape, num_steps):
     """Returns the shape of images of several steps as the channels of one."""
     height, width, channels = observation_shape
     return height, width, channels * num_steps
-
-
-def stack_steps(observations, num_steps):
-    """Returns x[t-k+1], ..., x[t] as channels of one image at each step; 0 before the first.
-
-    Args:
-      observations: Images [batch, time, height, width, channels].
-      num_steps: Their number k; for 1 the images are returned as they are, of any axes.
-    """
-    if num_steps == 1:
-        return observations
-    steps = tf.shape(observations)[1]
-    padded = tf.pad(observations, [[0, 0], [num_steps - 1, 0], [0, 0], [0, 0], [0, 0]])
-    return tf.concat([padded[:, k : k + steps] for k in range(num_steps)], axis=-1)
