@@ -21,8 +21,8 @@ class Args:
     seeds: tuple[int, ...] = option((1, 2, 3), "a model for each seed")
     state_dim: int = option(3, "size of the latent state")
     epochs: int = option(DEFAULTS.epochs, "epochs of each model")
-    hidden_share: float = option(
-        DEFAULTS.hidden_share, "share of the steps that are hidden from the posterior in training"
+    hidden_steps: float = option(
+        DEFAULTS.hidden_steps, "share of the steps that are hidden from the posterior in training"
     )
     output: str = option("runs/identify", "folder to make: data, a run folder a seed, reports")
     resume: bool = option(False, "continue in --output; finished runs are kept")
@@ -34,8 +34,8 @@ def main(args):
     command_line.check_distinct("seeds", args.seeds)
     if not args.seeds or min(args.epochs, args.state_dim) < 1:
         raise ValueError("`seeds` must not be empty, `epochs` and `state_dim` be at least 1.")
-    if not 0 <= args.hidden_share < 1:
-        raise ValueError(f"`hidden_share` must lie in [0, 1); got {args.hidden_share}.")
+    if not 0 <= args.hidden_steps < 1:
+        raise ValueError(f"`hidden_steps` must lie in [0, 1); got {args.hidden_steps}.")
     output = command_line.check_output(args.output, args.resume)
     splits = collect(args.observation, output / "data")
     from tfp_dvbf.experiments import startup
@@ -71,7 +71,7 @@ def train(args, seed, splits, folder):
     """Trains one model into its run folder, unless that is finished; returns it."""
     from tfp_dvbf.experiments import recipe
 
-    protocol = DEFAULTS._replace(epochs=args.epochs, hidden_share=args.hidden_share)
+    protocol = DEFAULTS._replace(epochs=args.epochs, hidden_steps=args.hidden_steps)
     settings = options.Settings(
         epochs=protocol.epochs,
         batch_size=protocol.batch_size,
@@ -87,7 +87,7 @@ def train(args, seed, splits, folder):
 
 def write_report(args, rows, output):
     """Writes `report.json`, and the table of it beside the published figures as `report.md`."""
-    about = {"state_dim": args.state_dim, "hidden_share": args.hidden_share, "epochs": args.epochs}
+    about = {"state_dim": args.state_dim, "hidden_steps": args.hidden_steps, "epochs": args.epochs}
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
     published = {"observation": "pixels", "seed": "Karl et al. 2017", **PUBLISHED}
     (output / "report.md").write_text(f"{tables.markdown([*rows, published])}\n")

@@ -28,7 +28,7 @@ class Protocol(NamedTuple):
       epochs: Epochs.
       learning_rate: Initial learning rate of Adam.
       batch_size: Sequences a batch.
-      hidden_share: Share of the steps that are hidden from the posterior in training.
+      hidden_steps: Share of the steps that are hidden from the posterior in training.
       scale: Standard deviation of a pixel as a fraction of the range, constant.
       transition_units: Sizes of the hidden layers of the transition.
     """
@@ -36,7 +36,7 @@ class Protocol(NamedTuple):
     epochs: int = 600
     learning_rate: float = 2e-3
     batch_size: int = 32
-    hidden_share: float = 0.7
+    hidden_steps: float = 0.7
     scale: float = 0.1
     transition_units: tuple = (64,)
 
@@ -86,7 +86,7 @@ def make_model(observation, state_dim, seed, protocol):
     return DVBF(
         *(shape, 1, state_dim),
         transition=transition,
-        hidden_share=protocol.hidden_share,
+        hidden_steps=protocol.hidden_steps,
         seed=seed,
         **parts,
     )
