@@ -22,7 +22,9 @@ PARTS = {
     },
     "emission": {
         "gaussian": "tfp_dvbf.layers.emissions:GaussianEmission",
-        "bernoulli": "tfp_dvbf.layers.emissions:BernoulliEmission",
+        "bernoulli": "tfp_dvbf.layers.discrete_emissions:BernoulliEmission",
+        "poisson": "tfp_dvbf.layers.discrete_emissions:PoissonEmission",
+        "categorical": "tfp_dvbf.layers.discrete_emissions:CategoricalEmission",
         "image_gaussian": "tfp_dvbf.layers.image_emissions:ImageGaussian",
         "image_bernoulli": "tfp_dvbf.layers.image_emissions:ImageBernoulli",
     },

@@ -1,7 +1,12 @@
 """The parts of a state-space model and the networks behind them: each returns one density."""
 
 from tfp_dvbf.layers.convolutions import ConvolutionalEncoder, ConvolutionalInitialPosterior
-from tfp_dvbf.layers.emissions import BernoulliEmission, Emission, GaussianEmission
+from tfp_dvbf.layers.discrete_emissions import (
+    BernoulliEmission,
+    CategoricalEmission,
+    PoissonEmission,
+)
+from tfp_dvbf.layers.emissions import Emission, GaussianEmission
 from tfp_dvbf.layers.encoders import Encoder, FilterEncoder, SmootherEncoder
 from tfp_dvbf.layers.flows import (
     FlowChain,
@@ -19,6 +24,7 @@ from tfp_dvbf.layers.transitions import LocallyLinearTransition, MLPTransition, 
 __all__ = [
     "MLP",
     "BernoulliEmission",
+    "CategoricalEmission",
     "ConvolutionalEncoder",
     "ConvolutionalInitialPosterior",
     "Emission",
@@ -35,6 +41,7 @@ __all__ = [
     "LocallyLinearTransition",
     "MLPTransition",
     "Part",
+    "PoissonEmission",
     "Spec",
     "SmootherEncoder",
     "SplineInverseAutoregressiveFlow",

@@ -135,21 +135,3 @@ class GaussianEmission(NetworkEmission):
 
     def get_config(self):
         return {**super().get_config(), "noise_floor": self.noise_floor}
-
-
-@tf_keras.utils.register_keras_serializable("tfp_dvbf")
-class BernoulliEmission(NetworkEmission):
-    """p(x[t] | z[t]) = prod_d Bernoulli(x[t]_d; sigmoid(g(z[t])_d)), for binary pixels."""
-
-    units = "user"
-    standardises = False
-    support = "0 or 1"
-
-    def supports(self, observations):
-        """Returns whether each pixel is 0 or 1."""
-        return (observations == 0) | (observations == 1)
-
-    def call(self, states):
-        """Maps states [..., dz] to the density of pixels, which have no unit."""
-        logits = self.parameters_of(states)
-        return self.independent(tfd.Bernoulli(logits=logits, dtype=tf.float32))
