@@ -104,7 +104,10 @@ def _zero_unless(mask, term):
 def kl(model, sample, controls, closed_form):
     """Returns KL(q || p) for each step, [batch, time], or its estimate ln q - ln p."""
     if not closed_form or sample.densities is None:
-        return sample.log_prob - model.log_prior(sample.states, controls)
+        if sample.log_prior is None:
+            return sample.log_prob - model.log_prior(sample.states, controls)
+        first = model.initial_distribution().log_prob(sample.states[:, :1])
+        return sample.log_prob - tf.concat([first, sample.log_prior], axis=1)
     prior = model.transition_distribution(sample.states[:, :-1], controls)
     first = tfd.kl_divergence(sample.densities[0], model.initial_distribution())[:, tf.newaxis]
     return tf.concat([first, tfd.kl_divergence(sample.densities[1], prior)], axis=1)
