@@ -35,16 +35,16 @@ class Step(NamedTuple):
       carry: What the next step goes on from, a dictionary of tensors [rows, ...]; `states` z[t]
         [rows, dz] is one of them.
       log_prob: ln q(z[t] | ...) in nats, [rows].
-      log_prior: ln p(z[t] | z[t-1], u[t-1]) in nats, [rows], where the step has called the
-        transition anyway; else None.
       moments: Mean and standard deviation of q(z[t] | z[t-1], ...) [rows, dz], where that is a
         normal with a diagonal covariance whose KL is to be taken in closed form; else None.
+      log_prior: ln p(z[t] | z[t-1], u[t-1]) in nats, [rows], where the step has called the
+        transition anyway; else None.
     """
 
     carry: dict
     log_prob: tf.Tensor
-    log_prior: tf.Tensor | None = None
     moments: tuple | None = None
+    log_prior: tf.Tensor | None = None
 
 
 class PosteriorSample(NamedTuple):
@@ -135,7 +135,7 @@ class Posterior(part.Part):
         log_prob, log_prior = tf.where(observed[:, 0], inferred.log_prob, drawn), inferred.log_prior
         if log_prior is not None:
             log_prior = tf.where(observed[:, 0], log_prior, drawn)
-        return Step(carry, log_prob, log_prior, inferred.moments)
+        return Step(carry, log_prob, inferred.moments, log_prior)
 
     def call(self, model, first, inputs, noise, observed=None):
         """Draws one trajectory by a scan of `step`.
