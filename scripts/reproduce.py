@@ -7,14 +7,6 @@ from tfp_dvbf.experiments import command_line, options, protocols, recipe, run_f
 from tfp_dvbf.experiments.command_line import option
 
 PROTOCOLS = protocols.PROTOCOLS
-FIGURES = {
-    "pendulum.gif": "The first test sequence and what each model generates for it.",
-    "observations.png": "Observations of the first test sequence, and draws of each model.",
-    "angle.png": "Angle of the first test sequence, and draws of each model.",
-    "mae_by_horizon.png": "Mean absolute error of each model by time step.",
-    "loss.png": "Loss of each model by epoch; dashed: validation.",
-    "reconstruction_and_kl.png": "Reconstruction and KL of each model by epoch.",
-}
 
 
 @dataclasses.dataclass
@@ -47,7 +39,6 @@ def main(args):
         write_report(args, output, metrics)
     print(f"\n{report.read_text()}")
     print(f"report, run folders and pictures: {output}, {output / 'figures'}")
-    print(f"report to open in a browser: {output / run_folder.REPORT}")
 
 
 def check_finished(args, output):
@@ -98,21 +89,12 @@ def write_report(args, output, paths):
     rows = [*rows, *tables.medians(rows), *evaluation.baselines(test)]
     if args.protocol == "poster":
         rows += protocols.POSTER_ROWS
-    html_report.write_comparison(
-        output,
-        f"The poster's models, protocol {args.protocol}",
-        tables.result_rows(rows),
-        "Mean absolute errors of generated observations in the unit of the data; bounds in nats a "
-        "sequence.",
-        {
-            caption: output / "figures" / name
-            for name, caption in FIGURES.items()
-            if (output / "figures" / name).exists()
-        },
-        dataclasses.asdict(args),
-    )
-    run_folder.write_report(
-        output, rows, protocol=args.protocol, shift_controls=args.shift_controls
+    about = {"protocol": args.protocol, "shift_controls": args.shift_controls}
+    run_folder.write_report(output, rows, **about)
+    figures = {path: path.stem.replace("_", " ") for path in sorted(output.glob("figures/*.png"))}
+    title = f"The poster's models, protocol {args.protocol}"
+    html_report.write_table(
+        output / "report.html", title, tables.cells(rows), figures, {**about, "data": args.data}
     )
 
 

@@ -1,9 +1,8 @@
 """Trains one model and evaluates it on the test set."""
 
 import dataclasses
-import pathlib
 
-from tfp_dvbf.experiments import command_line, options, recipe, run_folder, tables
+from tfp_dvbf.experiments import command_line, options, recipe, tables
 from tfp_dvbf.experiments.command_line import option
 
 
@@ -22,7 +21,7 @@ def main(args):
         print(tables.format_table([metrics]))
         print(f"\n{tables.forecast_table(metrics)}\n")
         print(f"model, metrics and figures: {args.output}")
-        print(f"report: {pathlib.Path(args.output) / run_folder.REPORT}")
+        print(f"report: {args.output}/report.html")
 
 
 if __name__ == "__main__":

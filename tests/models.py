@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfp_dvbf
+from tfp_dvbf import registry
 from tfp_dvbf.data import batching, environments
 from tfp_dvbf.experiments import options
 from tfp_dvbf.inference import bounds
@@ -24,6 +25,9 @@ def pendulum():
     return environments.collect("Pendulum-v1", num_sequences=12, num_steps=8, seed=1)
 
 
+# The names of parts that take vectors, and not images alone.
+VECTOR_EMISSIONS = [name for name in registry.names("emission") if not name.startswith("image")]
+VECTOR_ENCODERS = [name for name in registry.names("encoder") if name != "convolutional"]
 KINDS = ("posterior", "transition", "emission", "encoder")
 
 

@@ -1,3 +1,4 @@
+import models
 import numpy as np
 import oracles
 import pytest
@@ -7,7 +8,7 @@ from tfp_dvbf import layers, registry
 
 X = tf.random.stateless_normal([2, 5, 3], [0, 1])
 U = tf.random.stateless_normal([2, 4, 1], [0, 2])
-ENCODERS = pytest.mark.parametrize("name", registry.names("encoder"))
+ENCODERS = pytest.mark.parametrize("name", models.VECTOR_ENCODERS)
 
 
 def make(name, observation_shape=(3,), **settings):
@@ -53,6 +54,22 @@ def test_the_filter_takes_one_step_of_a_stream():
     np.testing.assert_allclose(encoder(X[:, 3], controls=None), whole[:, 3], rtol=1e-5, atol=1e-6)
     smoother = make("smoother")
     assert not smoother.steps and "yet to come" in smoother.steps.reason
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 3, 2)])
+def test_a_window_joins_the_last_steps_and_counts_those_before_as_zero(shape):
+    encoder = make("filter", shape, num_steps=3)
+    x = tf.random.stateless_normal([2, 5, *shape], [0, 1])
+    window = encoder.window(x).numpy()
+    assert window.shape == (2, 5, *shape[:-1], 3 * shape[-1])
+    np.testing.assert_array_equal(window[:, 0, ..., : 2 * shape[-1]], 0.0)
+    np.testing.assert_array_equal(window[:, 0, ..., 2 * shape[-1] :], x[:, 0])
+    expected = np.concatenate([x[:, 1], x[:, 2], x[:, 3]], axis=-1)
+    np.testing.assert_array_equal(window[:, 3], expected)
+    oracles.check_layer(encoder, lambda encoder: encoder(x))
+    assert "`num_steps` is 1" in encoder.steps.reason
+    with pytest.raises(ValueError, match="`num_steps` must be at least 1; got 0"):
+        layers.FilterEncoder(num_steps=0)
 
 
 def test_the_smoother_passes_over_missing_steps():

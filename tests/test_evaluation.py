@@ -15,6 +15,17 @@ def test_mae_on_a_hand_made_case():
     np.testing.assert_allclose(evaluation.absolute_differences(draws[0], truth), [[0.5, 1.0]])
 
 
+def test_mae_of_images_is_that_of_their_pixels():
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 256, [4, 5, 3, 2, 1]).astype(np.uint8)
+    for lead in [(), (6,)]:
+        draws = rng.normal(size=[*lead, *truth.shape])
+        flat = evaluation.absolute_differences(
+            draws.reshape(*lead, 4, 5, 6), truth.reshape(4, 5, 6)
+        )
+        np.testing.assert_allclose(evaluation.absolute_differences(draws, truth), flat)
+
+
 def test_evaluate_measures_what_the_model_generates(model, sequences):
     metrics = evaluation.evaluate(model, sequences, num_samples=3, seed=1)
     x, u = sequences.observations, sequences.controls

@@ -1,10 +1,11 @@
 """No gradient is NaN where logits, scales and innovations are as large as they can become."""
 
+import models
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import data, registry
+from tfp_dvbf import data, layers, registry
 from tfp_dvbf.inference import bounds
 from tfp_dvbf.inference.state_space_model import StateSpaceModel
 from tfp_dvbf.posteriors import RecognitionModel
@@ -32,13 +33,17 @@ def extreme_weights(weights, seed):
 
 def observations(emission, seed):
     rng = np.random.default_rng(seed)
-    if emission.support == "0 or 1":
+    if isinstance(emission, layers.BernoulliEmission):
         return rng.integers(0, 2, [BATCH, STEPS, 3]).astype(np.float32)
+    if isinstance(emission, layers.PoissonEmission):
+        return rng.poisson(FAR, [BATCH, STEPS, 3]).astype(np.float32)
+    if isinstance(emission, layers.CategoricalEmission):
+        return np.eye(3, dtype=np.float32)[rng.integers(0, 3, [BATCH, STEPS])]
     return (FAR * rng.standard_normal([BATCH, STEPS, 3])).astype(np.float32)
 
 
 @pytest.mark.parametrize("posterior", registry.names("posterior"))
-@pytest.mark.parametrize("emission", registry.names("emission"))
+@pytest.mark.parametrize("emission", models.VECTOR_EMISSIONS)
 def test_no_gradient_is_nan(emission, posterior):
     """In 20 draws each, of the bound in closed form and of its log weights."""
     check(emission, posterior)

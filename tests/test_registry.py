@@ -73,7 +73,10 @@ REGISTERED = "`transition` must be a config of a class registered with "
             {"transition": layers.GaussianEmission()},
             r"`transition` must be a name \(mlp, locally_linear\), a config .* Transition; got <",
         ),
-        ({"encoder": 3}, r"`encoder` must be a name \(filter, smoother\), a config .*; got 3"),
+        (
+            {"encoder": 3},
+            r"`encoder` must be a name \(filter, .*convolutional\), a config .*; got 3",
+        ),
         (
             {"emission": None},
             "`emission` must be a name .* or an object of class Emission; got None",

@@ -11,17 +11,28 @@ import evaluate
 import export
 import generate_data
 import import_log
+import investigate_intervals
 import investigate_kl
 import known_physics
 import pytest
+import range_only
 import reproduce
 import sysid
 import train
 import tune
 
 SCRIPTS = [
-    *[benchmark, compare, demo, evaluate, export, generate_data, import_log, investigate_kl],
-    *[known_physics, reproduce, sysid, train, tune],
+    *[benchmark, compare, demo, evaluate, export, generate_data, import_log],
+    *[
+        investigate_intervals,
+        investigate_kl,
+        known_physics,
+        range_only,
+        reproduce,
+        sysid,
+        train,
+        tune,
+    ],
 ]
 
 
@@ -43,7 +54,10 @@ SCRIPTS = [
         ({"objective": "fivo"}, "`objective` must be one of elbo, iwae; got 'fivo'"),
         ({"posterior": "chain_iaf", "objective": "iwae"}, "`objective` iwae is not for chain_iaf"),
         ({"emission": "bernoulli"}, "`observations` must be 0 or 1 for the bernoulli emission"),
-        ({"encoder": "both"}, "`encoder` must be one of filter, smoother; got 'both'"),
+        (
+            {"encoder": "both"},
+            "`encoder` must be one of filter, smoother, convolutional; got 'both'",
+        ),
         ({"num_train_samples": 0}, "`num_train_samples` must be positive; got 0"),
         ({"initial_frames": 9}, "`initial_frames` must not exceed the 8 steps of a sequence"),
         ({"learning_rate_decay": "step"}, "`learning_rate_decay` must be one of cosine, none"),

@@ -22,14 +22,20 @@ PARTS = {
     },
     "emission": {
         "gaussian": "tfp_dvbf.layers.emissions:GaussianEmission",
-        "bernoulli": "tfp_dvbf.layers.emissions:BernoulliEmission",
+        "bernoulli": "tfp_dvbf.layers.discrete_emissions:BernoulliEmission",
+        "poisson": "tfp_dvbf.layers.discrete_emissions:PoissonEmission",
+        "categorical": "tfp_dvbf.layers.discrete_emissions:CategoricalEmission",
+        "image_gaussian": "tfp_dvbf.layers.image_emissions:ImageGaussian",
+        "image_bernoulli": "tfp_dvbf.layers.image_emissions:ImageBernoulli",
     },
     "encoder": {
         "filter": "tfp_dvbf.layers.encoders:FilterEncoder",
         "smoother": "tfp_dvbf.layers.encoders:SmootherEncoder",
+        "convolutional": "tfp_dvbf.layers.convolutions:ConvolutionalEncoder",
     },
     "initial_posterior": {
         "gaussian": "tfp_dvbf.layers.initial_posteriors:GaussianInitialPosterior",
+        "convolutional": "tfp_dvbf.layers.convolutions:ConvolutionalInitialPosterior",
     },
 }
 BASES = {

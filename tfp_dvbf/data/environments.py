@@ -1,5 +1,6 @@
 """Sequences from Gymnasium environments."""
 
+import functools
 import json
 import warnings
 from typing import NamedTuple
@@ -8,8 +9,10 @@ import gymnasium
 import numpy as np
 
 from tfp_dvbf import data, errors
+from tfp_dvbf.data import rendering
 
-OPTIONS = ("max_episode_steps", "env_options")  # What the spec keeps of an environment's arguments.
+# What the spec keeps of an environment's arguments.
+OPTIONS = ("max_episode_steps", "env_options", "image")
 
 OBSERVATION_SCALES = {"Pendulum-v1": (1.0, 1.0, 8.0)}
 # Of observations divided by the scale above, with their units.
@@ -49,9 +52,15 @@ def collect(
     policy=None,
     observation_scale=None,
     max_episode_steps=None,
+    observation="state",
+    size=None,
+    grey=False,
     **env_options,
 ):
     """Records sequences from a Gymnasium environment.
+
+    Of images, whose values are uint8 from 0 to 255, what moved last is left out where it is drawn:
+    the arrow of the torque in Pendulum-v1.
 
     Args:
       env_id: Name of an environment with Box observations and actions, such as "Pendulum-v1".
@@ -59,12 +68,16 @@ def collect(
       num_steps: Number of observations T of each; T - 1 controls act between them.
       seed: Seed of the environments and the policy, an integer or several; the same seed gives
         identical arrays.
-      policy: Callable (observations [num_sequences, dx], rng) -> actions [num_sequences, du];
-        actions are clipped to the action space. Default: `OrnsteinUhlenbeck`.
+      policy: Callable (observations [num_sequences, *observation_shape], rng) -> actions
+        [num_sequences, du]; actions are clipped to the action space. Default: `OrnsteinUhlenbeck`.
       observation_scale: Divides the observations, [dx]. Default: (1, 1, 8) for Pendulum-v1, the
-        bound of its angular velocity in rad/s, otherwise 1.
+        bound of its angular velocity in rad/s, otherwise 1. Images have none.
       max_episode_steps: Actions after which an episode ends. Default: the limit of the environment,
         200 for Pendulum-v1.
+      observation: "state", what the environment returns, or "pixels", the image that it renders.
+      size: Height and width of images in pixels, at most those that the environment renders; each
+        pixel is the mean over its area. Default: as rendered.
+      grey: Whether images have one channel in place of three.
       **env_options: Further arguments of the environment, such as `g=9.81` (m/s^2) for Pendulum-v1.
 
     Returns:
@@ -81,10 +94,16 @@ def collect(
         "num_steps": errors.check_integer("num_steps", num_steps, least=2),
     }
     seeds = np.random.SeedSequence(_check_seed(seed))
-    options = _check_options(env_options, max_episode_steps)
+    image = rendering.check_image(observation, size, grey)
+    if image is not None and observation_scale is not None:
+        raise ValueError("`observation_scale` is not for images; the emission has their range.")
+    options = _check_options(env_options, max_episode_steps, image)
     envs = _make_envs(env_id, sizes["num_sequences"], **options)
     try:
-        scale = _observation_scale(env_id, observation_scale, envs.single_observation_space.shape)
+        scale = None
+        if image is None:
+            shape = envs.single_observation_space.shape
+            scale = _observation_scale(env_id, observation_scale, shape)
         policy_name = getattr(policy, "__name__", None) or type(policy).__name__
         if policy is None:
             policy = OrnsteinUhlenbeck(envs.action_space.shape)
@@ -95,15 +114,22 @@ def collect(
         envs.close()
     _warn_of_cuts(env_id, recording)
     spec = {"env_id": env_id, "gymnasium": gymnasium.__version__, **sizes, "seed": seeds.entropy}
-    spec |= {"policy": policy_name, "observation_scale": scale.tolist(), **options}
+    spec |= {"policy": policy_name, **options}
     if time_step is not None:
         spec["time_step"] = time_step
-    if observation_scale is None:
-        spec.update(NAMES.get(env_id, {}))
-    given = recording.observations
+    observations, about = _scaled(env_id, recording.observations, scale, observation_scale is None)
+    spec |= about
+    return data.Sequences(observations, recording.controls, recording.states, spec, recording.mask)
+
+
+def _scaled(env_id, given, scale, is_default):
+    """Returns observations divided by `scale`, images as they are, and what the spec says of it."""
+    if scale is None:
+        return given, {}
     # In float64, the rounding of a float32 environment would look like changes of a constant.
     observations = (given / scale).astype(np.result_type(given.dtype, np.float32), copy=False)
-    return data.Sequences(observations, recording.controls, recording.states, spec, recording.mask)
+    names = NAMES.get(env_id, {}) if is_default else {}
+    return observations, {"observation_scale": scale.tolist(), **names}
 
 
 def _check_seed(seed):
@@ -115,7 +141,7 @@ def _check_seed(seed):
     return errors.check_integer("seed", seed, least=0)
 
 
-def _check_options(env_options, max_episode_steps):
+def _check_options(env_options, max_episode_steps, image):
     """Returns the options of an environment that were given, as the spec keeps them."""
     try:
         json.dumps(env_options)
@@ -129,6 +155,8 @@ def _check_options(env_options, max_episode_steps):
         options["max_episode_steps"] = steps
     if env_options:
         options["env_options"] = env_options
+    if image is not None:
+        options["image"] = image._asdict()
     return options
 
 
@@ -173,25 +201,30 @@ def simulate(sequences):
     return (np.stack(steps, axis=1) / spec["observation_scale"]).astype(np.float32)
 
 
-def _make_envs(env_id, num_envs, max_episode_steps=None, env_options=None):
+def _make_envs(env_id, num_envs, max_episode_steps=None, env_options=None, image=None):
     options = dict(env_options or {})
     if max_episode_steps is not None:
         options["max_episode_steps"] = max_episode_steps
+    if image is not None:
+        show = functools.partial(rendering.show, **image)
+        options |= {"render_mode": "rgb_array", "wrappers": [show]}
     try:
         envs = gymnasium.make_vec(env_id, num_envs=num_envs, vectorization_mode="sync", **options)
-    except TypeError as error:
-        raise ValueError(
-            f"`env_options` must be options of {env_id}; got {env_options}: {error}"
-        ) from error
     except gymnasium.error.Error as error:
         raise ValueError(
             f"`env_id` must name a Gymnasium environment; got {env_id!r}: {error}"
         ) from error
-    for name in ["observation_space", "action_space"]:
+    except (TypeError, AssertionError, NotImplementedError) as error:
+        rule = f"`env_options` must be options of {env_id}; got {env_options}"
+        if image is not None and not env_options:
+            rule = f"`observation` pixels needs an environment that renders; {env_id} does not"
+        raise ValueError(f"{rule}: {errors.first_line(error)}") from error
+    ranks = {"observation_space": 1 if image is None else 3, "action_space": 1}
+    for name, rank in ranks.items():
         space = getattr(envs, f"single_{name}")
-        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
+        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != rank:
             envs.close()
-            raise ValueError(f"The {name} of {env_id} must be a Box of rank 1; got {space}.")
+            raise ValueError(f"The {name} of {env_id} must be a Box of rank {rank}; got {space}.")
     return envs
 
 

@@ -102,5 +102,6 @@ def warning(dead, state_dim):
     return (
         f"{len(dead)} of {state_dim} latent dimensions have collapsed, {names}: the observations "
         "do not move them off the prior. Anneal the KL over more epochs, lower the noise floor of "
-        "the emission, or hide time steps in training (`mask`); a smaller `state_dim` does without."
+        "the emission, or hide time steps in training (`hidden_steps`); a smaller `state_dim` does "
+        "without them."
     )

@@ -18,15 +18,16 @@ BATCH_SIZE = 128
 def absolute_differences(generated, observations):
     """Returns |generated - observations| of each time step, [batch, time].
 
-    Averaged over dimensions and samples; these are differenced one by one, so that the error is
-    that of single draws and not of an average trajectory.
+    Averaged over the values of an observation and samples; these are differenced one by one, so
+    that the error is that of single draws and not of an average trajectory.
 
     Args:
-      generated: [batch, time, dx] or [sample, batch, time, dx].
-      observations: [batch, time, dx].
+      generated: [batch, time, *observation_shape] or [sample, batch, time, *observation_shape].
+      observations: [batch, time, *observation_shape].
     """
     difference = np.abs(np.asarray(generated, np.float64) - observations)
-    return difference.mean(axis=(-1, *range(difference.ndim - 3)))
+    samples = difference.ndim - np.ndim(observations)
+    return difference.mean(axis=(*range(samples), *range(samples + 2, difference.ndim)))
 
 
 def generated_means(model, sequences, num_samples=1, seed=1, deterministic=False):

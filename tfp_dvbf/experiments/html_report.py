@@ -1,276 +1,160 @@
-"""The HTML report of a run: what was trained on what, how it did, and what speaks against it."""
+"""`report.html`: what a run trained on what, how it went, and whether to trust its forecasts."""
 
-import pathlib
-import tempfile
+import json
+import warnings
 
-import numpy as np
+from tfp_dvbf.data import alignment
+from tfp_dvbf.experiments import forecast_plots, html_page, run_folder, tables
 
-from tfp_dvbf.evaluation import collapse
-from tfp_dvbf.experiments import (
-    forecast_plots,
-    html_origin,
-    html_page,
-    report_figures,
-    run_folder,
-    tables,
+PAGE = "report.html"
+NUM_DRAWS = 200
+MAX_STEPS = 1000  # Most time steps of the free run that is drawn.
+CAPTIONS = {
+    "loss.png": "Loss in nats an observed step, on the training and on the validation set.",
+    "reconstruction_and_kl.png": "The terms of the bound in nats a sequence, in training.",
+    "observations.png": "Sequences of the test set, and what the model generates for them from "
+    "their first steps under their controls.",
+    "angle.png": "The angle of the same sequences.",
+}
+UNCALIBRATED = (
+    "Where observations fell in their forecasts. Bars of equal height would mean that these are "
+    "calibrated; a trough in the middle shows intervals that are too narrow, a hill intervals that "
+    "are too wide, a slope a bias."
 )
-
-NUM_HORIZONS = 20  # Rows of the table of horizons at most.
-NUM_DRAWN, NUM_DRAWS = 1000, 100  # Time steps and draws of the free run that is drawn.
-ERRORS = (  # Columns of the table of errors and bounds.
-    *("model", "mae_sampled", "mae_mean", "reconstruction_mae"),
-    *("elbo", "iwae_64", "fivo_64", "kl_per_step", "lowest_kl"),
-)
-NUM_PANELS = 6  # Dimensions of an observation that are drawn at most.
+ALIGNED = {
+    None: "There is no verdict: too few steps, no controls, images or too many dimensions.",
+    0: "Each control is paired with the step that it acts on.",
+    1: "x[t+1] is explained best by u[t+1]: the controls seem to be one step late, or act at once.",
+    -1: "x[t+1] is explained best by u[t-1]: the controls seem to be one step early.",
+}
 
 
-def write_run(folder, model, metrics, test, train=None):
-    """Writes `report.html` into a run folder.
-
-    Nothing of `metrics` is computed again; drawn anew is one free run alone.
+def write_run(model, folder, test, metrics, train=None):
+    """Writes the report of a run into its folder, beside what it was made from.
 
     Args:
-      folder: The run folder, a `pathlib.Path`, with `args.json` and `history.csv`.
-      model: The trained `DVBF`.
-      metrics: What `evaluation.report` returns of it.
+      model: The trained model.
+      folder: The run folder, with its figures.
       test: The test set, `Sequences`.
-      train: The training set, `Sequences` or `Shards`, or None.
-
-    Returns:
-      The path of the file.
+      metrics: What `evaluation.report` returned.
+      train: The training set, `Sequences` or `Shards`, for the alignment of its controls; or None.
     """
-    page = html_page.Page(f"Run {folder.name}")
-    aligned = None if train is None else html_origin.alignment_of(train)
-    _summary(page, metrics, train)
-    for note in notes(metrics, aligned):
-        page.note(note)
-    with tempfile.TemporaryDirectory() as drawn:
-        drawn = pathlib.Path(drawn)
-        _scores(page, metrics)
-        _free_run(page, drawn / "free_run.svg", model, metrics, test)
-        _horizons(page, drawn / "horizons.svg", metrics, test.spec)
-        _calibration(page, drawn / "calibration.svg", metrics)
-        _learning(page, drawn / "learning.svg", folder)
-    _latent(page, metrics)
-    html_origin.add_data(page, train, test, aligned)
-    effort = {name: metrics[name] for name in ("updates", "seconds", "parameters")}
-    html_origin.add_origin(page, run_folder.read_json(folder / "args.json"), effort)
-    page.write(folder / run_folder.REPORT)
-    return folder / run_folder.REPORT
+    page = html_page.Page(f"{metrics['model']}, seed {metrics['training_seed']}")
+    config = dict(run_folder.read_json(folder / run_folder.ARGS))
+    _data(page, metrics, train)
+    _scores(page, metrics)
+    if "free_run" in metrics:
+        _forecasts(page, model, folder, test, metrics)
+    page.section("Training")
+    for name, caption in CAPTIONS.items():
+        if (folder / "figures" / name).exists():
+            page.figure(folder / "figures" / name, caption)
+    for name, arguments in {"Model": config.pop("model", {}), "Arguments": config}.items():
+        if arguments:
+            page.section(name)
+            page.facts(_facts(arguments))
+    (folder / PAGE).write_text(page.render())
 
 
-def write_comparison(folder, title, rows, caption, figures, config):
-    """Writes `report.html` into a folder of several run folders, whose reports it links to.
+def write_table(path, title, rows, figures, arguments):
+    """Writes the report of several models.
 
     Args:
-      folder: The folder, a `pathlib.Path`.
-      title: Title of the page.
-      rows: Rows of the table, dictionaries of heads and values.
-      caption: What the table shows.
-      figures: Captions of pictures in the folder mapped to their files, paths.
-      config: Arguments of the comparison, a dictionary that JSON can hold.
-
-    Returns:
-      The path of the file.
+      path: File to write.
+      title: What stands at its top.
+      rows: The table, dictionaries of cells.
+      figures: Paths of PNG files mapped to their captions.
+      arguments: What was asked for, a dictionary.
     """
     page = html_page.Page(title)
-    page.section("Results")
-    page.table(rows, caption)
-    for text, path in figures.items():
-        page.figure(path, text, text)
-    runs = sorted(path.parent.name for path in folder.glob(f"*/{run_folder.REPORT}"))
-    if runs:
-        page.section("Runs")
-    for name in runs:
-        page.link(f"{name}/{run_folder.REPORT}", name)
-    html_origin.add_origin(page, config)
-    page.write(folder / run_folder.REPORT)
-    return folder / run_folder.REPORT
+    page.table(rows)
+    for figure, caption in figures.items():
+        page.figure(figure, caption)
+    page.section("Arguments")
+    page.facts(_facts(arguments))
+    path.write_text(page.render())
 
 
-def notes(metrics, aligned=None):
-    """Returns what speaks against a run, a sentence or two each.
-
-    Args:
-      metrics: What `evaluation.report` returns.
-      aligned: `alignment.Alignment` of the training set, or None.
-    """
-    found = []
-    run = metrics.get("free_run")
-    if run:
-        low, high = run["intervals"]["coverage_90"]
-        if high < 0.9:
-            found.append(
-                f"The 90 % intervals of the free run cover {100 * run['coverage_90']:.0f} % of the "
-                f"observations, 95 % interval {100 * low:.0f} to {100 * high:.0f} %: they are too "
-                "narrow. An ensemble and early stopping widen them."
-            )
-        better = [row for row in run.get("baselines", []) if _is_less(row, run, "rmse")]
-        if better:
-            best = min(better, key=lambda row: row["rmse"])
-            found.append(
-                f"The baseline “{best['model']}” has a lower RMSE in free run, {best['rmse']:.3g} "
-                f"to {run['rmse']:.3g}."
-            )
-    units = metrics.get("active_units")
-    if units and units["dead"]:
-        found.append(collapse.warning(units["dead"], len(units["noise"])))
-    if aligned is not None and aligned.shift:
-        found.append(f"Control alignment: {html_origin.VERDICTS[aligned.shift]}")
-    return found
-
-
-def _is_less(found, other, name):
-    return None not in (found[name], other[name]) and found[name] < other[name]
-
-
-def _summary(page, metrics, train):
-    """Says in two sentences what the run is and how its forecasts do."""
-    trained = "" if train is None else f", trained on {_count(len(train), 'sequence')}"
-    page.paragraph(
-        f"A deep variational Bayes filter with the posterior {metrics['model']} and "
-        f"{metrics['parameters']:,} parameters{trained} and evaluated on "
-        f"{_count(metrics['num_sequences'], 'test sequence')} of "
-        f"{_count(metrics['num_steps'], 'time step')}."
-    )
-    run = metrics.get("free_run")
-    if run:
-        found = tables.scores({**run, "intervals": {}})
-        page.paragraph(
-            f"In free run from {_count(run['initial_steps'], 'given time step')} its RMSE is "
-            f"{found.get('RMSE', 'not finite')} in the unit of the data, and its 90 % intervals "
-            f"cover {found['90 % covers']} % of what was observed."
-        )
-
-
-def _count(number, noun):
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+def _data(page, metrics, train):
+    """What was trained on what, and whether the controls stand where they act."""
+    page.section("Data")
+    spec = {name: value for name, value in metrics.get("data", {}).items() if value not in ({}, [])}
+    facts = {"test set": f"{metrics['num_sequences']} sequences of {metrics['num_steps']} steps"}
+    if train is not None:
+        facts = {"training set": f"{len(train)} sequences of {train.num_steps} steps", **facts}
+    facts |= {"updates": f"{metrics['updates']:,}", "parameters": f"{metrics['parameters']:,}"}
+    if metrics.get("seconds"):
+        facts["training time"] = f"{metrics['seconds']:.0f} s"
+    page.facts(facts | {name.replace("_", " "): _text(value) for name, value in spec.items()})
+    if train is not None:
+        with warnings.catch_warnings(action="ignore"):  # The page says it in its own words.
+            found = alignment.check_alignment_of(train)
+        shown = [f"u[t{shift:+d}] {error:.3g}" for shift, error in found.errors.items()]
+        one_step = f" One-step errors of a linear model: {', '.join(shown)}." if shown else ""
+        page.paragraph(ALIGNED[found.shift] + one_step.replace("u[t+0]", "u[t]"))
 
 
 def _scores(page, metrics):
-    page.section("Scores")
-    rows = [
-        {head: cell.replace(" [", "\n[") for head, cell in row.items()}
-        for row in tables.forecast_rows(metrics)
-    ]
-    if rows:
-        page.table(
-            rows,
-            "Forecasts of the test set, each score above its 95 % interval. RMSE and CRPS are in "
-            "the unit of the data, NLL in nats, coverage in per cent.",
-        )
-    for line in tables.left_out(metrics):
-        page.paragraph(line)
-    page.table(
-        tables.result_rows(tables.select([metrics, *metrics["baselines"]], ERRORS)),
-        "Mean absolute errors of generated observations in the unit of the data, sampled (every "
-        "transition is drawn) and mean (every transition at its mean); bounds in nats a sequence.",
-    )
-
-
-def _free_run(page, path, model, metrics, test):
-    """Draws the first test sequence and its forecast."""
-    if "free_run" not in metrics or len(test.observation_shape) != 1:
-        return
-    given, first = metrics["free_run"]["initial_steps"], test[:1]
-    truth = first.observations_or_nan[0, :NUM_DRAWN, :NUM_PANELS]
-    if len(truth) <= given:
-        return
-    mask = None if first.mask is None else first.mask[:, :given]
-    drawn = model.forecast(
-        first.observations[:, :given], first.controls[:, : len(truth) - 1], NUM_DRAWS, 1, mask
-    ).observations.numpy()[:, 0, :, :NUM_PANELS]
-    spec = dict(test.spec or {})
-    if spec.get("observation_names"):
-        spec["observation_names"] = spec["observation_names"][:NUM_PANELS]
-    forecast_plots.free_run(path, truth, drawn, given, spec, report_figures.WIDTH)
-    page.section("Free run")
-    page.figure(
-        path,
-        "Observed values of the first test sequence and the median, 50 and 90 % intervals of its "
-        "free run, over time.",
-        f"The first test sequence. The model is given its first {_count(given, 'time step')} and "
-        f"all controls; the intervals are those of {NUM_DRAWS} draws.",
-    )
-
-
-def _horizons(page, path, metrics, spec):
-    """Draws the scores by horizon and shows some of them."""
-    if "free_run" not in metrics:
-        return
-    run = metrics["free_run"]
-    runs = {metrics["model"]: run, **{row["model"]: row for row in run.get("baselines", [])}}
-    report_figures.scores_by_horizon(path, runs, spec)
-    page.section("By horizon")
-    page.figure(
-        path,
-        "RMSE of the model and of the baselines by horizon, above the coverage of the model's 50 "
-        "and 90 % intervals.",
-        "Above: RMSE of the free run, all dimensions together. Below: how many observations the "
-        "intervals cover; dotted lines are what a true forecast covers.",
-    )
-    page.table(horizon_rows(run), "Scores of the free run at some horizons, in time steps.")
-
-
-def horizon_rows(run):
-    """Returns the scores of a free run at 20 horizons or fewer, evenly chosen, as rows."""
-    by_horizon = run["by_horizon"]
-    number = len(by_horizon["rmse"])
-    chosen = np.unique(np.linspace(0, number - 1, min(number, NUM_HORIZONS)).round().astype(int))
-    return [
-        {
-            "horizon": int(index) + 1,
-            **tables.scores({name: values[index] for name, values in by_horizon.items()}),
-        }
-        for index in chosen
-    ]
-
-
-def _calibration(page, path, metrics):
-    names = {"free_run": "free run", "one_step": "one step ahead"}
-    pits = {title: metrics[key]["pit"] for key, title in names.items() if key in metrics}
-    if not pits:
-        return
-    report_figures.calibration(path, pits)
-    page.section("Calibration")
-    page.figure(
-        path,
-        "Histograms of the probability integral transform of " + " and of ".join(pits) + ".",
-        "Where the observations fall in their forecast distributions. A true forecast fills all "
-        "bins alike (dotted). A hump in the middle: intervals too wide; high ends: too narrow; a "
-        "slope: biased.",
-    )
-
-
-def _learning(page, path, folder):
-    report_figures.learning_curves(path, run_folder.read_history(folder / "history.csv"))
-    page.section("Learning curves")
-    page.figure(
-        path,
-        "Loss, reconstruction and KL by epoch, in training and validation.",
-        "The loss is the negative bound, divided by the observed time steps, with the KL weighted "
-        "in training while it is annealed; reconstruction and KL are sums over a sequence.",
-    )
-
-
-def _latent(page, metrics):
-    """Shows how much of each latent dimension comes from the observations."""
-    units = metrics.get("active_units")
-    if not units:
-        return
-    page.section("Latent dimensions")
+    """The table of the model beside the baselines, and that of its forecasts."""
+    page.section("Scores on the test set")
+    rows = [metrics, *metrics.get("baselines", [])]
     page.paragraph(
-        f"The KL is {html_page.shown(metrics['kl_per_step'])} nats a time step. A dimension is "
-        f"dead if the posterior mean of its noise stays within {collapse.THRESHOLD} of that of the "
-        "prior, in mean square and in units of the prior, both at the first time step and later."
+        "MAE is the mean absolute difference between generated and true observations; elbo, iwae "
+        "and fivo are bounds on the log evidence of a sequence, in nats."
     )
-    rows = [
-        {
-            "dimension": f"z[{index}]",
-            "first time step": initial,
-            "later": noise,
-            "state": "dead" if index in units["dead"] else "active",
-        }
-        for index, (initial, noise) in enumerate(zip(units["initial"], units["noise"]))
-    ]
-    page.table(rows, "Mean square of the posterior mean of the noise; its prior variance is 1.")
+    page.table(tables.cells(rows))
+    forecasts = tables.forecast_rows(metrics)
+    if forecasts:
+        page.paragraph("Forecasts, with 95 % intervals; NLL is in nats a step.")
+        page.table(forecasts)
+    for name, reason in metrics.get("left_out", {}).items():
+        page.paragraph(f"{name} is left out: {reason}")
+
+
+def _forecasts(page, model, folder, test, metrics):
+    """The free run, its errors and its calibration."""
+    page.section("Forecasts")
+    run, figures = metrics["free_run"], folder / "figures"
+    first, given = test[:1], run["initial_steps"]
+    if len(first.observation_shape) == 1:
+        steps = min(first.num_steps, MAX_STEPS)
+        x, u, mask = first.observations[:, :steps], first.controls[:, : steps - 1], first.mask
+        mask = None if mask is None else mask[:, :given]
+        drawn = model.forecast(x[:, :given], u, NUM_DRAWS, seed=1, mask=mask)
+        truth = first.observations_or_nan[0, :steps]
+        draws = drawn.observations.numpy()[:, 0]
+        forecast_plots.free_run(figures / "free_run.png", truth, draws, given, test.spec)
+        caption = (
+            f"The first test sequence in free run, given its first {given} steps and controls."
+        )
+        page.figure(figures / "free_run.png", caption)
+    forecast_plots.by_horizon(figures / "by_horizon.png", run, metrics["model"], test.spec)
+    page.figure(figures / "by_horizon.png", "Error and coverage of the free run by time step.")
+    histograms = {"free run": run["pit"]}
+    if metrics.get("one_step"):
+        histograms["one step ahead"] = metrics["one_step"]["pit"]
+    forecast_plots.calibration(figures / "calibration.png", histograms)
+    page.figure(figures / "calibration.png", UNCALIBRATED)
+
+
+def _facts(arguments):
+    """Returns arguments as lines by name, those of a part as `part.argument`."""
+    facts = {}
+    for name, value in arguments.items():
+        if isinstance(value, dict) and "class_name" in value:
+            facts[name] = value["class_name"]
+            facts |= {f"{name}.{key}": _text(own) for key, own in value.get("config", {}).items()}
+        else:
+            facts[name] = _text(value)
+    return {
+        name: text for name, text in facts.items() if not name.endswith((".trainable", ".dtype"))
+    }
+
+
+def _text(value):
+    """Returns a value as one line; numbers with four digits."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value))
+    return json.dumps(value) if isinstance(value, dict) else str(value)

@@ -260,8 +260,10 @@ def _angle(x):
 
 
 def is_pendulum(spec):
-    """Returns whether a data set's spec says that Pendulum-v1 made it, and at what time step."""
-    return (spec or {}).get("env_id") == "Pendulum-v1" and "time_step" in spec
+    """Returns whether a data set's spec says that it is the state of Pendulum-v1, with its step."""
+    found = spec or {}
+    is_state = found.get("env_id") == "Pendulum-v1" and "image" not in found
+    return is_state and "time_step" in found
 
 
 def times(steps, spec):

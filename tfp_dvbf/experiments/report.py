@@ -1,7 +1,7 @@
 """What a run and a comparison of runs show: their figures, drawn with `plots`."""
 
 from tfp_dvbf import evaluation
-from tfp_dvbf.experiments import plots, run_folder
+from tfp_dvbf.experiments import image_plots, plots, run_folder
 
 
 def draw_run(model, folder, test, metrics, num_sequences=3, num_draws=50):
@@ -63,6 +63,13 @@ def animate(path, model, test):
 
 
 def _draw_trajectories(figures, panels, spec):
+    if next(iter(panels.values()))[0].ndim == 4:
+        shown = {}
+        for title, (truth, generated) in panels.items():
+            shown |= {f"{title}": truth, f"{title}, generated": generated[0]}
+        image_plots.strip(figures / "observations.png", shown)
+        image_plots.film(figures / "observations.gif", shown, spec)
+        return
     plots.observations(figures / "observations.png", panels, spec)
     if plots.is_pendulum(spec):
         plots.angles(figures / "angle.png", panels, spec)

@@ -86,24 +86,25 @@ def summary(name, rows, confidence=0.95):
 
 def format_table(rows):
     """Returns rows as an aligned Markdown table of the `COLUMNS` that any of them has."""
-    shown = result_rows(rows)
-    return _align([list(shown[0]), *(list(row.values()) for row in shown)])
+    found = cells(rows)
+    return _align([list(found[0]), *(list(row.values()) for row in found)])
 
 
-def result_rows(rows):
-    """Returns rows as strings by their heads, those of the `COLUMNS` that any of the rows has."""
+def cells(rows):
+    """Returns rows as cells by the heads of the `COLUMNS` that any of them has."""
     keys = [key for key in COLUMNS if any(key in row for row in rows)]
     return [{COLUMNS[key]: _format(key, row.get(key)) for key in keys} for row in rows]
 
 
 def forecast_table(metrics):
-    """Returns `forecast_rows` as a table; what was left out follows with the reason."""
-    rows, reasons = forecast_rows(metrics), left_out(metrics)
+    """Returns the rows of `forecast_rows` as a table; what was left out follows with the reason."""
+    rows = forecast_rows(metrics)
+    reasons = [f"{name} is left out: {why}" for name, why in metrics.get("left_out", {}).items()]
     return "\n".join([markdown(rows), *reasons] if rows else reasons)
 
 
 def forecast_rows(metrics):
-    """Returns the free run, its baselines and one step ahead as rows, `metrics` of `evaluate`.
+    """Returns cells of the free run, its baselines and one step ahead, `metrics` of `evaluate`.
 
     Each figure stands before its 95 % interval.
     """
@@ -119,18 +120,13 @@ def forecast_rows(metrics):
     return rows
 
 
-def left_out(metrics):
-    """Returns a line for each forecast that `metrics` of `evaluate` lack, with the reason."""
-    return [f"{name} is left out: {why}" for name, why in metrics.get("left_out", {}).items()]
-
-
 def identification_table(rows):
-    """Returns the rows of `sysid.py` as a table."""
+    """Returns the rows of `sysid.py` as a table: a model and a record each, and its scores."""
     return markdown(identification_rows(rows))
 
 
 def identification_rows(rows):
-    """Returns the rows of `sysid.py` as strings: a model and a record each, and its scores."""
+    """Returns the rows of `sysid.py` as cells by the heads of columns."""
     return [
         {"model": row["seed"], "record": row["record"], **scores(row)}
         | {"seconds": f"{row['seconds']:.0f}" if row.get("seconds") else ""}

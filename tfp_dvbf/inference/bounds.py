@@ -66,10 +66,11 @@ def check_bound(posterior, objective, choices=registry.BOUNDS):
         )
 
 
-def terms(model, recognition, batch, num_samples, seed, closed_form=True):
+def terms(model, recognition, batch, num_samples, seed, closed_form=True, shown=None):
     """Returns the `Terms` of posterior draws.
 
-    Where a time step is missing its nll and KL are 0, since q is p there.
+    Where a time step is missing its nll and KL are 0, since q is p there; where it is not shown to
+    the posterior, its KL is.
 
     Args:
       model: A `StateSpaceModel`.
@@ -78,25 +79,35 @@ def terms(model, recognition, batch, num_samples, seed, closed_form=True):
       num_samples: Draws for each sequence.
       seed: Stateless seed, int32 [2].
       closed_form: Whether the KL may be taken in closed form, which log weights of draws may not.
+      shown: Steps that the posterior may see, bool [batch, time]; None lets it see them all.
     """
     steps = tf.shape(batch.observations)[:2]
     rows = tf.stack([num_samples * steps[0], steps[1], model.spec.state_dim])
     noise = tf.random.stateless_normal(rows, seed)
-    sample = recognition.sample(model, batch, noise, num_samples)
+    seen = batch
+    if shown is not None:
+        seen = batch._replace(mask=shown if batch.mask is None else shown & batch.mask)
+    sample = recognition.sample(model, seen, noise, num_samples)
     controls = model.control_standardization(batch.controls)
     divergence = kl(model, sample, networks.tile_rows(controls, num_samples), closed_form)
     shape = tf.concat([[num_samples], steps], axis=0)
     states = tf.reshape(sample.states, tf.concat([shape, [model.spec.state_dim]], axis=0))
-    found = Terms(-model.log_likelihood(states, batch.observations), tf.reshape(divergence, shape))
-    if batch.mask is None:
-        return found
-    return Terms(*(tf.where(batch.mask, term, 0.0) for term in found))
+    nll = -model.log_likelihood(states, batch.observations)
+    divergence = tf.reshape(divergence, shape)
+    return Terms(_zero_unless(batch.mask, nll), _zero_unless(seen.mask, divergence))
+
+
+def _zero_unless(mask, term):
+    return term if mask is None else tf.where(mask, term, 0.0)
 
 
 def kl(model, sample, controls, closed_form):
     """Returns KL(q || p) for each step, [batch, time], or its estimate ln q - ln p."""
     if not closed_form or sample.densities is None:
-        return sample.log_prob - model.log_prior(sample.states, controls)
+        if sample.log_prior is None:
+            return sample.log_prob - model.log_prior(sample.states, controls)
+        first = model.initial_distribution().log_prob(sample.states[:, :1])
+        return sample.log_prob - tf.concat([first, sample.log_prior], axis=1)
     prior = model.transition_distribution(sample.states[:, :-1], controls)
     first = tfd.kl_divergence(sample.densities[0], model.initial_distribution())[:, tf.newaxis]
     return tf.concat([first, tfd.kl_divergence(sample.densities[1], prior)], axis=1)

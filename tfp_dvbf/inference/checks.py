@@ -90,3 +90,13 @@ def numeric(name, value):
             raise ValueError(f"`{name}` must be numeric; got dtype {value.dtype}.")
         return tf.convert_to_tensor(value.astype(np.float32))
     return tf.cast(value, tf.float32)
+
+
+def split_masked(observations, mask):
+    """Returns the values of a `numpy.ma` array, and a mask that leaves out what it masks."""
+    if not isinstance(observations, np.ma.MaskedArray):
+        return observations, mask
+    hidden = np.ma.getmaskarray(observations)
+    observed = ~hidden.any(axis=tuple(range(2, hidden.ndim)))
+    values = np.where(hidden, 0, observations.data)
+    return values, observed if mask is None else observed & np.asarray(mask, bool)

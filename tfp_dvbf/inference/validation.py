@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_dvbf import data, errors, registry
-from tfp_dvbf.inference.checks import Checks, check_finite, check_shape, numeric
+from tfp_dvbf.inference.checks import Checks, check_finite, check_shape, numeric, split_masked
 from tfp_dvbf.layers import networks
 
 
@@ -62,7 +62,7 @@ def check_batch(rules, observations, controls=None, mask=None):
       ValueError: If they break a rule that can be decided at once.
     """
     checks = Checks()
-    observations, mask = _split_masked(observations, mask)
+    observations, mask = split_masked(observations, mask)
     observations = check_observations(checks, rules, "observations", observations)
     steps = tf.shape(observations)[1]
     least = max(2, rules.initial_steps)
@@ -71,15 +71,15 @@ def check_batch(rules, observations, controls=None, mask=None):
         lambda _: f"`observations` must have at least {least} steps; got {observations.shape[1]}.",
     )
     controls = check_controls(checks, rules, controls, observations, steps)
-    known = None
+    known, observed = None, None
     if mask is not None:
-        mask = check_mask(checks, rules, mask, observations)
+        observed = mask = check_mask(checks, rules, mask, observations)
         known = data.known_steps_tensor(controls, mask)
         controls = tf.where(known[:, 1:, tf.newaxis], controls, 0.0)
         observations = tf.where(networks.expand_like(mask, observations), observations, 0.0)
         if tf.get_static_value(tf.reduce_all(mask)):
             mask = None
-    _check_values(checks, rules, observations=observations, controls=controls)
+    _check_values(checks, rules, observed, observations=observations, controls=controls)
     batch = data.Batch(observations, controls, mask)
     return checks.passed((batch, known))
 
@@ -87,7 +87,7 @@ def check_batch(rules, observations, controls=None, mask=None):
 def check_context(rules, observations, controls, mask=None, num_steps=None):
     """Returns a `data.Batch` of the context x[0:c], its mask, and controls that reach past it."""
     checks = Checks()
-    observations, mask = _split_masked(observations, mask)
+    observations, mask = split_masked(observations, mask)
     observations = check_observations(checks, rules, "observations", observations)
     context, least = tf.shape(observations)[1], rules.initial_steps
     checks.require(
@@ -112,7 +112,7 @@ def check_context(rules, observations, controls, mask=None, num_steps=None):
     if mask is not None:
         mask = check_mask(checks, rules, mask, observations, whole=False)
         observations = tf.where(networks.expand_like(mask, observations), observations, 0.0)
-    _check_values(checks, rules, observations=observations, controls=controls)
+    _check_values(checks, rules, mask, observations=observations, controls=controls)
     return checks.passed(data.Batch(observations, controls, mask))
 
 
@@ -140,14 +140,14 @@ def check_future(rules, controls, num_steps=None, initial_observations=None, ini
 def check_initial_observations(rules, initial_observations, controls, mask=None):
     """Returns a `data.Batch` of x[0:k] [batch, k, *observation_shape] and its mask, or None."""
     checks = Checks()
-    observations, mask = _split_masked(initial_observations, mask)
+    observations, mask = split_masked(initial_observations, mask)
     observations = check_observations(
         checks, rules, "initial_observations", observations, controls, rules.initial_steps
     )
     if mask is not None:
         mask = check_mask(checks, rules, mask, observations, whole=False)
         observations = tf.where(networks.expand_like(mask, observations), observations, 0.0)
-    _check_values(checks, rules, initial_observations=observations)
+    _check_values(checks, rules, mask, initial_observations=observations)
     return checks.passed(data.Batch(observations, controls, mask))
 
 
@@ -190,7 +190,7 @@ def check_step(rules, observations, controls=None, observed=None):
         controls = tf.zeros([tf.shape(observations)[0], 0])
     controls = numeric("controls", controls)
     check_shape(checks, "controls", controls, [("batch", observations), rules.control_dim])
-    _check_values(checks, rules, observations=observations, controls=controls)
+    _check_values(checks, rules, observed, observations=observations, controls=controls)
     return checks.passed((observations, controls, observed))
 
 
@@ -271,26 +271,25 @@ def check_mask(checks, rules, mask, observations, whole=True):
     return mask
 
 
-def _check_values(checks, rules, **tensors):
-    """Requires finite values and, of what is observed, those that the emission can make."""
+def _check_values(checks, rules, mask=None, **tensors):
+    """Requires finite values and, of what is observed, those that the emission can make.
+
+    Args:
+      checks, rules: As elsewhere.
+      mask: Whether observations are observed, bool of their first axes; None where all are.
+      **tensors: What is checked by its name.
+    """
     for name, tensor in tensors.items():
         check_finite(checks, name, tensor)
         if name != "controls" and rules.emission.support is not None:
             emission = registry.name_of("emission", rules.emission)
+            holds = rules.emission.supports(tensor)
+            if mask is not None:  # What is missing is 0, which the emission may never make.
+                holds |= networks.expand_like(~mask, tensor)
             checks.require(
-                tf.reduce_all(rules.emission.supports(tensor)),
+                tf.reduce_all(holds),
                 f"`{name}` must be {rules.emission.support} for the {emission} emission.",
             )
-
-
-def _split_masked(observations, mask):
-    """Returns the values of a `numpy.ma` array, and a mask that leaves out what it masks."""
-    if not isinstance(observations, np.ma.MaskedArray):
-        return observations, mask
-    hidden = np.ma.getmaskarray(observations)
-    observed = ~hidden.any(axis=tuple(range(2, hidden.ndim)))
-    values = np.where(hidden, 0, observations.data)
-    return values, observed if mask is None else observed & np.asarray(mask, bool)
 
 
 def _check_num_steps(num_steps):

@@ -1,6 +1,12 @@
 """The parts of a state-space model and the networks behind them: each returns one density."""
 
-from tfp_dvbf.layers.emissions import BernoulliEmission, Emission, GaussianEmission
+from tfp_dvbf.layers.convolutions import ConvolutionalEncoder, ConvolutionalInitialPosterior
+from tfp_dvbf.layers.discrete_emissions import (
+    BernoulliEmission,
+    CategoricalEmission,
+    PoissonEmission,
+)
+from tfp_dvbf.layers.emissions import Emission, GaussianEmission
 from tfp_dvbf.layers.encoders import Encoder, FilterEncoder, SmootherEncoder
 from tfp_dvbf.layers.flows import (
     FlowChain,
@@ -8,6 +14,7 @@ from tfp_dvbf.layers.flows import (
     InverseAutoregressiveFlow,
     SplineInverseAutoregressiveFlow,
 )
+from tfp_dvbf.layers.image_emissions import ImageBernoulli, ImageGaussian
 from tfp_dvbf.layers.initial_posteriors import GaussianInitialPosterior, InitialPosterior
 from tfp_dvbf.layers.networks import MLP
 from tfp_dvbf.layers.part import Part, Spec
@@ -17,6 +24,9 @@ from tfp_dvbf.layers.transitions import LocallyLinearTransition, MLPTransition, 
 __all__ = [
     "MLP",
     "BernoulliEmission",
+    "CategoricalEmission",
+    "ConvolutionalEncoder",
+    "ConvolutionalInitialPosterior",
     "Emission",
     "Encoder",
     "FilterEncoder",
@@ -24,11 +34,14 @@ __all__ = [
     "GatedInverseAutoregressiveFlow",
     "GaussianEmission",
     "GaussianInitialPosterior",
+    "ImageBernoulli",
+    "ImageGaussian",
     "InitialPosterior",
     "InverseAutoregressiveFlow",
     "LocallyLinearTransition",
     "MLPTransition",
     "Part",
+    "PoissonEmission",
     "Spec",
     "SmootherEncoder",
     "SplineInverseAutoregressiveFlow",

@@ -84,10 +84,13 @@ class NetworkEmission(Emission):
         self.activation = activation
 
     def build(self, spec):
-        self.network = networks.MLP(
-            self.hidden_units, spec.observation_size, self.activation, seed=spec.seed, name="g"
-        )
+        self.network = self.make_network(spec)
         super().build(spec)
+
+    def make_network(self, spec):
+        """Returns the network g, which `parameters_of` calls; a subclass may have another."""
+        sizes = self.hidden_units, spec.observation_size
+        return networks.MLP(*sizes, self.activation, seed=spec.seed, name="g")
 
     def parameters_of(self, states):
         """Returns g(z), [..., *observation_shape]."""
@@ -132,21 +135,3 @@ class GaussianEmission(NetworkEmission):
 
     def get_config(self):
         return {**super().get_config(), "noise_floor": self.noise_floor}
-
-
-@tf_keras.utils.register_keras_serializable("tfp_dvbf")
-class BernoulliEmission(NetworkEmission):
-    """p(x[t] | z[t]) = prod_d Bernoulli(x[t]_d; sigmoid(g(z[t])_d)), for binary pixels."""
-
-    units = "user"
-    standardises = False
-    support = "0 or 1"
-
-    def supports(self, observations):
-        """Returns whether each pixel is 0 or 1."""
-        return (observations == 0) | (observations == 1)
-
-    def call(self, states):
-        """Maps states [..., dz] to the density of pixels, which have no unit."""
-        logits = self.parameters_of(states)
-        return self.independent(tfd.Bernoulli(logits=logits, dtype=tf.float32))

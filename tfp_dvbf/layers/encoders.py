@@ -47,9 +47,51 @@ class UnitsEncoder(Encoder):
         return {**super().get_config(), "units": self.units, "activation": self.activation}
 
 
+class WindowEncoder(UnitsEncoder):
+    """Base of the encoders h[t] = g(x[t-k+1], ..., x[t]) of the last k observations.
+
+    Those before x[1] and in missing steps count as 0, the mean. With k >= 2 the features show what
+    changes, such as a velocity; nothing is carried from one step to the next.
+
+    Args:
+      units: Sizes of the layers; the last one is the size of h[t].
+      activation: Activation of the dense layers.
+      num_steps: The number k of observations that h[t] sees.
+    """
+
+    def __init__(self, units=(128,), activation="relu", num_steps=1, **kwargs):
+        super().__init__(units, activation, **kwargs)
+        self.num_steps = errors.check_integer("num_steps", num_steps)
+        if self.num_steps > 1:
+            self.steps = errors.No("h[t] needs observations before x[t], unless `num_steps` is 1")
+
+    def window(self, observations):
+        """Returns x[t-k+1], ..., x[t] at each step, joined along the last axis.
+
+        Args:
+          observations: x[1:T], [batch, time - 1, *observation_shape]; for k = 1 of any first axes.
+        """
+        if self.num_steps == 1:
+            return observations
+        before, steps = self.num_steps - 1, tf.shape(observations)[1]
+        others = [[0, 0]] * len(self.spec.observation_shape)
+        padded = tf.pad(observations, [[0, 0], [before, 0], *others])
+        shifted = [padded[:, k : k + steps] for k in range(self.num_steps)]
+        return tf.concat(shifted, axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "num_steps": self.num_steps}
+
+
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
-class FilterEncoder(UnitsEncoder):
-    """h[t] = g(x[t]), a function of the current observation alone."""
+class FilterEncoder(WindowEncoder):
+    """h[t] = g(x[t-k+1], ..., x[t]), by default of the current observation alone.
+
+    Args:
+      units: Sizes of the layers; the last one is the size of h[t].
+      activation: Activation of the dense layers.
+      num_steps: The number k of observations that h[t] sees.
+    """
 
     def build(self, spec):
         self.network = networks.MLP(
@@ -60,7 +102,9 @@ class FilterEncoder(UnitsEncoder):
     def call(self, observations, controls=None, mask=None):
         """Maps x[1:T] [batch, time - 1, ...], or one x[t] [batch, ...], to h of the same axes."""
         del controls, mask
-        return self.network(networks.flatten(observations, self.spec.observation_shape))
+        *lead, last = self.spec.observation_shape
+        shape = (*lead, last * self.num_steps)
+        return self.network(networks.flatten(self.window(observations), shape))
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")

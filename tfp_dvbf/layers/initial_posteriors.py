@@ -41,15 +41,22 @@ class GaussianInitialPosterior(InitialPosterior):
         self.activation = activation
 
     def build(self, spec):
-        self.network = networks.MLP(
-            self.hidden_units, 2 * spec.state_dim, self.activation, seed=spec.seed, name="network"
-        )
+        self.network = self.make_network(spec)
         super().build(spec)
+
+    def make_network(self, spec):
+        """Returns the network of what `join` makes of x[0:k]; a subclass may have another."""
+        sizes = self.hidden_units, 2 * spec.state_dim
+        return networks.MLP(*sizes, self.activation, seed=spec.seed, name="network")
+
+    def join(self, observations):
+        """Returns x[0:k] as one vector, [batch, k times the size of an observation]."""
+        seen = networks.flatten(observations, self.spec.observation_shape)
+        return tf.concat([seen[:, t] for t in range(self.num_steps)], axis=-1)
 
     def call(self, observations):
         """Maps standardised observations [batch, k or more, ...] to q(z[0] | x[0:k])."""
-        seen = networks.flatten(observations, self.spec.observation_shape)
-        raw = self.network(tf.concat([seen[:, t] for t in range(self.num_steps)], axis=-1))
+        raw = self.network(self.join(observations))
         return networks.diagonal_normal(*networks.gaussian_parameters(raw))
 
     def get_config(self):

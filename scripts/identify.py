@@ -1,0 +1,97 @@
+"""Learns a pendulum from images, and shows what the latent state knows of angle and velocity."""
+
+import dataclasses
+
+from tfp_dvbf.experiments import command_line, latent_regression, options, run_folder, tables
+from tfp_dvbf.experiments.command_line import option
+
+PUBLISHED = {"r2_sin": 0.961, "r2_cos": 0.982, "r2_velocity": 0.916}  # Karl et al. 2017, pixels.
+DEFAULTS = latent_regression.Protocol()
+
+
+@dataclasses.dataclass
+class Args:
+    """Trains a model for each seed and regresses the pendulum's state on the latent one."""
+
+    observation: str = option(
+        "pixels",
+        "images, (cos, sin) of the angle, or the angle",
+        list(latent_regression.OBSERVATIONS),
+    )
+    seeds: tuple[int, ...] = option((1, 2, 3), "a model for each seed")
+    state_dim: int = option(3, "size of the latent state")
+    epochs: int = option(DEFAULTS.epochs, "epochs of each model")
+    hidden_steps: float = option(
+        DEFAULTS.hidden_steps, "share of the steps that are hidden from the posterior in training"
+    )
+    output: str = option("runs/identify", "folder to make: data, a run folder a seed, reports")
+    resume: bool = option(False, "continue in --output; finished runs are kept")
+    verbose: int = option(1, options.VERBOSE, [0, 1, 2])
+
+
+def main(args):
+    command_line.check_choices(args)
+    command_line.check_distinct("seeds", args.seeds)
+    if not args.seeds or min(args.epochs, args.state_dim) < 1:
+        raise ValueError("`seeds` must not be empty, `epochs` and `state_dim` be at least 1.")
+    if not 0 <= args.hidden_steps < 1:
+        raise ValueError(f"`hidden_steps` must lie in [0, 1); got {args.hidden_steps}.")
+    output = command_line.check_output(args.output, args.resume)
+    splits = collect(args.observation, output / "data")
+    from tfp_dvbf.experiments import startup
+
+    startup.start(args.seeds[0])
+    rows = []
+    for seed in args.seeds:
+        folder = output / f"seed-{seed}"
+        model = train(args, seed, splits, folder)
+        scores = latent_regression.score(model, splits[0], splits[2])
+        latent_regression.draw(folder / "figures", model, splits[2])
+        seconds = run_folder.training_seconds(folder)
+        rows.append({"observation": args.observation, "seed": seed, **scores, "seconds": seconds})
+        write_report(args, rows, output)
+    print(f"\n{(output / 'report.md').read_text()}")
+    print(f"report, data and run folders: {output}")
+
+
+def collect(observation, folder):
+    """Returns the splits of the data, which are collected into `folder` unless they are there."""
+    from tfp_dvbf import data
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in latent_regression.SIZES:
+        path = folder / f"{split}.npz"
+        if not path.exists():
+            print(f"collecting {path}", flush=True)
+            data.save(path, latent_regression.collect(observation, split))
+    return run_folder.read_splits(folder)
+
+
+def train(args, seed, splits, folder):
+    """Trains one model into its run folder, unless that is finished; returns it."""
+    from tfp_dvbf.experiments import recipe
+
+    protocol = DEFAULTS._replace(epochs=args.epochs, hidden_steps=args.hidden_steps)
+    settings = options.Settings(
+        epochs=protocol.epochs,
+        batch_size=protocol.batch_size,
+        learning_rate=protocol.learning_rate,
+        kl_annealing_epochs=0,
+        seed=seed,
+        verbose=args.verbose,
+    )
+    model = latent_regression.make_model(args.observation, args.state_dim, seed, protocol)
+    recipe.train(model, splits, folder, settings, resume=args.resume)
+    return run_folder.load_model(folder)
+
+
+def write_report(args, rows, output):
+    """Writes `report.json`, and the table of it beside the published figures as `report.md`."""
+    about = {"state_dim": args.state_dim, "hidden_steps": args.hidden_steps, "epochs": args.epochs}
+    run_folder.write_json(output / "report.json", {**about, "rows": rows})
+    published = {"observation": "pixels", "seed": "Karl et al. 2017", **PUBLISHED}
+    (output / "report.md").write_text(f"{tables.markdown([*rows, published])}\n")
+
+
+if __name__ == "__main__":
+    command_line.run(main, Args)

@@ -1,0 +1,51 @@
+"""identify.py at a small size: what it writes, that it resumes, and what it refuses."""
+
+import identify
+import numpy as np
+import pytest
+
+from tfp_dvbf.experiments import latent_regression, run_folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("observation", latent_regression.OBSERVATIONS)
+def test_what_a_run_leaves_and_how_it_resumes(tmp_path, monkeypatch, observation):
+    monkeypatch.setattr(latent_regression, "SIZES", {"train": 8, "validation": 4, "test": 6})
+    args = identify.Args(
+        observation, seeds=(1, 2), epochs=1, output=str(tmp_path / "run"), verbose=0
+    )
+    identify.main(args)
+    report = run_folder.read_json(tmp_path / "run" / "report.json")
+    assert [(row["observation"], row["seed"]) for row in report["rows"]] == [
+        (observation, 1),
+        (observation, 2),
+    ]
+    for row in report["rows"]:
+        assert row["seconds"] > 0
+        for name in latent_regression.TARGETS:
+            assert np.isfinite([row[f"r2_{name}"], row[f"r2_{name}_later"]]).all()
+    figures = {path.name for path in (tmp_path / "run" / "seed-2" / "figures").iterdir()}
+    assert "latent_space.png" in figures
+    assert ("generated.gif" in figures) == (observation == "pixels")
+    with pytest.raises(ValueError, match="`--output` must not exist yet without `--resume`"):
+        identify.main(args)
+    args.resume = True
+    identify.main(args)
+    assert run_folder.read_json(tmp_path / "run" / "report.json") == report
+    assert "Karl et al. 2017" in (tmp_path / "run" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"observation": "state"}, "`observation` must be one of pixels, position, angle"),
+        ({"seeds": ()}, "`seeds` must not be empty"),
+        ({"seeds": (1, 1)}, "`seeds` must differ"),
+        ({"epochs": 0}, "`epochs` and `state_dim` be at least 1"),
+        ({"hidden_share": 1.0}, r"`hidden_share` must lie in \[0, 1\); got 1.0"),
+    ],
+)
+def test_bad_options_are_refused_before_work_starts(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        identify.main(identify.Args(output=str(tmp_path / "run"), **changes))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,145 @@
+"""Emission densities of images."""
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+import tf_keras
+
+from tfp_dvbf import errors
+from tfp_dvbf.layers import convolutions, emissions, networks
+
+tfd = tfp.distributions
+
+SCALE_FLOOR = 0.01  # Of the range; two or three of the 256 values of a pixel.
+LOGIT_BOUND = 10.0  # The probability of a wrong pixel stays above 5e-5.
+
+
+class ImageEmission(emissions.NetworkEmission):
+    """Base of the emissions whose one parameter a pixel is made by transposed convolutions.
+
+    Args:
+      hidden_units: Sizes of the dense layers.
+      activation: Activation of the hidden layers.
+      filters: Number of channels that enter each transposed convolution; () has dense layers alone.
+    """
+
+    def __init__(self, hidden_units=(64,), activation="relu", filters=(32, 16), **kwargs):
+        super().__init__(hidden_units, activation, **kwargs)
+        self.filters = errors.check_units("filters", filters)
+
+    def make_network(self, spec):
+        """Returns the network g of z[t]."""
+        convolutions.check_image_shape(type(self).__name__, spec.observation_shape)
+        return convolutions.TransposedConvolutionalNetwork(
+            spec.observation_shape,
+            self.filters,
+            self.hidden_units,
+            self.activation,
+            spec.seed,
+            name="g",
+        )
+
+    def parameters_of(self, states):
+        """Returns g(z), [..., height, width, channels]."""
+        return self.network(states)
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters}
+
+
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class ImageGaussian(ImageEmission):
+    """p(x[t] | z[t]) = N(low + (high - low) sigmoid(g(z[t])), (high - low)^2 s^2 I).
+
+    One scale s is shared by all pixels (Rybkin et al. 2021, arXiv:2006.13202). A scale for each
+    would fall to its floor where a pixel never changes, and the gradient of those pixels would
+    drown that of all others.
+
+    Args:
+      low, high: Range of a pixel, such as 0 and 255.
+      hidden_units: Sizes of the dense layers.
+      activation: Activation of the hidden layers.
+      filters: Number of channels that enter each transposed convolution; () has dense layers alone.
+      scale: s as a fraction of the range; None learns it.
+      scale_floor: Least s that is learned.
+    """
+
+    units = "user"
+
+    def __init__(
+        self,
+        low=0.0,
+        high=255.0,
+        hidden_units=(64,),
+        activation="relu",
+        filters=(32, 16),
+        scale=None,
+        scale_floor=SCALE_FLOOR,
+        **kwargs,
+    ):
+        super().__init__(hidden_units, activation, filters, **kwargs)
+        if not -np.inf < low < high < np.inf:
+            raise ValueError(f"`low` must be less than `high`, both finite; got {low} and {high}.")
+        if scale is not None and not 0 < scale < np.inf:
+            raise ValueError(f"`scale` must be positive and finite; got {scale}.")
+        self.low, self.high = low, high
+        self.scale = scale
+        self.scale_floor = networks.check_floor(scale_floor)
+        self.support = f"from {low:g} to {high:g}"
+
+    def build(self, spec):
+        self.raw_scale = None
+        if self.scale is None:
+            self.raw_scale = self.add_weight("raw_scale", [], initializer="zeros")
+        super().build(spec)
+
+    def supports(self, observations):
+        """Returns whether each pixel lies in its range."""
+        return (observations >= self.low) & (observations <= self.high)
+
+    def call(self, states):
+        """Maps states [..., dz] to the density of images in their own range."""
+        mean = self.low + (self.high - self.low) * tf.sigmoid(self.parameters_of(states))
+        scale = self.scale
+        if scale is None:
+            scale = networks.positive(
+                emissions.SCALE_SPEED * self.raw_scale, floor=self.scale_floor
+            )
+        return self.independent(tfd.Normal(mean, (self.high - self.low) * scale))
+
+    def get_config(self):
+        config = {"low": self.low, "high": self.high}
+        config |= {"scale": self.scale, "scale_floor": self.scale_floor}
+        return {**super().get_config(), **config}
+
+
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class ImageBernoulli(ImageEmission):
+    """p(x[t] | z[t]) = prod_d Bernoulli(x[t]_d; sigmoid(l_d)), l = b tanh(g(z[t]) / b), b = 10.
+
+    The logits l are bounded. A pixel that never changes would drive its own to infinity, where one
+    pixel that is wrong after all costs more than the whole image.
+
+    Args:
+      hidden_units: Sizes of the dense layers.
+      activation: Activation of the hidden layers.
+      filters: Number of channels that enter each transposed convolution; () has dense layers alone.
+    """
+
+    units = "user"
+    standardises = False
+    support = "0 or 1"
+
+    def supports(self, observations):
+        """Returns whether each pixel is 0 or 1."""
+        return (observations == 0) | (observations == 1)
+
+    def innovation(self, states, observations):
+        """Returns x - E[x | z], within [-1, 1], [..., number of pixels]."""
+        errors_of_pixels = observations - self(states).mean()
+        return networks.flatten(errors_of_pixels, self.spec.observation_shape)
+
+    def call(self, states):
+        """Maps states [..., dz] to the density of binary pixels."""
+        logits = LOGIT_BOUND * tf.tanh(self.parameters_of(states) / LOGIT_BOUND)
+        return self.independent(tfd.Bernoulli(logits=logits, dtype=tf.float32))
