@@ -10,6 +10,7 @@ import demo
 import evaluate
 import export
 import generate_data
+import identify
 import import_log
 import investigate_kl
 import known_physics
@@ -21,7 +22,7 @@ import tune
 
 SCRIPTS = [
     *[benchmark, compare, demo, evaluate, export, generate_data, import_log, investigate_kl],
-    *[known_physics, reproduce, sysid, train, tune],
+    *[identify, known_physics, reproduce, sysid, train, tune],
 ]
 
 
