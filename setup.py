@@ -36,6 +36,7 @@ setuptools.setup(
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "tensorboard": ["tensorboard"],
         "bayesian": ["scikit-learn"],
+        "benchmark": ["jax>=0.10", "optax>=0.2.8", "torch>=2.13"],
         "benchmarks": ["nonlinear_benchmarks"],
         "test": ["pytest", "ruff", "scikit-learn", "scoringrules"],
     },

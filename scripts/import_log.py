@@ -15,7 +15,9 @@ class Args:
     controls: tuple[str, ...] = option((), "columns that were applied")
     time: str | None = option(None, "column of times: numbers or ISO 8601 timestamps")
     window: int = option(200, "time steps of a window")
-    stride: int = option(10, "time steps from the start of a window to that of the next")
+    stride: int = option(
+        10, "time steps between the starts of two windows; those of the test part do not overlap"
+    )
     fractions: tuple[float, ...] = option(
         (0.7, 0.15), "training and validation parts; the rest tests"
     )
@@ -46,13 +48,16 @@ def main(args):
     )
     print(log)
     splits = dict(zip(["train", "validation", "test"], log.split(*args.fractions)))
-    files = {name: split.windows(args.window, args.stride) for name, split in splits.items()}
+    strides = {"train": args.stride, "validation": args.stride, "test": args.window}
+    files = {name: splits[name].windows(args.window, strides[name]) for name in splits}
     alignment.check_alignment_of(files["train"])
     with data.new_folder(output) as folder:
         for name, sequences in files.items():
             data.save(folder / f"{name}.npz", sequences)
     for name, sequences in files.items():
-        print(f"{output / name}.npz: {len(sequences)} windows of {args.window} time steps")
+        apart = f"{strides[name]} apart" if strides[name] < args.window else "without overlap"
+        number = f"{len(sequences)} window{'s' * (len(sequences) > 1)}"
+        print(f"{output / name}.npz: {number} of {args.window} time steps, {apart}")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def train_one(args, posterior, seed, folder):
 def write_report(args, output, paths):
     """Draws the poster's panels and writes the table of all finished run folders in `output`."""
     from tfp_dvbf import data, evaluation
-    from tfp_dvbf.experiments import report, startup, tables
+    from tfp_dvbf.experiments import html_report, report, startup, tables
 
     startup.start()
     runs_found = {path.parent: run_folder.read_json(path) for path in paths}
@@ -89,8 +89,12 @@ def write_report(args, output, paths):
     rows = [*rows, *tables.medians(rows), *evaluation.baselines(test)]
     if args.protocol == "poster":
         rows += protocols.POSTER_ROWS
-    run_folder.write_report(
-        output, rows, protocol=args.protocol, shift_controls=args.shift_controls
+    about = {"protocol": args.protocol, "shift_controls": args.shift_controls}
+    run_folder.write_report(output, rows, **about)
+    figures = {path: path.stem.replace("_", " ") for path in sorted(output.glob("figures/*.png"))}
+    title = f"The poster's models, protocol {args.protocol}"
+    html_report.write_table(
+        output / "report.html", title, tables.cells(rows), figures, {**about, "data": args.data}
     )
 
 

@@ -19,9 +19,10 @@ class Args:
     )
     seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "a model for each seed, and their ensemble")
     posterior: str = option("innovation", "posterior of the models", registry.names("posterior"))
-    epochs: int = option(0, "most epochs of each model; 0 for those of the benchmark")
+    epochs: int = option(0, "epochs of each model; 0 for those of the benchmark")
     state_dim: int = option(4, "size of the latent state")
     output: str = option("runs/sysid", "folder to make: a run folder a seed, the ensemble, reports")
+    cross_validate: bool = option(True, "train models that leave a block out, and score them on it")
     resume: bool = option(False, "continue in --output; finished runs are kept")
     verbose: int = option(1, options.VERBOSE, [0, 1, 2])
 
@@ -39,7 +40,8 @@ def main(args):
     startup.start(args.seeds[0])
     from tfp_dvbf.experiments import identification
 
-    models, blocks = train(args, protocol, records.train, output)
+    log = identification.log_of(records.train, protocol)
+    models = train(args, protocol, log, output)
     tests = {  # Scored once, when all models are trained; they decide nothing.
         name: identification.log_of([pair], protocol).sequences()
         for name, pair in records.test.items()
@@ -47,36 +49,52 @@ def main(args):
     rows = []
     for seed, model in models.items():
         folder = output / f"seed-{seed}"
-        left_out = run_folder.read_history(folder / "history.csv")[identification.MONITOR]
-        about = {"seconds": run_folder.training_seconds(folder), "left_out_nll": list(left_out)}
-        rows += score(seed, model, tests, protocol, **about)
+        seconds = run_folder.training_seconds(folder)
+        rows += score(seed, model, tests, protocol, seconds=seconds)
     best = list(models.values())[-1]
     if len(models) > 1:
         best = ensemble_of(list(models.values()), output / "ensemble")
         seconds = sum({row["seed"]: row["seconds"] or 0.0 for row in rows}.values())
         rows += score(f"ensemble of {len(models)}", best, tests, protocol, seconds=seconds)
-    found = identification.pooled(list(models.values()), blocks, protocol.initial_steps)
-    rows.append({"seed": "each on what it left out", "record": "training", **chosen(found)})
+    if args.cross_validate:
+        rows.append(cross_validate(args, protocol, log, output))
     draw(best, tests, protocol, output)
     write_report(args, protocol, rows, output)
     print(f"\n{(output / 'report.md').read_text()}")
     print(f"report, pictures, run folders and ensemble: {output}")
+    print(f"report: {output}/report.html")
 
 
-def train(args, protocol, pairs, output):
-    """Returns the trained models by their seeds, and the block that each left out."""
+def train(args, protocol, log, output):
+    """Returns models that were trained on all of the training records, by their seeds."""
     from tfp_dvbf.experiments import identification
 
-    log = identification.log_of(pairs, protocol)
-    models, blocks = {}, []
-    for index, seed in enumerate(args.seeds):
+    models = {}
+    for seed in args.seeds:
         model = identification.make_model(protocol, args.posterior, args.state_dim, seed)
         settings = identification.settings_of(protocol, seed, args.epochs, args.verbose)
-        models[seed], block = identification.train_member(
-            model, log, index, protocol, settings, output / f"seed-{seed}", args.resume
+        folder = output / f"seed-{seed}"
+        models[seed] = identification.train(model, log, protocol, settings, folder, args.resume)
+    return models
+
+
+def cross_validate(args, protocol, log, output):
+    """Returns a row of the free runs of blocks, each by a model that was trained on the others."""
+    from tfp_dvbf.experiments import identification
+
+    models, blocks = [], []
+    for index in range(identification.NUM_FOLDS):
+        seed = args.seeds[index % len(args.seeds)]
+        model = identification.make_model(protocol, args.posterior, args.state_dim, seed)
+        settings = identification.settings_of(protocol, seed, args.epochs, args.verbose)
+        model, block = identification.train_without_block(
+            model, log, index, protocol, settings, output / f"without-{index}", args.resume
         )
+        models.append(model)
         blocks.append(block)
-    return models, blocks
+    found = identification.pooled(models, blocks, protocol.initial_steps)
+    row = {"seed": "single, on blocks left out", "record": "training"}
+    return {**row, **identification.chosen(found)}
 
 
 def ensemble_of(models, folder):
@@ -95,12 +113,10 @@ def score(name, model, tests, protocol, **about):
 
     found = identification.score(model, tests, protocol.initial_steps)
     about = {"seed": name, **about, "parameters": model.count_params()}
-    return [{**about, "record": record, **chosen(scores)} for record, scores in found.items()]
-
-
-def chosen(found):
-    """Returns what a row shows of what `evaluation.free_run` returns."""
-    return {name: found[name] for name in (*tables.SCORES, "intervals")}
+    return [
+        {**about, "record": record, **identification.chosen(scores)}
+        for record, scores in found.items()
+    ]
 
 
 def draw(model, tests, protocol, output):
@@ -125,13 +141,21 @@ def published_rows(protocol):
 
 
 def write_report(args, protocol, rows, output):
-    """Writes `report.json`, and the table of it as `report.md`."""
+    """Writes `report.json`, its table as `report.md`, and with the pictures as `report.html`."""
+    from tfp_dvbf.experiments import html_report
+
     rows = [*rows, *published_rows(protocol)]
     about = {"benchmark": args.benchmark, "unit": protocol.unit}
     about |= {"posterior": args.posterior, "state_dim": args.state_dim, "seeds": args.seeds}
     about["epochs"] = args.epochs or protocol.epochs
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
     (output / "report.md").write_text(f"{tables.identification_table(rows)}\n")
+    figures = {
+        path: f"Free run of the test record {path.stem.removeprefix('free_run_')}."
+        for path in sorted(output.glob("free_run_*.png"))
+    }
+    title, cells = f"{args.benchmark}: free run", tables.identification_rows(rows)
+    html_report.write_table(output / "report.html", title, cells, figures, vars(args))
 
 
 if __name__ == "__main__":

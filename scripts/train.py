@@ -21,6 +21,7 @@ def main(args):
         print(tables.format_table([metrics]))
         print(f"\n{tables.forecast_table(metrics)}\n")
         print(f"model, metrics and figures: {args.output}")
+        print(f"report: {args.output}/report.html")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs the test files, each in a process of its own, two at a time; prints a line a file.
+"""Runs the test files, two processes at a time; prints a line a process.
 
 A process that ran all files would keep every graph that TensorFlow has traced: 6 GiB in the end.
 """
@@ -17,6 +17,12 @@ import xml.etree.ElementTree
 TESTS = pathlib.Path(__file__).parent
 # These listen on ports, so that they run one after the other.
 PORTS = ("test_multi_worker.py", "test_tune.py")
+# The tests of these take a few seconds, less than to import TensorFlow: they share processes.
+QUICK = """alignment bad_input buckets command_line compare csv_files data emissions encoders
+    environments intervals known_physics layering load_model logs measures missing_steps moments
+    networks particles plots random readme registry run_folder sharded_training shards
+    standardization tables transitions""".split()
+SHARE = 10  # Files a process.
 SLOWEST = 40
 NO_TESTS = 5  # The exit status of pytest where a file has no test of this kind.
 
@@ -26,7 +32,10 @@ def groups(slow):
     files = sorted(TESTS.glob("test_*.py"))
     files = [file for file in files if not slow or "mark.slow" in file.read_text()]
     ports = [file for file in files if file.name in PORTS]
-    return [ports] * bool(ports) + [[file] for file in files if file not in ports]
+    quick = [file for file in files if not slow and file.stem.removeprefix("test_") in QUICK]
+    shared = [quick[start : start + SHARE] for start in range(0, len(quick), SHARE)]
+    alone = [[file] for file in files if file not in [*ports, *quick]]
+    return [*[ports] * bool(ports), *alone, *shared]
 
 
 def run(files, slow, folder, seconds):

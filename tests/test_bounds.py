@@ -9,7 +9,7 @@ import tensorflow as tf
 from models import adapted
 
 from tfp_dvbf import data, posteriors, registry
-from tfp_dvbf.inference import bounds, kalman, random
+from tfp_dvbf.inference import random
 from tfp_dvbf.layers import networks
 
 POSTERIORS = pytest.mark.parametrize("posterior", registry.names("posterior"))
@@ -114,76 +114,3 @@ def test_a_posterior_without_a_past_is_filtered(make_model, sequences):
     model = make_model("trajectory_iaf", receptive_field=1)
     x, u = sequences.observations, sequences.controls
     assert np.all(np.isfinite(model.log_prob_bound(x, u, 16, seed=1, objective="fivo")))
-
-
-@pytest.mark.parametrize("posterior", ["gaussian", "innovation", "trajectory_iaf"])
-def test_what_is_hidden_from_q_is_drawn_from_p_and_counts(make_model, sequences, posterior):
-    """Hidden steps have no KL, and an nll that is that of the steps that the mask calls missing."""
-    model = adapted(perturb(make_model(posterior)), sequences)
-    x, u = sequences.observations, sequences.controls
-    seed = tf.constant([3, 4])
-    mask = np.ones([12, 8], bool)
-    mask[0, 6:] = False
-    x, u, mask = map(tf.constant, (x, u, mask))
-    kept = random.kept_steps([12, 8], 1, 0.5, seed)
-    assert np.all(kept[:, 0]) and 0.3 < np.mean(kept[:, 1:]) < 0.7
-    found = terms_of(model, data.Batch(x, u, mask), seed, 0.5)
-    shown = terms_of(model, data.Batch(x, u, kept & mask), seed, 0.0)
-    both = (kept & mask).numpy()
-    np.testing.assert_array_equal(found.kl[0].numpy()[~both], 0.0)
-    np.testing.assert_allclose(found.kl, shown.kl, rtol=1e-5)
-    np.testing.assert_allclose(found.nll[0].numpy()[both], shown.nll[0].numpy()[both], rtol=1e-5)
-    assert np.all(found.nll[0].numpy()[mask] != 0) and np.all(found.nll[0].numpy()[~mask] == 0)
-
-
-def test_the_bound_of_a_posterior_that_sees_less_is_a_bound():
-    """Against the Kalman filter: E ln w lies below ln p(x), and E w is p(x) for any q."""
-    model = models.linear_model("innovation")
-    space, recognition = model.state_space_model, model.recognition_model
-    space.emission.raw_scale.assign([0.25, 0.25])  # Noise of 0.9: few draws will do.
-    last = recognition.initial_posterior.network.layers[-1]
-    wide = np.log(np.expm1(1.0)) - np.log(np.expm1(networks.INITIAL_SCALE))
-    last.kernel.assign(tf.zeros_like(last.kernel))
-    last.bias.assign([0.0, 0.0, wide, wide])  # q(z[0]) is p(z[0]).
-    x = tf.random.stateless_normal([1, 4, 2], [0, 1])
-    u = tf.random.stateless_normal([1, 3, 1], [0, 2])
-    exact = kalman.log_prob(space, x, u)
-    batch = data.Batch(x, u)
-    found = bounds.terms(space, recognition, batch, 20000, [5, 6], False, hidden_share=0.6)
-    log_weights = -tf.reduce_sum(found.nll + found.kl, axis=2)[:, 0]
-    assert tf.reduce_mean(log_weights) < exact[0]
-    oracles.within_standard_error(tf.exp(log_weights - exact[0]), 1.0)
-
-
-@pytest.mark.parametrize(
-    "posterior, share, message",
-    [
-        ("innovation", 1.0, r"`hidden_share` must lie in \[0, 1\); got 1.0"),
-        ("innovation", -0.1, r"`hidden_share` must lie in \[0, 1\); got -0.1"),
-        ("chain_iaf", 0.5, "`hidden_share` must be 0 for chain_iaf: its states all come from"),
-    ],
-)
-def test_a_hidden_share_out_of_range(make_model, posterior, share, message):
-    with pytest.raises(ValueError, match=message):
-        make_model(posterior, hidden_share=share)
-
-
-def test_training_hides_steps_and_validation_does_not(make_model, sequences):
-    inputs = {"observations": sequences.observations, "controls": sequences.controls}
-    plain, hiding = make_model(), make_model(hidden_share=0.7)
-    assert hiding.get_config()["hidden_share"] == 0.7
-    for model in [plain, hiding]:
-        model.compile("sgd", run_eagerly=True)
-    np.testing.assert_allclose(
-        plain.evaluate(inputs, verbose=0), hiding.evaluate(inputs, verbose=0)
-    )
-    divergences = [
-        model.fit(inputs, batch_size=12, shuffle=False, verbose=0).history["kl"][0]
-        for model in [plain, hiding]
-    ]
-    assert divergences[1] != divergences[0]
-
-
-def terms_of(model, batch, seed, hidden_share):
-    space, recognition = model.state_space_model, model.recognition_model
-    return bounds.terms(space, recognition, batch, 1, seed, hidden_share=hidden_share)

@@ -41,16 +41,19 @@ def compiled(make_model, sequences, **kwargs):
     return model
 
 
-def test_annealing_is_linear_and_monotone(make_model, sequences):
+@pytest.mark.parametrize("initial", [0.2, 20.0])
+def test_annealing_is_monotone(make_model, sequences, initial):
+    """The KL weight rises linearly, or the likelihood's share does, which is its inverse."""
     model = compiled(make_model, sequences)
-    annealing = callbacks.KLAnnealing(num_epochs=4, initial_weight=0.2)
+    annealing = callbacks.KLAnnealing(num_epochs=4, initial_weight=initial)
     weights = []
     record = tf_keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: weights.append(float(model.kl_weight))
     )
     dataset = batching.as_dataset(sequences, 4)
     history = model.fit(dataset, epochs=6, verbose=0, callbacks=[annealing, record]).history
-    expected = 0.2 + 0.8 * np.minimum(1.0, np.arange(18) / 12)
+    line = np.minimum(1.0, np.arange(18) / 12)
+    expected = 0.2 + 0.8 * line if initial < 1 else 1 / (0.05 + 0.95 * line)
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
     np.testing.assert_allclose(history["kl_weight"], expected[2::3], rtol=1e-6)
 
@@ -70,6 +73,15 @@ def test_annealing_never_falls_until_the_model_is_compiled_anew(make_model, sequ
     np.testing.assert_allclose(anneal(4, epochs=4), expected, rtol=1e-6)
     model.compile(jit_compile=False)
     np.testing.assert_allclose(anneal(12, epochs=2), [0.0, 1 / 4])
+
+
+def test_tempering_leaves_a_trained_model_at_weight_one(make_model, sequences):
+    model = compiled(make_model, sequences)
+    dataset = batching.as_dataset(sequences, 12)
+    model.fit(dataset, epochs=1, verbose=0)
+    chain = [callbacks.KLAnnealing(9, initial_weight=20.0)]
+    history = model.fit(dataset, epochs=2, verbose=0, callbacks=chain).history
+    np.testing.assert_array_equal(history["kl_weight"], 1.0)
 
 
 def test_early_stopping_waits_for_annealing_as_documented(make_model, sequences):
@@ -92,7 +104,8 @@ def test_annealing_over_no_epochs_is_weight_one():
     "arguments, message",
     [
         ((-1,), "`num_epochs` must not be negative; got -1"),
-        ((1, 2.0), r"`initial_weight` must lie in \[0, 1\]; got 2.0"),
+        ((1, -0.5), "`initial_weight` must be finite and not negative; got -0.5"),
+        ((1, np.inf), "`initial_weight` must be finite and not negative; got inf"),
     ],
 )
 def test_annealing_refuses(arguments, message):

@@ -121,3 +121,18 @@ def test_check_distinct():
     command_line.check_distinct("seeds", (1, 2))
     with pytest.raises(ValueError, match="`seeds` must differ; got 1, 2, 1"):
         command_line.check_distinct("seeds", (1, 2, 1))
+
+
+@dataclasses.dataclass
+class Switches:
+    """Switches that are on or off, and numbers of which there may be none."""
+
+    on: bool = command_line.option(True, "on")
+    off: bool = command_line.option(False, "off")
+    numbers: tuple[int, ...] = command_line.option((1, 2), "numbers", nargs="*")
+
+
+def test_what_is_on_can_be_switched_off_and_no_number_be_given():
+    assert command_line.parse(Switches, []) == Switches()
+    words = ["--no-on", "--off", "--numbers"]
+    assert command_line.parse(Switches, words) == Switches(on=False, off=True, numbers=())

@@ -87,6 +87,7 @@ def test_get_config_returns_every_argument_as_a_primitive():
     arguments = {
         **{"observation_shape": (4, 2), "control_dim": 1, "state_dim": 3},
         **{"objective": "iwae", "num_samples": 5, "seed": 7},
+        "hidden_steps": (0.5, 2.0),
     }
     names = inspect.signature(tfp_dvbf.DVBF.__init__).parameters
     assert {*arguments, *PART_SETTINGS} == set(names) - {"self", "kwargs"}

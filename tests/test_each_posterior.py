@@ -73,6 +73,17 @@ def test_innovation_is_the_documented_step(each_model, first):
     np.testing.assert_allclose(step.log_prob, base.log_base(noise) - log_det, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["innovation", "iaf"])
+def test_the_prior_that_a_step_has_found_is_that_of_the_transition(name, each_model, first):
+    """Also where steps are missing."""
+    posterior = perturb(make(name), each_model, first)
+    for observed in masks(posterior):
+        sample = draw(posterior, each_model, first, observed=observed)
+        prior = each_model.transition_distribution(sample.states[:, :-1], INPUTS.controls)
+        expected = prior.log_prob(sample.states[:, 1:])
+        np.testing.assert_allclose(sample.log_prior, expected, rtol=1e-4, atol=1e-3)
+
+
 def test_gaussian_is_the_documented_recursion(model, first):
     sample = draw(make("gaussian"), model, first)
     q0, conditionals = sample.densities

@@ -44,15 +44,25 @@ def test_the_folder_is_what_train_reads(csv, capsys, recwarn):
     import_log.main(args(csv))
     folder = csv.parent / "made"
     splits = run_folder.read_splits(folder)
-    assert [len(split) for split in splits] == [31, 3, 3]
+    assert [len(split) for split in splits] == [31, 3, 1]
     x, u = system()
     np.testing.assert_array_equal(splits[0].observations[1, :, 0], x[4:24].astype(np.float32))
     np.testing.assert_array_equal(splits[2].controls[0, :, 0], u[170:189].astype(np.float32))
     assert splits[0].spec["source"] == str(csv) and splits[0].spec["time_step"] == 1.0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("Log(observations ['x [V]'], controls ['u [A]'], records of 200 ")
-    assert printed[1] == f"{folder / 'train.npz'}: 31 windows of 20 time steps"
+    assert printed[1] == f"{folder / 'train.npz'}: 31 windows of 20 time steps, 4 apart"
+    assert printed[3] == f"{folder / 'test.npz'}: 1 window of 20 time steps, without overlap"
     assert len(printed) == 4 and not recwarn.list
+
+
+def test_every_time_step_is_tested_once(csv, capsys):
+    import_log.main(args(csv, window=10, stride=1))
+    test = run_folder.read_splits(csv.parent / "made")[2]
+    assert test.spec["stride"] == 10
+    expected = system()[0][170:].astype(np.float32).reshape(3, 10)
+    np.testing.assert_array_equal(test.observations[:, :, 0], expected)
+    assert "test.npz: 3 windows of 10 time steps, without overlap" in capsys.readouterr().out
 
 
 def test_options_reach_the_log(csv):

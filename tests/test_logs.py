@@ -86,7 +86,7 @@ def test_a_fold_leaves_a_block_of_each_record_out(index, lengths):
         ((4, 4), "`index` must be less than `count`, 4; got 4"),
         ((0, 1), "`count` must be at least 2; got 1"),
         ((0, 30), "must have two time steps or more in each part"),
-        ((1, 4, 30), "`min_length` must leave a record to train on beside the block; got 30"),
+        ((1, 4, 30), "`min_length` must leave a record beside the block; got 30"),
     ],
 )
 def test_folds_that_cannot_be(arguments, message):

@@ -33,7 +33,8 @@ class Linear:
         )
         self.space = self.model.state_space_model
         gain, noise = np.array([1.5, -0.8]), 0.5
-        self.space.emission.raw_scale.assign([raw(noise) / networks.SCALE_SPEED] * 2)
+        raw_scale = raw(noise, self.space.emission.noise_floor) / networks.SCALE_SPEED
+        self.space.emission.raw_scale.assign([raw_scale] * 2)
         kernel, bias = self.space.emission.network.layers[0].weights
         kernel.assign(np.diag(gain)), bias.assign([0.1, -0.2])
         variance = 1 / (1 + (gain / noise) ** 2)
@@ -62,10 +63,9 @@ class Linear:
         return means.numpy(), next(scales).numpy(), predicted.numpy(), next(scales).numpy()
 
 
-def raw(scale):
+def raw(scale, floor=networks.SCALE_FLOOR):
     """Returns what `networks.positive` maps to a scale."""
-    offset = np.log(np.expm1(networks.INITIAL_SCALE))
-    return np.log(np.expm1(scale - networks.SCALE_FLOOR)) - offset
+    return np.log(np.expm1(scale - floor)) - np.log(np.expm1(networks.INITIAL_SCALE))
 
 
 @pytest.fixture(scope="module")

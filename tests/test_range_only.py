@@ -69,6 +69,7 @@ def test_the_ladder():
 @pytest.mark.slow
 def test_a_report_has_a_row_for_each_model_and_seed(tmp_path, monkeypatch, eagerly):
     monkeypatch.setattr(range_only, "NUM_TRAIN", 100)
+    monkeypatch.setattr(range_only, "NUM_VALIDATION", 20)
     monkeypatch.setattr(range_only, "NUM_TEST", 20)
     output = tmp_path / "out"
     args = range_only.Args(

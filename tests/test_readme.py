@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tfp_dvbf.experiments import command_line, tables
+from tfp_dvbf.experiments.benchmarking import measures
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -81,6 +82,15 @@ def test_the_api_page_is_made_from_the_docstrings(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
     make_api = importlib.import_module("make_api")
     assert make_api.PAGE.read_text() == make_api.page(), "run `python docs/make_api.py`"
+
+
+def test_the_tables_of_the_performance_page_are_those_of_the_timings(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    make_performance = importlib.import_module("make_performance")
+    text = make_performance.PAGE.read_text()
+    named = [block[1] for block in make_performance.BLOCK.findall(text)]
+    assert sorted(named) == sorted(measures.MEASURES)
+    assert text == make_performance.page(), "run `python docs/make_performance.py`"
 
 
 def test_links_lead_somewhere():

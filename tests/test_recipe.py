@@ -55,7 +55,11 @@ def test_a_model_of_ones_own_trains_resumes_and_is_only_read_when_finished(
             np.testing.assert_allclose(value, weight, atol=1e-6)
     assert runs["stopped"][1]["seconds"] is None and metrics["seconds"] > 0
     figures = {path.stem for path in (tmp_path / "straight" / "figures").iterdir()}
-    assert figures == {"angle", "loss", "mae_by_horizon", "observations", "reconstruction_and_kl"}
+    assert figures == {
+        *["angle", "loss", "mae_by_horizon", "observations", "reconstruction_and_kl"],
+        *["free_run", "by_horizon", "calibration"],
+    }
+    assert (tmp_path / "straight" / "report.html").exists()
 
 
 def test_a_folder_holds_one_run(dataset, tmp_path):

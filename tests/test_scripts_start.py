@@ -12,17 +12,28 @@ import export
 import generate_data
 import identify
 import import_log
+import investigate_intervals
 import investigate_kl
 import known_physics
 import pytest
+import range_only
 import reproduce
 import sysid
 import train
 import tune
 
 SCRIPTS = [
-    *[benchmark, compare, demo, evaluate, export, generate_data, import_log, investigate_kl],
-    *[identify, known_physics, reproduce, sysid, train, tune],
+    *[benchmark, compare, demo, evaluate, export, generate_data, identify, import_log],
+    *[
+        investigate_intervals,
+        investigate_kl,
+        known_physics,
+        range_only,
+        reproduce,
+        sysid,
+        train,
+        tune,
+    ],
 ]
 
 

@@ -94,7 +94,8 @@ def test_a_file_that_is_none_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_scores_every_seed_and_the_ensemble(tmp_path, without_xla, capsys):
+def test_a_run_scores_every_seed_and_the_ensemble(tmp_path, monkeypatch, without_xla, capsys):
+    monkeypatch.setattr(identification, "NUM_FOLDS", 2)
     options = {"data": saved(tmp_path / "mine.npz", tanks()), "output": str(tmp_path / "out")}
     args = sysid.Args(seeds=(1, 2), epochs=1, posterior="gaussian", verbose=0, **options)
     sysid.main(args)
@@ -102,7 +103,7 @@ def test_a_run_scores_every_seed_and_the_ensemble(tmp_path, without_xla, capsys)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     rows = {row["seed"]: row for row in report["rows"]}
     published = [f"published: {name}" for name in ["LSTM", "polynomial NARX", "GRU"]]
-    assert list(rows) == [1, 2, "ensemble of 2", "each on what it left out", *published]
+    assert list(rows) == [1, 2, "ensemble of 2", "single, on blocks left out", *published]
     assert (tmp_path / "out" / "free_run_test.png").exists()
     assert rows["ensemble of 2"]["parameters"] == 2 * rows[1]["parameters"]
     assert rows[1]["seconds"] > 0 and report["unit"] == "V"

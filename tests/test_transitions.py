@@ -17,7 +17,7 @@ def make(name, **settings):
     if name == "locally_linear":
         settings = {"num_bases": 4, **settings}
     transition = registry.class_of("transition", name)(**settings)
-    transition.build(layers.Spec((3,), 1, 3))
+    transition.build(layers.Spec((3,), 1, 3, seed=1))
     transition(Z, U)
     return transition
 

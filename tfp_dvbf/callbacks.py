@@ -12,24 +12,31 @@ from tfp_dvbf import errors
 
 
 class KLAnnealing(tf_keras.callbacks.Callback):
-    """Raises the model's KL weight linearly from `initial_weight` to 1 over `num_epochs`.
+    """Leads the model's KL weight from `initial_weight` w0 to 1 over `num_epochs`.
 
-        weight(step) = w0 + (1 - w0) min(1, step / (num_epochs steps_per_epoch)), w0 the initial one
+        f(step) = min(1, step / (num_epochs steps_per_epoch))
+        weight(step) = w0 + (1 - w0) f             for w0 <= 1
+        weight(step) = 1 / (1/w0 + (1 - 1/w0) f)   for w0 > 1
 
-    `step` is the optimizer's, so that a resumed run continues the line. The weight never falls
-    while the optimizer is the same: where a later `fit` has more steps in an epoch, the weight
+    The first line gives the KL its weight late, so that the posterior learns to use the states
+    (Bowman et al. 2016). The second is tempering, the likelihood's share of the bound rising
+    linearly from 1/w0 (Rezende and Mohamed 2015, equation 20): the posterior starts wide and
+    narrows where the data ask for it, which keeps modes that it would lose otherwise.
+
+    `step` is the optimizer's, so that a resumed run continues the line. The weight never moves away
+    from 1 while the optimizer is the same: where a later `fit` has more steps in an epoch, it
     waits until the new line reaches it, and a model that was trained with weight 1 keeps it.
     `compile` with a new optimizer starts at `initial_weight` again. With `steps_per_execution`
     the weight changes once an execution. The history has it as `kl_weight`.
 
-    Validation always has weight 1, and its bound may get worse while the weight rises. Keras can be
+    Validation always has weight 1, and its bound may get worse while the weight moves. Keras can be
     told not to stop before that is over:
 
         tf_keras.callbacks.EarlyStopping("val_neg_elbo", patience=20, start_from_epoch=num_epochs)
 
     Args:
       num_epochs: Epochs until the weight is 1; 0 trains with weight 1 from the start.
-      initial_weight: Weight at step 0, in [0, 1].
+      initial_weight: Weight at step 0, not negative.
 
     Raises:
       ValueError: If an argument is out of its range or, when training starts, the number of
@@ -40,15 +47,20 @@ class KLAnnealing(tf_keras.callbacks.Callback):
         super().__init__()
         if num_epochs < 0:
             raise ValueError(f"`num_epochs` must not be negative; got {num_epochs}.")
-        if not 0 <= initial_weight <= 1:
-            raise ValueError(f"`initial_weight` must lie in [0, 1]; got {initial_weight}.")
+        if not 0 <= initial_weight < np.inf:
+            raise ValueError(
+                f"`initial_weight` must be finite and not negative; got {initial_weight}."
+            )
         self.num_epochs = num_epochs
         self.initial_weight = initial_weight
 
     def weight(self, step, steps_per_epoch):
         """Returns the weight of the line at one step of the optimizer."""
         fraction = step / (self.num_epochs * steps_per_epoch) if self.num_epochs else 1.0
-        return self.initial_weight + (1 - self.initial_weight) * min(1.0, fraction)
+        fraction = min(1.0, fraction)
+        if self.initial_weight <= 1:
+            return self.initial_weight + (1 - self.initial_weight) * fraction
+        return 1 / (1 / self.initial_weight + (1 - 1 / self.initial_weight) * fraction)
 
     def on_train_begin(self, logs=None):
         if self.params["steps"] is None:
@@ -61,7 +73,8 @@ class KLAnnealing(tf_keras.callbacks.Callback):
         step = int(self.model.optimizer.iterations.numpy())
         weight = self.weight(step, self.params["steps"])
         if step > 0:  # A new model's weight is 1, which is no point of the line.
-            weight = max(weight, float(self.model.kl_weight.numpy()))
+            closer = max if self.initial_weight <= 1 else min
+            weight = closer(weight, float(self.model.kl_weight.numpy()))
         self.model.kl_weight.assign(weight)
 
     def on_epoch_end(self, epoch, logs=None):

@@ -16,6 +16,7 @@ from tfp_dvbf.inference import (
     streaming,
     validation,
 )
+from tfp_dvbf.inference import hidden_steps as hiding
 from tfp_dvbf.layers import networks
 from tfp_dvbf.posteriors import recognition
 
@@ -51,8 +52,8 @@ class DVBF(training.VariationalModel):
       initial_posterior: "gaussian", q(z[0] | x[0]), or a `layers.InitialPosterior`.
       objective: "elbo", or "iwae", the bound of Burda et al. (2016).
       num_samples: Posterior draws a sequence in training and validation.
-      hidden_share: Share of the steps behind those of q(z[0]) that are hidden from q in training:
-        z[t] is drawn from p there and x[t] counts, so that the bound trains the dynamics.
+      hidden_steps: Share of the time steps that the posterior is not shown in training, where the
+        transition has to carry the state; or a pair with the mean length of a run of them.
       seed: Seed of the noise in training and evaluation and of the initial weights of the parts
         that are given by name or config; None draws a new one.
 
@@ -82,12 +83,12 @@ class DVBF(training.VariationalModel):
         initial_posterior="gaussian",
         objective="elbo",
         num_samples=1,
-        hidden_share=0.0,
+        hidden_steps=None,
         seed=None,
         **kwargs,
     ):
         registry.check_moved(kwargs)
-        super().__init__(objective, num_samples, **kwargs)
+        super().__init__(objective, num_samples, hidden_steps, **kwargs)
         self.seed = int(np.random.SeedSequence(seed).entropy)
         noise_seed, *seeds = np.random.SeedSequence(self.seed).generate_state(3)
         self.noise_key = int(noise_seed.view(np.int32))
@@ -109,8 +110,7 @@ class DVBF(training.VariationalModel):
             name="recognition_model",
         )
         bounds.check_bound(self.recognition_model.posterior, objective, registry.OBJECTIVES)
-        chosen = self.recognition_model.posterior
-        self.hidden_share = bounds.check_hidden_share(chosen, hidden_share)
+        hiding.check_posterior(self.hidden_steps, self.recognition_model.posterior)
         self._build()
 
     def _build(self):
@@ -294,6 +294,6 @@ class DVBF(training.VariationalModel):
             for owner, kinds in owners.items()
             for kind in kinds
         }
-        others = {"objective": self.objective, "num_samples": self.num_samples}
-        others |= {"hidden_share": self.hidden_share, "seed": self.seed}
+        names = ["objective", "num_samples", "hidden_steps", "seed"]
+        others = {name: getattr(self, name) for name in names}
         return {**self.sizes, **parts, **others}

@@ -10,6 +10,9 @@ from tfp_dvbf.data import batching, moments
 from tfp_dvbf.inference import validation
 
 FAR_FROM_STANDARD = 5.0
+# AutoGraph would translate the source of all that is called in a graph of Keras or of a data set,
+# which takes as long as to trace it; there is nothing in it to translate.
+UNTRANSLATED = tf.autograph.experimental.do_not_convert
 
 
 def checked(rules, dataset):
@@ -26,6 +29,7 @@ def checked(rules, dataset):
     return {name: np.asarray(tensor) for name, tensor in _check_inputs(rules, dataset).items()}
 
 
+@UNTRANSLATED
 def _check_inputs(rules, inputs):
     names = ["observations", "controls", "mask"]
     batch, _ = validation.check_batch(rules, *map(inputs.get, names))
@@ -74,6 +78,7 @@ def adapt(model, rules, dataset, min_scale):
         model.control_standardization.set(*scales[1])
 
 
+@UNTRANSLATED
 def _after_checks(rules, inputs):
     """Returns the tensors of a batch as they are, once they have been checked."""
     with tf.control_dependencies(list(_check_inputs(rules, inputs).values())):

@@ -7,8 +7,10 @@ import tf_keras
 from tfp_dvbf import callbacks as own_callbacks
 from tfp_dvbf import errors, feeding, registry
 from tfp_dvbf.inference import bounds, sampling, validation
+from tfp_dvbf.inference import hidden_steps as hiding
 from tfp_dvbf.inference.state_space_model import Trajectory
 
+SHOWN = 1  # What tells the seed of the steps that are shown from that of the noise.
 NOT_TAKEN = ("y", "sample_weight", "class_weight")  # Of Keras' arguments of `fit`.
 
 
@@ -23,15 +25,13 @@ class VariationalModel(tf_keras.Model):
     Args:
       objective: "elbo" or "iwae".
       num_samples: Posterior draws a sequence.
-
-    Attributes:
-      hidden_share: Share of the time steps that are hidden from the posterior in training.
+      hidden_steps: Of what `inference.hidden_steps.of` makes `HiddenSteps`.
 
     Raises:
       ValueError: If the policy of tf_keras is not float32.
     """
 
-    def __init__(self, objective, num_samples, **kwargs):
+    def __init__(self, objective, num_samples, hidden_steps=None, **kwargs):
         errors.check_choice("objective", objective, registry.OBJECTIVES)
         policy = tf_keras.mixed_precision.global_policy().name
         if policy != "float32":
@@ -39,7 +39,7 @@ class VariationalModel(tf_keras.Model):
         super().__init__(**kwargs)
         self.objective = objective
         self.num_samples = errors.check_integer("num_samples", num_samples)
-        self.hidden_share = 0.0
+        self.hidden_steps = hiding.of(hidden_steps)
         self.trackers = {
             name: tf_keras.metrics.Mean(name) for name in ["loss", "neg_elbo", "nll", "kl"]
         }
@@ -56,7 +56,7 @@ class VariationalModel(tf_keras.Model):
             self.recognition_model.posterior,
         )
 
-    def terms(self, batch, seed, hidden_share=0.0):
+    def terms(self, batch, seed, shown=None):
         """Returns the `bounds.Terms` that the objective is made of.
 
         A closed-form KL serves the elbo; log weights need ln q - ln p of the draws.
@@ -68,8 +68,17 @@ class VariationalModel(tf_keras.Model):
             self.num_samples,
             seed,
             closed_form=self.objective == "elbo",
-            hidden_share=hidden_share,
+            shown=shown,
         )
+
+    def draw_shown(self, batch, seed):
+        """Draws which steps of a batch the posterior sees in training, or None for all."""
+        if self.hidden_steps is None:
+            return None
+        batch_size, num_steps = tf.unstack(tf.shape(batch.observations)[:2])
+        first = self.recognition_model.initial_steps
+        seed = tf.random.experimental.stateless_fold_in(seed, SHOWN)
+        return hiding.draw_shown(self.hidden_steps, batch_size, num_steps, first, seed)
 
     def call(self, inputs):
         """Returns the posterior's `Trajectory` for zero noise, [batch, time, ...], unchecked."""
@@ -110,7 +119,7 @@ class VariationalModel(tf_keras.Model):
         super().compile(optimizer=optimizer, jit_compile=jit_compile and not shared, **kwargs)
         self._differentiate = self._gradients
         if jit_compile and shared:  # XLA cannot compile a step that waits for other replicas.
-            self._differentiate = tf.function(self._gradients, jit_compile=True)
+            self._differentiate = tf.function(self._gradients, jit_compile=True, autograph=False)
         self.optimizer.build(self.trainable_variables)
 
     def compile_from_config(self, config):
@@ -172,6 +181,7 @@ class VariationalModel(tf_keras.Model):
         x = feeding.without_filling(feeding.checked(self.rules, x))
         return super().predict(x, *args, **kwargs)
 
+    @feeding.UNTRANSLATED
     def train_step(self, data):
         """Takes one step of the optimizer; under a strategy on the batches of all replicas."""
         batch, weights = feeding.unpack(data)
@@ -182,6 +192,7 @@ class VariationalModel(tf_keras.Model):
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
         return self._track(terms, batch, weights, self.kl_weight)
 
+    @feeding.UNTRANSLATED
     def test_step(self, data):
         """Tracks the bound at KL weight 1, with the same noise at every call."""
         batch, weights = feeding.unpack(data)
@@ -190,8 +201,9 @@ class VariationalModel(tf_keras.Model):
 
     def _gradients(self, batch, weights, seed, num_steps):
         """Returns the `Terms` and the gradients of this replica's part of the loss."""
+        shown = self.draw_shown(batch, seed)
         with tf.GradientTape() as tape:
-            terms = self.terms(batch, seed, self.hidden_share)
+            terms = self.terms(batch, seed, shown)
             objective = self._objective(terms, self.kl_weight) * weights
             loss = -tf.reduce_sum(objective) / num_steps
         return terms, tape.gradient(loss, self.trainable_variables)

@@ -205,8 +205,7 @@ class Log:
         Args:
           index: Which of the blocks, from 0 on.
           count: Number of blocks that each record is divided into, 2 or more.
-          min_length: What is left of a record before or after the block is a record of its own, if
-            it has at least so many time steps.
+          min_length: Least number of time steps of what is left before or behind a block.
 
         Returns:
           Two `Log`s: what is left, and the blocks.
@@ -215,19 +214,15 @@ class Log:
           ValueError: If there is no such block, it is shorter than two time steps, or nothing is
             left.
         """
-        count = errors.check_integer("count", count, least=2)
-        index = errors.check_integer("index", index, least=0)
-        if index >= count:
-            raise ValueError(f"`index` must be less than `count`, {count}; got {index}.")
+        records.check_fold(index, count)
         held_out, rest = self._part(index / count, (index + 1) / count), copy.copy(self)
-        ends = [[0, round(index * len(each) / count)] for each in self.records]
-        starts = [[round((index + 1) * len(each) / count), len(each)] for each in self.records]
-        pieces = zip([*self.records, *self.records], [*ends, *starts])
-        pieces = [record.part(*piece) for record, piece in pieces]
-        rest.records = tuple(piece for piece in pieces if len(piece) >= max(2, min_length))
+        rest.records = ()
+        for record in self.records:
+            block = [round(edge * len(record) / count) for edge in (index, index + 1)]
+            rest.records += tuple(record.without(*block, min_length))
         if not rest.records:
             raise ValueError(
-                f"`min_length` must leave a record to train on beside the block; got {min_length}."
+                f"`min_length` must leave a record beside the block; got {min_length}."
             )
         return rest, held_out
 
@@ -257,8 +252,8 @@ class Log:
                     f"`length` must not exceed the {len(record)} time steps of {record.name}; "
                     f"got {length}."
                 )
-            starts = range(0, len(record) - length + 1, stride)
-            parts += [record.part(start, start + length) for start in starts]
+            for start in range(0, len(record) - length + 1, stride):
+                parts.append(record.part(start, start + length))
         return self._sequences(parts, {"window": length, "stride": stride})
 
     def sequences(self):
@@ -283,14 +278,8 @@ class Log:
 
     def _spec(self):
         """Returns where the data come from, as JSON can hold it."""
-        spec = {
-            "source": self.source,
-            "observation_names": self.observation_names,
-            "control_names": self.control_names,
-            "time_step": self.time_step,
-            "control_lead": self.control_lead,
-            "offsets": self.offsets,
-        }
+        names = ["source", "observation_names", "control_names", "time_step", "control_lead"]
+        spec = {name: getattr(self, name) for name in [*names, "offsets"]}
         return {name: value for name, value in spec.items() if value is not None}
 
     def _offsets_of(self, names):

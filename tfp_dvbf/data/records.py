@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfp_dvbf import errors
 from tfp_dvbf.data import moments
 
 TOLERANCE = 0.05  # Of a time step, by which a time may miss the grid.
@@ -33,6 +34,11 @@ class Record(NamedTuple):
         observations, controls = self.observations, self.controls
         return Record(self.name, observations[start:stop], controls[start : stop - 1])
 
+    def without(self, start, stop, min_length):
+        """Returns what lies before and behind a block, as records of `min_length` steps or more."""
+        pieces = self.part(0, start), self.part(stop, len(self))
+        return [piece for piece in pieces if len(piece) >= max(2, min_length)]
+
 
 def check_fractions(train, validation):
     """Raises ValueError unless both fractions are positive and leave a rest to test."""
@@ -44,6 +50,13 @@ def check_fractions(train, validation):
             "`train` and `validation` must be positive fractions with a sum below 1, and leave "
             f"the rest to test; got {train} and {validation}."
         )
+
+
+def check_fold(index, count):
+    """Raises ValueError unless `index` is that of one of `count` blocks, two or more."""
+    errors.check_integer("count", count, least=2)
+    if errors.check_integer("index", index, least=0) >= count:
+        raise ValueError(f"`index` must be less than `count`, {count}; got {index}.")
 
 
 def make_record(table, control_lead=0, fill_controls=None):

@@ -1,6 +1,7 @@
 """How good a model is: errors, bounds, forecasts, and what needs no model beside them."""
 
 from tfp_dvbf.evaluation.arx import ARX
+from tfp_dvbf.evaluation.collapse import ActiveUnits, active_units
 from tfp_dvbf.evaluation.forecasts import free_run, free_run_scores, one_step
 from tfp_dvbf.evaluation.intervals import Intervals, block_length, mean_intervals
 from tfp_dvbf.evaluation.measures import StepScores, score_draws, score_gaussian, summarise
@@ -15,9 +16,11 @@ from tfp_dvbf.evaluation.scores import (
 
 __all__ = [
     "ARX",
+    "ActiveUnits",
     "Intervals",
     "StepScores",
     "absolute_differences",
+    "active_units",
     "baselines",
     "block_length",
     "evaluate",

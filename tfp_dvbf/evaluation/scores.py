@@ -7,7 +7,7 @@ import scipy.special
 
 from tfp_dvbf import registry
 from tfp_dvbf.data import environments
-from tfp_dvbf.evaluation import batches, forecasts, references
+from tfp_dvbf.evaluation import batches, collapse, forecasts, references
 
 NUM_BOUND_SAMPLES = 64
 NUM_DRAWS = 100
@@ -79,7 +79,9 @@ def evaluate(
       A dictionary: `mae_sampled`, `mae_mean`, `reconstruction_mae` (in the unit of the data),
       `elbo` (for chain_iaf its objective, which bounds nothing) and, where the posterior has
       them, `iwae_64` and `fivo_64` (nats a sequence, 64 draws or particles), `kl_per_step` (nats
-      a step), `mae_by_horizon` and `mae_mean_by_horizon`
+      a step), `active_units` (a dictionary: `initial` and `noise` of `collapse.ActiveUnits`, a
+      number a latent dimension, and `dead`, the indices of those that have collapsed),
+      `mae_by_horizon` and `mae_mean_by_horizon`
       (a number a step, None where no sequence is observed), `num_sequences, num_steps,
       num_samples, seed`. `free_run` and `one_step` are what the functions of these names return,
       `free_run` with the `baselines` of `forecast_baselines` where `train` is given; what the model
@@ -118,8 +120,19 @@ def _errors_and_bounds(model, sequences, num_samples, seed, batch_size):
         "elbo": float(-(nll + kl).sum() / len(sequences)),
         **_importance_bounds(model, sequences, seed, batch_size * num_samples),
         "kl_per_step": float(kl.sum() / num_observed.sum()),
+        "active_units": _active_units(model, sequences, seed),
         "mae_by_horizon": _by_step(sampled, num_observed),
         "mae_mean_by_horizon": _by_step(mean, num_observed),
+    }
+
+
+def _active_units(model, sequences, seed):
+    """Returns `collapse.ActiveUnits` as JSON can hold it."""
+    found = collapse.active_units(model, sequences, NUM_DRAWS, seed)
+    return {
+        "initial": found.initial.tolist(),
+        "noise": found.noise.tolist(),
+        "dead": found.dead,
     }
 
 

@@ -23,8 +23,7 @@ class Protocol(NamedTuple):
       initial_steps: Steps n of the test record that the free run is given.
       control_lead: 1 where the record has feed-through, as `Log` takes it.
       window, stride: Time steps of the windows and between them.
-      epochs: Most epochs of training.
-      patience: Epochs without a better free run of the block left out, after which it stops.
+      epochs: Epochs of training.
       hidden_units: Sizes of the hidden layers of the transition.
       noise_floors: Least noise of the emission, a fraction of the scale of the data, and of the
         transition. A floor too low makes the model sure of what it has merely fitted.
@@ -39,7 +38,6 @@ class Protocol(NamedTuple):
     window: int
     stride: int
     epochs: int
-    patience: int
     hidden_units: tuple
     noise_floors: tuple
     published: dict
@@ -59,11 +57,11 @@ class Records(NamedTuple):
 
 PROTOCOLS = {
     "tanks": Protocol(
-        "V", 1.0, 50, 0, 200, 10, 75, 25, (128,), (0.05, 0.03),
+        "V", 1.0, 50, 0, 200, 10, 100, (128,), (0.05, 0.03),
         {"LSTM": {"test": 0.493}, "polynomial NARX": {"test": 0.416}, "GRU": {"test": 0.401}},
     ),
     "ced": Protocol(
-        "ticks/s", 1.0, 10, 0, 100, 5, 150, 40, (128,), (0.05, 0.03),
+        "ticks/s", 1.0, 10, 0, 100, 5, 150, (128,), (0.05, 0.03),
         {
             "polynomial NARX": {"first": 0.100, "second": 0.141},
             "GP-NARX": {"first": 0.102, "second": 0.0895},
@@ -71,7 +69,7 @@ PROTOCOLS = {
         },
     ),
     "silverbox": Protocol(
-        "mV", 1000.0, 50, 1, 200, 100, 30, 10, (128,), (1e-3, 1e-3),
+        "mV", 1000.0, 50, 1, 200, 100, 60, (128,), (1e-3, 1e-3),
         {"best recurrent network": {"multisine": 1.49, "arrow": 2.39, "no_extrapolation": 0.947}},
     ),
 }  # fmt: skip

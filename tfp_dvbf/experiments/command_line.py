@@ -11,9 +11,14 @@ import typing
 from tfp_dvbf import errors
 
 
-def option(default, help, choices=None):
-    """Returns a dataclass field with its line of help."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+def option(default, help, choices=None, nargs="+"):
+    """Returns a dataclass field with its line of help.
+
+    A tuple takes as many values as `nargs` says, "*" where none is a choice too. A truth value
+    that is True by default has `--no-option`.
+    """
+    about = {"help": help, "choices": choices, "nargs": nargs}
+    return dataclasses.field(default=default, metadata=about)
 
 
 def parse(args_class, argv=None):
@@ -110,9 +115,10 @@ def check_new_file(name, path):
 def _keywords(field, hint):
     keywords = {"help": field.metadata["help"]}
     if hint is bool:
-        return {**keywords, "action": "store_true"}
+        switch = argparse.BooleanOptionalAction if field.default else "store_true"
+        return {**keywords, "action": switch}
     if typing.get_origin(hint) is tuple:
-        keywords["nargs"] = "+"
+        keywords["nargs"] = field.metadata["nargs"]
     kinds = [kind for kind in typing.get_args(hint) if kind not in (type(None), Ellipsis)]
     keywords["type"] = kinds[0] if kinds else hint
     if field.metadata["choices"]:

@@ -28,7 +28,8 @@ class Protocol(NamedTuple):
       epochs: Epochs.
       learning_rate: Initial learning rate of Adam.
       batch_size: Sequences a batch.
-      hidden_share: Share of the steps that are hidden from the posterior in training.
+      hidden_steps: Share of the steps that are hidden from the posterior in training, each on its
+        own.
       scale: Standard deviation of a pixel as a fraction of the range, constant.
       transition_units: Sizes of the hidden layers of the transition.
       learns_initial: Whether p(z[0]) is learned.
@@ -37,7 +38,7 @@ class Protocol(NamedTuple):
     epochs: int = 600
     learning_rate: float = 2e-3
     batch_size: int = 32
-    hidden_share: float = 0.7
+    hidden_steps: float = 0.7
     scale: float = 0.2
     transition_units: tuple = (64,)
     learns_initial: bool = True
@@ -90,10 +91,18 @@ def make_model(observation, state_dim, seed, protocol):
     return DVBF(
         *(shape, 1, state_dim),
         transition=transition,
-        hidden_share=protocol.hidden_share,
+        hidden_steps=hidden_alone(protocol.hidden_steps),
         seed=seed,
         **parts,
     )
+
+
+def hidden_alone(share):
+    """Returns the `hidden_steps` of a share of steps that are hidden each on its own.
+
+    Runs of hidden steps have a mean length of 1 / (1 - share) then.
+    """
+    return (share, 1.0 / (1.0 - share))
 
 
 def true_state(sequences):

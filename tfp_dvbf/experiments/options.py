@@ -83,6 +83,8 @@ class ModelOptions:
     hidden_units: int | None = option(None, "width of the hidden layers except the flows'")
     objective: str = option("elbo", "bound to train", registry.OBJECTIVES)
     num_train_samples: int = option(1, "posterior draws a sequence in training")
+    hidden_steps: float = option(0.0, "share of the steps that the posterior is not shown")
+    hidden_length: float = option(1.0, "mean number of steps of a run of these")
 
 
 @dataclasses.dataclass
@@ -97,6 +99,9 @@ class Settings:
     )
     clipnorm: float = option(10.0, "largest norm of the gradient of a weight")
     kl_annealing_epochs: int = option(10, "epochs until the KL term has its full weight")
+    initial_kl_weight: float = option(
+        0.0, "weight of the KL term at the start; above 1 it keeps modes that a flow may lose"
+    )
     early_stopping: int = option(
         0, "epochs without a better --monitor until training stops, at the best weights; 0 never"
     )
@@ -139,6 +144,7 @@ def model_arguments(options, **others):
         "state_dim": options.state_dim,
         "objective": options.objective,
         "num_samples": options.num_train_samples,
+        "hidden_steps": (options.hidden_steps, options.hidden_length),
         **part_configs(flat),
     }
 
@@ -174,7 +180,7 @@ def check_settings(settings):
     for name in ["epochs", "batch_size", "learning_rate", "clipnorm", "num_samples"]:
         if not getattr(settings, name) > 0:
             raise ValueError(f"`{name}` must be positive; got {getattr(settings, name)}.")
-    for name in ["kl_annealing_epochs", "early_stopping"]:
+    for name in ["kl_annealing_epochs", "early_stopping", "initial_kl_weight"]:
         if getattr(settings, name) < 0:
             raise ValueError(f"`{name}` must not be negative; got {getattr(settings, name)}.")
     if not 0 <= settings.seed < 2**32:

@@ -10,6 +10,7 @@ A model of one's own takes three lines:
 import json
 import pathlib
 import time
+import warnings
 
 from tfp_dvbf import data, errors, registry
 from tfp_dvbf.data import alignment
@@ -217,7 +218,8 @@ def make_callbacks(settings, folder, is_chief=True, others=()):
     import tfp_dvbf
     from tfp_dvbf import callbacks
 
-    made = [tfp_dvbf.KLAnnealing(settings.kl_annealing_epochs), tfp_dvbf.TerminateOnNonFinite()]
+    annealing = settings.kl_annealing_epochs, settings.initial_kl_weight
+    made = [tfp_dvbf.KLAnnealing(*annealing), tfp_dvbf.TerminateOnNonFinite()]
     made += others
     if settings.early_stopping:
         made.append(
@@ -254,15 +256,21 @@ def _without_strategy(model, folder):
 
 
 def evaluate(model, folder, test, settings, seconds=None, train=None):
-    """Writes metrics.json and the figures of a trained model; returns the metrics.
+    """Writes metrics.json, figures and report.html of a trained model; returns the metrics.
 
-    The baselines of the free run are fitted on `train`, if that is given.
+    The baselines of the free run are fitted on `train`, if that is given. Latent dimensions that
+    have collapsed give a warning.
     """
     from tfp_dvbf import evaluation
-    from tfp_dvbf.experiments import report
+    from tfp_dvbf.evaluation import collapse
+    from tfp_dvbf.experiments import html_report, report
 
     metrics = evaluation.report(model, test, seconds, num_samples=settings.num_samples, train=train)
     metrics["lowest_kl"] = run_folder.lowest_kl(folder)
+    units = metrics["active_units"]
+    if units["dead"]:
+        warnings.warn(collapse.warning(units["dead"], len(units["noise"])), stacklevel=2)
     report.draw_run(model, folder, test, metrics)
+    html_report.write_run(model, folder, test, metrics, train)
     run_folder.write_json(folder / run_folder.METRICS, metrics)
     return metrics

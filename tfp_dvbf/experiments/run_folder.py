@@ -13,6 +13,7 @@ from tfp_dvbf.data import shards
 from tfp_dvbf.experiments import tables
 
 HELD_OUT = 0.2
+ARGS = "args.json"  # What defines the run.
 METRICS = "metrics.json"  # Written last: a run folder that has it is finished.
 OWN_NAME = "tfp_dvbf>DVBF"
 # The objects that a saved model may hold, by their place in its config: Keras looks names up by
@@ -101,9 +102,9 @@ def open_run(output, config, resume):
     """
     output = pathlib.Path(output)
     check_run(output, config, resume)
-    if not (output / "args.json").exists():
+    if not (output / ARGS).exists():
         output.mkdir(parents=True, exist_ok=True)
-        write_json(output / "args.json", config)
+        write_json(output / ARGS, config)
     return output
 
 
@@ -145,9 +146,9 @@ def check_run(output, config, resume):
         return
     if not resume:
         raise ValueError(f"`--output` must not exist yet without `--resume`; got {output}.")
-    if not (output / "args.json").exists():
+    if not (output / ARGS).exists():
         raise ValueError(f"`--output` must be a run folder with args.json; got {output}.")
-    before = read_json(output / "args.json")
+    before = read_json(output / ARGS)
     # The same data may lie elsewhere; their hash is one of the arguments.
     changed = [name for name in config if name != "data" and before.get(name) != config[name]]
     if changed:

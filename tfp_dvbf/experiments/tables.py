@@ -86,15 +86,27 @@ def summary(name, rows, confidence=0.95):
 
 def format_table(rows):
     """Returns rows as an aligned Markdown table of the `COLUMNS` that any of them has."""
+    found = cells(rows)
+    return _align([list(found[0]), *(list(row.values()) for row in found)])
+
+
+def cells(rows):
+    """Returns rows as cells by the heads of the `COLUMNS` that any of them has."""
     keys = [key for key in COLUMNS if any(key in row for row in rows)]
-    cells = [[COLUMNS[key] for key in keys]]
-    return _align([*cells, *([_format(key, row.get(key)) for key in keys] for row in rows)])
+    return [{COLUMNS[key]: _format(key, row.get(key)) for key in keys} for row in rows]
 
 
 def forecast_table(metrics):
-    """Returns the free run, its baselines and one step ahead as a table, `metrics` of `evaluate`.
+    """Returns the rows of `forecast_rows` as a table; what was left out follows with the reason."""
+    rows = forecast_rows(metrics)
+    reasons = [f"{name} is left out: {why}" for name, why in metrics.get("left_out", {}).items()]
+    return "\n".join([markdown(rows), *reasons] if rows else reasons)
 
-    Each figure stands before its 95 % interval; what was left out follows with the reason.
+
+def forecast_rows(metrics):
+    """Returns cells of the free run, its baselines and one step ahead, `metrics` of `evaluate`.
+
+    Each figure stands before its 95 % interval.
     """
     run, one_step = metrics.get("free_run"), metrics.get("one_step")
     rows = []
@@ -105,19 +117,21 @@ def forecast_table(metrics):
             rows.append({"forecast": f"{given}, {row['model']}", **scores(row)})
     if one_step:
         rows.append({"forecast": f"one step ahead, {metrics['model']}", **scores(one_step)})
-    reasons = [f"{name} is left out: {why}" for name, why in metrics.get("left_out", {}).items()]
-    return "\n".join([markdown(rows), *reasons] if rows else reasons)
+    return rows
 
 
 def identification_table(rows):
     """Returns the rows of `sysid.py` as a table: a model and a record each, and its scores."""
-    return markdown(
-        [
-            {"model": row["seed"], "record": row["record"], **scores(row)}
-            | {"seconds": f"{row['seconds']:.0f}" if row.get("seconds") else ""}
-            for row in rows
-        ]
-    )
+    return markdown(identification_rows(rows))
+
+
+def identification_rows(rows):
+    """Returns the rows of `sysid.py` as cells by the heads of columns."""
+    return [
+        {"model": row["seed"], "record": row["record"], **scores(row)}
+        | {"seconds": f"{row['seconds']:.0f}" if row.get("seconds") else ""}
+        for row in rows
+    ]
 
 
 def scores(found):

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_dvbf import errors, registry
-from tfp_dvbf.inference import particle_filter, particles, random
+from tfp_dvbf.inference import particle_filter, particles
 from tfp_dvbf.layers import networks
 
 tfd = tfp.distributions
@@ -66,25 +66,11 @@ def check_bound(posterior, objective, choices=registry.BOUNDS):
         )
 
 
-def check_hidden_share(posterior, hidden_share):
-    """Returns the share of steps that are hidden from a `Posterior`.
-
-    Raises:
-      ValueError: If it lies outside [0, 1), or the posterior takes no gaps.
-    """
-    if not 0 <= hidden_share < 1:
-        raise ValueError(f"`hidden_share` must lie in [0, 1); got {hidden_share}.")
-    if hidden_share and not posterior.takes_gaps:
-        name = registry.name_of("posterior", posterior)
-        raise ValueError(f"`hidden_share` must be 0 for {name}: {posterior.takes_gaps.reason}.")
-    return float(hidden_share)
-
-
-def terms(model, recognition, batch, num_samples, seed, closed_form=True, hidden_share=0.0):
+def terms(model, recognition, batch, num_samples, seed, closed_form=True, shown=None):
     """Returns the `Terms` of posterior draws.
 
-    Where a time step is missing its nll and KL are 0, since q is p there. Where one is hidden from
-    q its KL is 0, but its nll counts: a q that leaves observations out still gives a bound.
+    Where a time step is missing its nll and KL are 0, since q is p there; where it is not shown to
+    the posterior, its KL is.
 
     Args:
       model: A `StateSpaceModel`.
@@ -93,23 +79,22 @@ def terms(model, recognition, batch, num_samples, seed, closed_form=True, hidden
       num_samples: Draws for each sequence.
       seed: Stateless seed, int32 [2].
       closed_form: Whether the KL may be taken in closed form, which log weights of draws may not.
-      hidden_share: Share of the steps behind those that q(z[0]) sees which are hidden from q.
+      shown: Steps that the posterior may see, bool [batch, time]; None lets it see them all.
     """
     steps = tf.shape(batch.observations)[:2]
     rows = tf.stack([num_samples * steps[0], steps[1], model.spec.state_dim])
     noise = tf.random.stateless_normal(rows, seed)
-    seen = batch.mask
-    if hidden_share:
-        kept = random.kept_steps(steps, recognition.initial_steps, hidden_share, seed)
-        seen = kept if seen is None else seen & kept
-    sample = recognition.sample(model, batch._replace(mask=seen), noise, num_samples)
+    seen = batch
+    if shown is not None:
+        seen = batch._replace(mask=shown if batch.mask is None else shown & batch.mask)
+    sample = recognition.sample(model, seen, noise, num_samples)
     controls = model.control_standardization(batch.controls)
     divergence = kl(model, sample, networks.tile_rows(controls, num_samples), closed_form)
     shape = tf.concat([[num_samples], steps], axis=0)
     states = tf.reshape(sample.states, tf.concat([shape, [model.spec.state_dim]], axis=0))
     nll = -model.log_likelihood(states, batch.observations)
     divergence = tf.reshape(divergence, shape)
-    return Terms(_zero_unless(batch.mask, nll), _zero_unless(seen, divergence))
+    return Terms(_zero_unless(batch.mask, nll), _zero_unless(seen.mask, divergence))
 
 
 def _zero_unless(mask, term):
@@ -119,7 +104,10 @@ def _zero_unless(mask, term):
 def kl(model, sample, controls, closed_form):
     """Returns KL(q || p) for each step, [batch, time], or its estimate ln q - ln p."""
     if not closed_form or sample.densities is None:
-        return sample.log_prob - model.log_prior(sample.states, controls)
+        if sample.log_prior is None:
+            return sample.log_prob - model.log_prior(sample.states, controls)
+        first = model.initial_distribution().log_prob(sample.states[:, :1])
+        return sample.log_prob - tf.concat([first, sample.log_prior], axis=1)
     prior = model.transition_distribution(sample.states[:, :-1], controls)
     first = tfd.kl_divergence(sample.densities[0], model.initial_distribution())[:, tf.newaxis]
     return tf.concat([first, tfd.kl_divergence(sample.densities[1], prior)], axis=1)

@@ -9,7 +9,6 @@ NORMAL = tf.raw_ops.StatelessRandomNormalV2
 UNIFORM = tf.raw_ops.StatelessRandomUniformV2
 PHILOX = 1
 SEED_SALT = 0x5EED
-HIDING = 0x41DE  # Folded into a seed for the choice of the steps that a posterior does not see.
 
 
 def stateless_seed(seed=None):
@@ -17,20 +16,6 @@ def stateless_seed(seed=None):
     if seed is None:
         seed = np.random.SeedSequence().generate_state(1).view(np.int32)[0]
     return tf.stack([tf.cast(seed, tf.int32), SEED_SALT])
-
-
-def kept_steps(steps, initial_steps, hidden_share, seed):
-    """Returns which time steps a posterior sees when the others are hidden, bool [batch, time].
-
-    Args:
-      steps: Batch and time, int32 [2].
-      initial_steps: The number k of first steps, which are never hidden.
-      hidden_share: Share of the others that are hidden, each on its own.
-      seed: Stateless seed, int32 [2].
-    """
-    seed = tf.random.experimental.stateless_fold_in(seed, HIDING)
-    kept = tf.random.stateless_uniform(steps, seed) >= hidden_share
-    return kept | (tf.range(steps[1]) < initial_steps)
 
 
 class Noise(NamedTuple):

@@ -77,6 +77,14 @@ class MLP(tf_keras.layers.Layer):
             inputs = layer(inputs)
         return inputs
 
+    def after_first(self, total):
+        """Maps the sums of the first layer, before its activation, to what `call` returns."""
+        first, *rest = self.layers
+        outputs = first.activation(total)
+        for layer in rest:
+            outputs = layer(outputs)
+        return outputs
+
 
 def unfused(total):
     """Returns a sum of dense layers that Grappler leaves apart from the activation that follows.

@@ -37,11 +37,14 @@ class Step(NamedTuple):
       log_prob: ln q(z[t] | ...) in nats, [rows].
       moments: Mean and standard deviation of q(z[t] | z[t-1], ...) [rows, dz], where that is a
         normal with a diagonal covariance whose KL is to be taken in closed form; else None.
+      log_prior: ln p(z[t] | z[t-1], u[t-1]) in nats, [rows], where the step has called the
+        transition anyway; else None.
     """
 
     carry: dict
     log_prob: tf.Tensor
     moments: tuple | None = None
+    log_prior: tf.Tensor | None = None
 
 
 class PosteriorSample(NamedTuple):
@@ -52,11 +55,14 @@ class PosteriorSample(NamedTuple):
       log_prob: ln q of each z[t] in nats, [batch, time].
       densities: q(z[0] | x[0:k]) and, as one distribution of batch shape [batch, time - 1],
         q(z[t] | z[t-1], ...) for t > 0; None where the latter has no closed form.
+      log_prior: ln p(z[t] | z[t-1], u[t-1]) of each t > 0 in nats, [batch, time - 1], where the
+        recursion has found it; else None.
     """
 
     states: tf.Tensor
     log_prob: tf.Tensor
     densities: tuple[tfp.distributions.Distribution, tfp.distributions.Distribution] | None
+    log_prior: tf.Tensor | None = None
 
 
 class Posterior(part.Part):
@@ -120,14 +126,16 @@ class Posterior(part.Part):
         prior = model.transition_distribution(carry["states"], controls)
         moved = prior.loc + prior.scale.matvec(noise)
         inferred = self.step(model, carry, inputs, noise)
-        log_prob = log_base(noise) - prior.scale.log_abs_determinant()
+        drawn = log_base(noise) - prior.scale.log_abs_determinant()  # There q is p.
         restarted = self.start(moved, noise)
         carry = {
             name: tf.where(networks.expand_like(observed[:, 0], tensor), tensor, restarted[name])
             for name, tensor in inferred.carry.items()
         }
-        log_prob = tf.where(observed[:, 0], inferred.log_prob, log_prob)
-        return Step(carry, log_prob, inferred.moments)
+        log_prob, log_prior = tf.where(observed[:, 0], inferred.log_prob, drawn), inferred.log_prior
+        if log_prior is not None:
+            log_prior = tf.where(observed[:, 0], log_prior, drawn)
+        return Step(carry, log_prob, inferred.moments, log_prior)
 
     def call(self, model, first, inputs, noise, observed=None):
         """Draws one trajectory by a scan of `step`.
@@ -151,7 +159,10 @@ class Posterior(part.Part):
         if outputs.moments is not None:
             densities = first, tfp.distributions.MultivariateNormalDiag(*outputs.moments)
         return PosteriorSample(
-            prepend(states, outputs.states), prepend(log_first, outputs.log_prob), densities
+            prepend(states, outputs.states),
+            prepend(log_first, outputs.log_prob),
+            densities,
+            outputs.log_prior,
         )
 
 
@@ -160,6 +171,7 @@ class Scanned(NamedTuple):
 
     states: tf.Tensor
     log_prob: tf.Tensor
+    log_prior: tf.Tensor | None
     moments: tuple | None
 
 
@@ -187,7 +199,7 @@ class StepCell(tf_keras.layers.AbstractRNNCell):
         return self.sizes
 
     def call(self, inputs, states):
-        """Maps the inputs of step t and the carry of t-1 to (z[t], ln q, moments) and the carry."""
+        """Maps the inputs of step t and the carry of t-1 to what is kept of it and the carry."""
         step, advance, model = self.functions
         inputs = tf.nest.pack_sequence_as(self.structure, tf.nest.flatten(inputs))
         noise, prepared, *masked = inputs
@@ -196,7 +208,11 @@ class StepCell(tf_keras.layers.AbstractRNNCell):
             result = advance(model, carry, prepared, *masked, noise)
         else:
             result = step(model, carry, prepared, noise)
-        outputs = result.carry["states"], result.log_prob[:, tf.newaxis], *(result.moments or ())
+        outputs = {"states": result.carry["states"], "log_prob": result.log_prob[:, tf.newaxis]}
+        if result.log_prior is not None:
+            outputs["log_prior"] = result.log_prior[:, tf.newaxis]
+        if result.moments is not None:
+            outputs["moments"] = result.moments
         return outputs, [result.carry[name] for name in self.names]
 
 
@@ -214,8 +230,13 @@ def scan(posterior, model, carry, inputs):
     cell = StepCell(posterior, model, carry, structure)
     rnn = tf_keras.layers.RNN(cell, return_sequences=True)
     outputs = rnn(tuple(tf.nest.flatten(inputs)), initial_state=list(carry.values()))
-    states, log_prob, *moments = outputs
-    return Scanned(states, log_prob[..., 0], tuple(moments) or None)
+    log_prior = outputs.get("log_prior")
+    return Scanned(
+        outputs["states"],
+        outputs["log_prob"][..., 0],
+        None if log_prior is None else log_prior[..., 0],
+        outputs.get("moments"),
+    )
 
 
 def draw_first(density, noise):

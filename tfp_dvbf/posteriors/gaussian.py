@@ -60,9 +60,8 @@ class Gaussian(base.Posterior):
         change, scale = networks.gaussian_parameters(raw)
         loc = states + change
         log_det = tf.reduce_sum(tf.math.log(scale), axis=-1)
-        return base.Step(
-            {"states": loc + scale * noise}, base.log_base(noise) - log_det, (loc, scale)
-        )
+        log_prob = base.log_base(noise) - log_det
+        return base.Step({"states": loc + scale * noise}, log_prob, moments=(loc, scale))
 
     def get_config(self):
         config = {"hidden_units": self.hidden_units, "activation": self.activation}

@@ -1,5 +1,7 @@
 """The transition, corrected by what its prediction got wrong, with or without flows."""
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -12,19 +14,34 @@ OPEN_GATE = 4.0  # The flows start near the identity, and so q near p.
 FLOWS = ("affine", "spline")
 
 
+class InnovationInputs(NamedTuple):
+    """What a step of `Innovation` needs beside the state.
+
+    Attributes:
+      hidden: What the first layer of the MLP makes of h[t] and u[t-1], [batch, (time - 1,) units].
+      controls: Standardised u[t-1], [batch, (time - 1,) du].
+      observations: x[t] in the emission's units, [batch, (time - 1,) *observation_shape].
+    """
+
+    hidden: tf.Tensor
+    controls: tf.Tensor
+    observations: tf.Tensor
+
+
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
 class Innovation(base.Posterior):
     """z[t] = mu + m + L (s * eps[t]),  with p(z[t] | z[t-1], u[t-1]) = N(mu, L L^T).
 
     The posterior corrects what the transition got wrong: (m, s) are the outputs of one MLP of
-    z[t-1], h[t], u[t-1] and the innovation, the distance of x[t] from what the emission expects at
-    mu, in standard deviations. So q follows p while p is learned, as in Karl et al. (2017),
-    section 3.1, and is p where (m, s) = (0, 1):
+    z[t-1], the innovation, h[t] and u[t-1]; the innovation is the distance of x[t] from what the
+    emission expects at mu, in standard deviations. So q follows p while p is learned, as in Karl et
+    al. (2017), section 3.1, and is p where (m, s) = (0, 1):
 
         ln q(z[t] | z[t-1], ...) = ln N(eps[t]; 0, I) - sum_d ln s_d - ln |det L|
 
     m is not in units of L: a dimension in which L is small could not be corrected then, nothing
-    would raise L, and the dimension would be lost (one run in five).
+    would raise L, and the dimension would be lost (one run in five). What the first layer makes of
+    h[t] and u[t-1] needs no recurrence: `prepare` computes it for all time steps at once.
 
     Args:
       hidden_units: Sizes of the hidden layers of the MLP.
@@ -41,20 +58,38 @@ class Innovation(base.Posterior):
         self.network = networks.MLP(
             self.hidden_units, sum(self.sizes), self.activation, networks.SMALL, spec.seed
         )
+        self.recurrent_dim = spec.state_dim + spec.observation_size
+        inputs_dim = self.recurrent_dim + spec.feature_dim + spec.control_dim
+        self.network(tf.zeros([1, inputs_dim]))
         super().build(spec)
 
+    def prepare(self, inputs):
+        """Maps `PosteriorInputs` to `InnovationInputs`."""
+        layer = self.network.layers[0]
+        hidden = tf.tensordot(inputs.joined, layer.kernel[self.recurrent_dim :], 1) + layer.bias
+        return InnovationInputs(hidden, inputs.controls, inputs.observations)
+
     def step(self, model, carry, inputs, noise):
-        """Maps z[t-1], `PosteriorInputs` and eps[t], [rows, ...], to the `Step` of z[t]."""
+        """Maps z[t-1], `InnovationInputs` and eps[t], [rows, ...], to the `Step` of z[t]."""
         prior = model.transition_distribution(carry["states"], inputs.controls)
         states = networks.bounded(carry["states"])
         innovation = model.emission.innovation(prior.loc, inputs.observations)
-        seen = tf.concat([states, innovation, inputs.features, inputs.controls], axis=-1)
-        correction, raw_scale, context = tf.split(self.network(seen), self.sizes, axis=-1)
+        seen = tf.concat([states, innovation], axis=-1)
+        seen = inputs.hidden + tf.matmul(seen, self.network.layers[0].kernel[: self.recurrent_dim])
+        outputs = self.network.after_first(networks.unfused(seen))
+        correction, raw_scale, context = tf.split(outputs, self.sizes, axis=-1)
         scale = networks.positive(raw_scale, initial=1.0)
         value, log_det = self.transform(noise, context)
-        log_det += tf.reduce_sum(tf.math.log(scale), axis=-1) + prior.scale.log_abs_determinant()
+        log_det += tf.reduce_sum(tf.math.log(scale), axis=-1)
         states = networks.unfused(prior.loc + correction) + prior.scale.matvec(scale * value)
-        return base.Step({"states": states}, base.log_base(noise) - log_det)
+        # The states in units of the transition: L^-1 (z[t] - mu).
+        whitened = prior.scale.solvevec(correction) + scale * value
+        prior_log_det = prior.scale.log_abs_determinant()
+        return base.Step(
+            {"states": states},
+            log_prob=base.log_base(noise) - log_det - prior_log_det,
+            log_prior=base.log_base(whitened) - prior_log_det,
+        )
 
     def transform(self, noise, context):
         """Returns F(eps; c) and ln |det dF/deps|; here F is the identity."""

@@ -1,5 +1,6 @@
 """Export of a model as a SavedModel that needs nothing but TensorFlow."""
 
+import functools
 import json
 import os
 import pathlib
@@ -95,7 +96,7 @@ def with_constant_weights(function, specs):
         for tensor in constant.inputs
     }
 
-    @tf.function
+    @functools.partial(tf.function, autograph=False)
     def call(**tensors):
         outputs = constant(*(tensors[name] for name in inputs))
         return tf.nest.pack_sequence_as(function.structured_outputs, outputs)

@@ -97,7 +97,8 @@ class Functions:
 
     def _belief_specs(self):
         """Returns the specs of the belief: what `filter_init` returns, less its evidence."""
-        start = tf.function(self.filter_init).get_concrete_function(**self.specs("filter_init"))
+        start = tf.function(self.filter_init, autograph=False)
+        start = start.get_concrete_function(**self.specs("filter_init"))
         return {
             name: tf.TensorSpec(spec.shape, spec.dtype, name)
             for name, spec in start.structured_outputs.items()

@@ -1,0 +1,247 @@
+"""The programs of the benchmark train the same model, and what is made of their timings."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+
+import benchmark
+import models
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfp_dvbf
+from tfp_dvbf.experiments.benchmarking import (
+    floor,
+    measures,
+    ours,
+    processes,
+    reference,
+    summary,
+)
+
+SIZES = {"batch_size": 2, "num_steps": 5, "hidden_units": 8}
+PEERS = [program for programs in processes.PEERS.values() for program in programs]
+
+
+@pytest.fixture(scope="module")
+def references(tmp_path_factory):
+    """Returns the paths of the references of small models by posterior."""
+    folder = tmp_path_factory.mktemp("references")
+    paths = {name: str(folder / f"{name}.npz") for name in processes.POSTERIORS}
+    for name, path in paths.items():
+        ours.write(path, name, **SIZES)
+    return paths
+
+
+def skip_unless_installed(program):
+    package = program.module.removesuffix("_peer")
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed; the extra `{processes.EXTRA}` has it")
+
+
+@pytest.mark.parametrize("posterior", processes.POSTERIORS)
+@pytest.mark.parametrize(
+    "program",
+    [pytest.param(each, marks=[pytest.mark.slow] * (each.way == "compiled")) for each in PEERS],
+    ids=lambda program: program.name,
+)
+def test_a_peer_trains_the_same_model(references, program, posterior):
+    skip_unless_installed(program)
+    if posterior not in program.posteriors:
+        pytest.skip(f"{program.name} trains {', '.join(program.posteriors)} alone")
+    expected = reference.load(references[posterior])
+    with processes.Worker(program.module, program.way, 1, "cpu") as peer:
+        known = peer.ask("prepare", path=references[posterior])
+        reference.check_agreement(program.name, known, expected)
+        assert set(known) == {"loss", "gradient_norm"}
+        assert peer.ask("run", count=2)["seconds"] > 0.0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("program", [processes.OURS[1], *PEERS[:2]], ids=lambda each: each.name)
+def test_programs_run_on_a_gpu(tmp_path, program):
+    if not tf.config.list_physical_devices("GPU"):
+        pytest.skip("there is no GPU")
+    skip_unless_installed(program)
+    path = str(tmp_path / "reference.npz")
+    with processes.Worker("ours", "graph", 1, "gpu") as maker:
+        maker.ask("write", path=path, posterior="gaussian", **SIZES)
+    with processes.Worker(program.module, program.way, 1, "gpu") as peer:
+        reference.check_agreement("it", peer.ask("prepare", path=path), reference.load(path))
+
+
+@pytest.mark.parametrize("posterior", processes.POSTERIORS)
+def test_our_training_step_is_that_of_the_reference(references, posterior):
+    known, run = ours.prepare("graph", references[posterior])
+    reference.check_agreement("ours", known, reference.load(references[posterior]))
+    assert set(known) == {"loss"}
+    run(1)
+
+
+def test_the_default_is_what_compile_chooses():
+    model = ours.make_model("gaussian", 8, 3, 1)
+    model.compile()
+    assert (model.jit_compile, 1) == ours.WAYS[processes.DEFAULT.way]
+    assert processes.DEFAULT == processes.OURS[0]
+
+
+def test_a_reference_is_read_as_it_was_written(references, tmp_path):
+    found = reference.load(references["iaf"])
+    reference.save(tmp_path / "again.npz", found)
+    again = reference.load(tmp_path / "again.npz")
+    for name, value in vars(found).items():
+        tf.nest.map_structure(np.testing.assert_array_equal, value, getattr(again, name))
+    assert set(found.masks) == {"flow/0/states/kernel", "flow/0/parameters/kernel"}
+    assert found.observations.shape == (ours.NUM_BATCHES, 2, 5, 3)
+    assert found.controls.shape == (ours.NUM_BATCHES, 2, 4, 1)
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient_norm"])
+@pytest.mark.parametrize("factor", [1.001, np.nan])
+def test_a_program_that_trains_another_model_is_refused(references, kind, factor):
+    expected = reference.load(references["gaussian"])
+    known = {"loss": expected.loss * (1.0 + 1e-5), "gradient_norm": expected.gradient_norm}
+    reference.check_agreement("a peer", known, expected)
+    known[kind] *= factor
+    message = f"a peer must train the same model; its {kind.replace('_', ' ')} at the same"
+    with pytest.raises(ValueError, match=message):
+        reference.check_agreement("a peer", known, expected)
+
+
+class Clock:
+    """A worker that takes the seconds that it is told to."""
+
+    def __init__(self, calls, name, seconds):
+        self.calls, self.name, self.seconds = calls, name, iter(seconds)
+
+    def ask(self, do, count):
+        self.calls.append((self.name, do, count))
+        return {"seconds": count * next(self.seconds)}
+
+
+def test_programs_take_turns_and_ratios_are_medians_over_rounds():
+    calls, default = [], processes.DEFAULT.name
+    clocks = {default: Clock(calls, "a", [9.0, 1.0, 2.0, 4.0])}
+    clocks["peer"] = Clock(calls, "b", [9.0, 3.0, 1.0, 4.0])
+    samples = processes.in_turns(clocks, rounds=3, count=5)
+    assert [name for name, _, _ in calls] == ["a", "b"] * 4
+    assert samples == {default: [1.0, 2.0, 4.0], "peer": [3.0, 1.0, 4.0]}
+    rows = measures.compared(samples, {"threads": 1})
+    assert rows[1] == {
+        "threads": 1,
+        "program": "peer",
+        "ratio": 1.0,
+        "milliseconds": 3000.0,
+        "least": 1000.0,
+        "most": 4000.0,
+    }
+
+
+def test_a_worker_says_what_went_wrong(references, monkeypatch):
+    with pytest.raises(ValueError, match="`device` must be cpu, since NumPy knows no other"):
+        processes.Worker("blas", "product", 1, "gpu")
+    with processes.Worker("blas", "product", 1, "cpu") as found:
+        assert found.about == {"version": np.__version__, "device": "cpu"}
+        assert found.ask("prepare", rows=4, width=4) == {}
+        with pytest.raises(ValueError, match="unexpected keyword"):
+            found.ask("prepare", columns=4)
+        found.process.kill()
+        with pytest.raises((ValueError, OSError)):
+            found.ask("run", count=1)
+
+
+def test_tensorflow_without_a_gpu_is_refused():
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match="`device` must be cpu, since TensorFlow sees no GPU"):
+        ours.start(threads=1, device="gpu")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system holds no cores")
+def test_a_worker_keeps_to_its_cores():
+    code = "import os\nfrom tfp_dvbf.experiments.benchmarking import worker\nworker.hold_cores(1)\n"
+    code += "assert len(os.sched_getaffinity(0)) == 1"
+    subprocess.run([sys.executable, "-c", code], check=True, env=models.environment())
+
+
+def test_peers_that_are_not_installed_are_named(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "jax" or None)
+    assert processes.installed(["jax", "torch"]) == ["jax"]
+    expected = "torch is not installed and left out: pip install tfp_dvbf[benchmark]\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_the_operations_of_a_training_step(references):
+    """By hand, for layers of 8 units, 2 sequences of 5 steps, 3 observations, 1 control."""
+    found = floor.count(reference.load(references["gaussian"]))
+    rows = 2 * 4
+    assert found.recurrent == 6 * rows * (4 * 8 + 8 * 8 + 8 * 8)
+    transition = 6 * rows * (5 * 8 + 8 * 8 + 8 * 8)
+    emission = 6 * 2 * 5 * (4 * 8 + 8 * 3)
+    encoder, inputs = 4 * rows * 3 * 8, 6 * rows * 9 * 8
+    initial = 2 * (4 * 3 * 8 + 6 * 8 * 8)
+    assert found.parallel == transition + emission + encoder + inputs + initial
+    weights = ours.make_model("gaussian", 8, 3, 1).count_params()
+    assert abs(found.optimizer_bytes / 28 - weights) < 20  # Less what is not trained.
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"rounds": 0}, "`rounds` must be at least 1; got 0"),
+        ({"batch_sizes": (0,)}, "`batch_sizes` must be at least 1; got 0"),
+        ({"threads": (0,)}, "`threads` must be at least 1; got 0"),
+        ({"threads": (1, 1)}, "`threads` must differ; got 1, 1"),
+        ({"threads": (10**6,)}, "`threads` must not exceed the .* cores; got 1000000"),
+        ({"device": "tpu"}, "`device` must be one of cpu, gpu; got 'tpu'"),
+        ({"posteriors": ("chain_iaf",)}, "`posteriors` must be one of gaussian, innovation, iaf"),
+        ({"peers": ("mxnet",)}, "`peers` must be one of jax, torch; got 'mxnet'"),
+        ({"what": ("all",)}, "`what` must be one of training, length, streaming, starting, floor"),
+        ({"json": "no/such/folder.json"}, "`--json` must lie in a folder that exists"),
+    ],
+)
+def test_the_script_refuses_before_it_starts_a_process(change, message, monkeypatch):
+    monkeypatch.setattr(processes, "Worker", None)
+    with pytest.raises(ValueError, match=message):
+        benchmark.main(benchmark.Args(**{"threads": (1,), **change}))
+
+
+def test_tables_put_ratios_first():
+    rows = measures.compared({processes.DEFAULT.name: [0.02], "JAX": [0.01]}, {"what": "training"})
+    rows = [{**row, "posterior": "iaf", "batch_size": 16, "threads": 1} for row in rows]
+    lines = summary.table(rows, "training").splitlines()
+    assert re.sub(" +", " ", lines[0]).startswith("| program | ratio | ms / step |")
+    assert re.sub(" +", " ", lines[3]).startswith("| JAX | 0.50 | 10.0 |")
+    assert summary.table(rows, "floor") == summary.NONE
+
+
+@pytest.mark.slow
+def test_benchmark(tmp_path, monkeypatch):
+    """Each measure once, at few steps, with no peer, and in graphs, which compile faster."""
+    graph = processes.OURS[1]
+    monkeypatch.setattr(processes, "OURS", (graph,))
+    monkeypatch.setattr(processes, "DEFAULT", graph)
+    monkeypatch.setattr(measures, "UPDATES", 1)
+    monkeypatch.setattr(measures, "LENGTHS", (4, 8))
+    monkeypatch.setattr(measures, "STREAMS", {1: 2, 8: 2})
+    file = tmp_path / "timings.json"
+    sizes = {"posteriors": ("gaussian",), "batch_sizes": (2,), "threads": (1,), "rounds": 1}
+    benchmark.main(benchmark.Args(**sizes, peers=(), json=str(file)))
+    found = json.loads(file.read_text())
+    assert found["about"]["versions"]["tfp_dvbf"] == tfp_dvbf.__version__
+    rows = {
+        what: [row for row in found["rows"] if row["what"] == what] for what in measures.MEASURES
+    }
+    assert {what: len(of) for what, of in rows.items()} == {
+        "training": 1,
+        "length": 2,
+        "streaming": 2,
+        "starting": 3,
+        "floor": 1,
+    }
+    for what in rows:
+        assert summary.table(found["rows"], what) != summary.NONE

@@ -1,0 +1,209 @@
+"""What is timed: each function returns rows, dictionaries of numbers that JSON can hold.
+
+A row names the program and, in `ratio`, how its time compares with that of the package's default,
+the median over rounds: above 1 it takes longer. `milliseconds` is the median time itself.
+"""
+
+import contextlib
+import functools
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from tfp_dvbf.experiments.benchmarking import floor, processes
+from tfp_dvbf.experiments.benchmarking import reference as references
+
+NUM_STEPS = 50  # Time steps of a sequence of the poster.
+UPDATES = 32  # Training steps that are timed together.
+LENGTHS = (50, 200, 800, 3200)
+LENGTH_BATCH = 16
+PROCESSES = {
+    "train.py --help": "from tfp_dvbf.experiments import command_line, options;"
+    "command_line.parse(options.RunOptions, ['--help'])",
+    "import tfp_dvbf and TensorFlow": "import tfp_dvbf; tfp_dvbf.DVBF",
+}
+STREAMS = {1: 300, 64: 300, 4096: 20}  # Numbers of streams, and of steps that are timed.
+
+
+def training(args):
+    """Times a training step of every program, posterior, batch size and number of threads."""
+    peers = [program for name in args.peers for program in processes.PEERS[name]]
+    rows = []
+    for threads in args.threads:
+        with started([*processes.OURS, *peers], threads, args.device) as workers:
+            for posterior in args.posteriors:
+                for batch_size in args.batch_sizes:
+                    sizes = {"batch_size": batch_size, "num_steps": NUM_STEPS}
+                    samples = trained(workers, posterior, sizes, args.rounds, UPDATES)
+                    about = {"what": "training", "posterior": posterior, **sizes}
+                    rows += compared(samples, about | {"threads": threads})
+    return rows
+
+
+def length(args):
+    """Times a training step on sequences of several lengths, with the first way of each program."""
+    programs = [processes.DEFAULT, *(processes.PEERS[name][0] for name in args.peers)]
+    threads, rows = max(args.threads), []
+    with started(programs, threads, args.device) as workers:
+        for posterior in args.posteriors:
+            for num_steps in LENGTHS:
+                sizes = {"batch_size": LENGTH_BATCH, "num_steps": num_steps}
+                updates = max(1, UPDATES * NUM_STEPS // num_steps)
+                samples = trained(workers, posterior, sizes, args.rounds, updates)
+                about = {"what": "length", "posterior": posterior, **sizes, "threads": threads}
+                rows += [
+                    row | {"microseconds_a_time_step": 1e3 * row["milliseconds"] / num_steps}
+                    for row in compared(samples, about)
+                ]
+    return rows
+
+
+def trained(workers, posterior, sizes, rounds, updates):
+    """Returns the seconds a training step of each program in every round, by its name.
+
+    A program that trains another model, or that fails, is left out with a line that says why.
+
+    Args:
+      workers: Programs mapped to their workers, the package's default first.
+      posterior: Name of the posterior.
+      sizes: `batch_size` and `num_steps`.
+      rounds: Number of rounds.
+      updates: Training steps that are timed together.
+    """
+    ready = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(pathlib.Path(folder) / "reference.npz")
+        workers[processes.DEFAULT].ask("write", path=path, posterior=posterior, **sizes)
+        reference = references.load(path)
+        for program, worker in workers.items():
+            if posterior not in program.posteriors:
+                continue
+            try:
+                known = worker.ask("prepare", path=path)
+                references.check_agreement(program.name, known, reference)
+            except ValueError as error:
+                print(f"{program.name} is left out for {posterior}, {sizes}: {error}", flush=True)
+                continue
+            ready[program.name] = worker
+        return processes.in_turns(ready, rounds, updates)
+
+
+def streaming(args):
+    """Times `filter_step` of an exported `iaf` for several numbers of streams, threads each."""
+    rows = []
+    for threads in args.threads:
+        with processes.Worker("stream", "iaf", threads, args.device) as worker:
+            for streams, steps in STREAMS.items():
+                known = worker.ask("prepare", streams=streams)
+                (seconds,) = processes.in_turns({0: worker}, steps, 1).values()
+                found = sorted(1e3 * value for value in seconds)
+                late = found[min(len(found) - 1, int(0.99 * len(found)))]
+                about = {"what": "streaming", "streams": streams, **known, "threads": threads}
+                rows.append({**about, "milliseconds": statistics.median(found), "99 % below": late})
+    return rows
+
+
+def starting(args):
+    """Times what a user waits for: `--help`, the import, and the first training step.
+
+    The latter is the time from the start of a process until the first training step of `gaussian`
+    is done, in all programs.
+    """
+    threads = max(args.threads)
+    programs = [*processes.OURS[:2], *(processes.PEERS[name][0] for name in args.peers)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_reference(folder, LENGTH_BATCH, threads, args.device)
+        functions = {
+            name: functools.partial(time_process, code) for name, code in PROCESSES.items()
+        }
+        for program in programs:
+            functions[f"first training step, {program.name}"] = functools.partial(
+                time_first_step, program, threads, args.device, path
+            )
+        samples = {name: [] for name in functions}
+        for _ in range(args.rounds):
+            for name, function in functions.items():
+                samples[name].append(function())
+    about = {"what": "starting", "threads": threads}
+    return [
+        {**about, "step": name, "seconds": statistics.median(found)}
+        for name, found in samples.items()
+    ]
+
+
+def least(args):
+    """Counts what a training step of `gaussian` cannot do without, and at which rate it could."""
+    rows = []
+    for threads in args.threads:
+        for batch_size in args.batch_sizes:
+            with tempfile.TemporaryDirectory() as folder:
+                path = write_reference(folder, batch_size, threads, "cpu")
+                found = floor.measure(references.load(path), threads, args.rounds)
+            about = {"what": "floor", "posterior": "gaussian", "batch_size": batch_size}
+            rows.append({**about, "num_steps": NUM_STEPS, "threads": threads, **found})
+    return rows
+
+
+MEASURES = {
+    "training": training,
+    "length": length,
+    "streaming": streaming,
+    "starting": starting,
+    "floor": least,
+}
+
+
+def write_reference(folder, batch_size, threads, device):
+    """Writes the reference of `gaussian` into a folder; returns its path."""
+    path = str(pathlib.Path(folder) / "reference.npz")
+    sizes = {"batch_size": batch_size, "num_steps": NUM_STEPS}
+    with processes.Worker("ours", "graph", threads, device) as worker:
+        worker.ask("write", path=path, posterior="gaussian", **sizes)
+    return path
+
+
+def time_process(code):
+    """Returns the seconds that a process takes to run a line of Python."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def time_first_step(program, threads, device, path):
+    """Returns the seconds from the start of a program to the end of its first training step."""
+    start = time.perf_counter()
+    with processes.Worker(program.module, program.way, threads, device) as worker:
+        worker.ask("prepare", path=path)
+        return time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def started(programs, threads, device):
+    """Starts a worker for each of the programs and yields them by program; ends them afterwards."""
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for program in programs:
+            worker = processes.Worker(program.module, program.way, threads, device)
+            workers[program] = stack.enter_context(worker)
+        yield workers
+
+
+def compared(samples, about):
+    """Returns a row for each program, its time compared with that of the package's default.
+
+    Args:
+      samples: Names mapped to seconds, one a round.
+      about: What all rows hold.
+    """
+    default = samples[processes.DEFAULT.name]
+    rows = []
+    for name, seconds in samples.items():
+        ratios = [own / other for own, other in zip(seconds, default)]
+        times = [1e3 * value for value in seconds]
+        row = {"program": name, "ratio": statistics.median(ratios)}
+        row |= {"milliseconds": statistics.median(times), "least": min(times), "most": max(times)}
+        rows.append({**about, **row})
+    return rows
