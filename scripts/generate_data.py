@@ -19,12 +19,16 @@ class Args:
     num_steps: int = option(50, "observations in a sequence")
     max_episode_steps: int = option(0, "steps of an episode; 0 for the environment's own limit")
     shard_size: int = option(0, "training sequences a file in train/; 0 writes one train.npz")
+    observation: str = option("state", "state, or pixels as rendered", ["state", "pixels"])
+    size: tuple[int, ...] = option((), "height and width of images in pixels; as rendered without")
+    grey: bool = option(False, "images with one channel in place of three")
     seed: int = option(1, "seed; each seed, split and file has initial states and noise of its own")
 
 
 def main(args):
     from tfp_dvbf import data
 
+    command_line.check_choices(args)
     output = command_line.check_output(args.output)
     least = {"seed": 0, "shard_size": 0, "max_episode_steps": 0, "num_steps": 2}
     least |= dict.fromkeys(["num_train", "num_validation", "num_test"], 1)
@@ -50,6 +54,7 @@ def collect_files(args):
     from tfp_dvbf.data import environments
 
     options = {"max_episode_steps": args.max_episode_steps or None}
+    options |= {"observation": args.observation, "size": args.size or None, "grey": args.grey}
     sizes = {"train": args.num_train, "validation": args.num_validation, "test": args.num_test}
     for index, (name, size) in enumerate(sizes.items()):
         seed = len(sizes) * args.seed + index

@@ -24,6 +24,7 @@ class Args:
     hidden_steps: float = option(
         DEFAULTS.hidden_steps, "share of the steps that are hidden from the posterior in training"
     )
+    scale: float = option(DEFAULTS.scale, "noise of a pixel, a fraction of its range")
     output: str = option("runs/identify", "folder to make: data, a run folder a seed, reports")
     resume: bool = option(False, "continue in --output; finished runs are kept")
     verbose: int = option(1, options.VERBOSE, [0, 1, 2])
@@ -36,6 +37,8 @@ def main(args):
         raise ValueError("`seeds` must not be empty, `epochs` and `state_dim` be at least 1.")
     if not 0 <= args.hidden_steps < 1:
         raise ValueError(f"`hidden_steps` must lie in [0, 1); got {args.hidden_steps}.")
+    if not args.scale > 0:
+        raise ValueError(f"`scale` must be positive; got {args.scale}.")
     output = command_line.check_output(args.output, args.resume)
     splits = collect(args.observation, output / "data")
     from tfp_dvbf.experiments import startup
@@ -71,7 +74,8 @@ def train(args, seed, splits, folder):
     """Trains one model into its run folder, unless that is finished; returns it."""
     from tfp_dvbf.experiments import recipe
 
-    protocol = DEFAULTS._replace(epochs=args.epochs, hidden_steps=args.hidden_steps)
+    changed = {name: getattr(args, name) for name in ["epochs", "hidden_steps", "scale"]}
+    protocol = DEFAULTS._replace(**changed)
     settings = options.Settings(
         epochs=protocol.epochs,
         batch_size=protocol.batch_size,
@@ -87,7 +91,8 @@ def train(args, seed, splits, folder):
 
 def write_report(args, rows, output):
     """Writes `report.json`, and the table of it beside the published figures as `report.md`."""
-    about = {"state_dim": args.state_dim, "hidden_steps": args.hidden_steps, "epochs": args.epochs}
+    names = ["state_dim", "hidden_steps", "scale", "epochs"]
+    about = {name: getattr(args, name) for name in names}
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
     published = {"observation": "pixels", "seed": "Karl et al. 2017", **PUBLISHED}
     (output / "report.md").write_text(f"{tables.markdown([*rows, published])}\n")

@@ -9,7 +9,7 @@ from tfp_dvbf.experiments.command_line import option
 
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST, CHECKPOINTS = 2000, 100, 300, 10
 NUM_SAMPLES = 64  # Draws or particles of the bounds.
-FLOW_UNITS = (32,)
+FLOW_UNITS = {"affine": (32,), "spline": (64,)}
 BATCH_SIZE = 50
 
 
@@ -118,7 +118,9 @@ def make_posterior(about):
     from tfp_dvbf import posteriors
 
     if about["posterior"] == "iaf":
-        return posteriors.IAF(about["num_flows"], FLOW_UNITS, flow_kind=about["flow"])
+        return posteriors.IAF(
+            about["num_flows"], FLOW_UNITS[about["flow"]], flow_kind=about["flow"]
+        )
     return about["posterior"]
 
 

@@ -65,7 +65,7 @@ def test_the_noise_of_a_gaussian_emission_stays_above_its_floor():
     emission(Z)
     emission.raw_scale.assign([-100.0, 0.0, 0.1])
     scale = emission(Z).stddev()[0, 0]
-    expected = 0.02 + np.log1p(np.expm1(0.1) * np.exp(emissions.SCALE_SPEED * 0.1))
+    expected = 0.02 + np.log1p(np.expm1(0.1) * np.exp(networks.SCALE_SPEED * 0.1))
     np.testing.assert_allclose(scale, [0.02, 0.12, expected], rtol=1e-5)
 
 

@@ -42,7 +42,8 @@ def test_what_a_run_leaves_and_how_it_resumes(tmp_path, monkeypatch, observation
         ({"seeds": ()}, "`seeds` must not be empty"),
         ({"seeds": (1, 1)}, "`seeds` must differ"),
         ({"epochs": 0}, "`epochs` and `state_dim` be at least 1"),
-        ({"hidden_share": 1.0}, r"`hidden_share` must lie in \[0, 1\); got 1.0"),
+        ({"hidden_steps": 1.0}, r"`hidden_steps` must lie in \[0, 1\); got 1.0"),
+        ({"scale": 0.0}, "`scale` must be positive; got 0.0"),
     ],
 )
 def test_bad_options_are_refused_before_work_starts(tmp_path, changes, message):

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tfp_dvbf
 from tfp_dvbf import layers
 from tfp_dvbf.inference import kalman
-from tfp_dvbf.layers import emissions, networks
+from tfp_dvbf.layers import networks
 
 
 class Linear:
@@ -33,7 +33,7 @@ class Linear:
         )
         self.space = self.model.state_space_model
         gain, noise = np.array([1.5, -0.8]), 0.5
-        raw_scale = raw(noise, self.space.emission.noise_floor) / emissions.SCALE_SPEED
+        raw_scale = raw(noise, self.space.emission.noise_floor) / networks.SCALE_SPEED
         self.space.emission.raw_scale.assign([raw_scale] * 2)
         kernel, bias = self.space.emission.network.layers[0].weights
         kernel.assign(np.diag(gain)), bias.assign([0.1, -0.2])

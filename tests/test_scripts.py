@@ -94,6 +94,17 @@ def test_generate_data(dataset):
         generate_data.main(generate_data.Args(output=str(dataset / "new"), num_test=0))
 
 
+def test_generate_data_of_images(tmp_path):
+    sizes = {"num_train": 2, "num_validation": 1, "num_test": 1, "num_steps": 3}
+    images = {"observation": "pixels", "size": (8, 6), "grey": True}
+    generate_data.main(generate_data.Args(output=str(tmp_path / "data"), **sizes, **images))
+    images = data.load(tmp_path / "data" / "train.npz")
+    assert images.observations.shape == (2, 3, 8, 6, 1) and images.observations.dtype == np.uint8
+    assert images.spec["image"] == {"size": [8, 6], "grey": True}
+    with pytest.raises(ValueError, match="`size` and `grey` are for the observation `pixels`"):
+        generate_data.main(generate_data.Args(output=str(tmp_path / "other"), size=(8, 6)))
+
+
 def test_reproduce_writes_a_complete_run_folder_a_model_and_seed(report):
     figures = ["angle", "loss", "mae_by_horizon", "observations", "reconstruction_and_kl"]
     for name in ["gaussian-seed1", "gaussian-seed2", "chain_iaf-seed1", "chain_iaf-seed2"]:

@@ -10,6 +10,7 @@ import demo
 import evaluate
 import export
 import generate_data
+import identify
 import import_log
 import investigate_intervals
 import investigate_kl
@@ -22,7 +23,7 @@ import train
 import tune
 
 SCRIPTS = [
-    *[benchmark, compare, demo, evaluate, export, generate_data, import_log],
+    *[benchmark, compare, demo, evaluate, export, generate_data, identify, import_log],
     *[
         investigate_intervals,
         investigate_kl,

@@ -11,8 +11,8 @@ import numpy as np
 from tfp_dvbf import data, errors
 from tfp_dvbf.data import rendering
 
-# What the spec keeps of an environment's arguments.
-OPTIONS = ("max_episode_steps", "env_options", "image")
+# What the spec keeps of an environment's arguments, images aside.
+OPTIONS = ("max_episode_steps", "env_options")
 
 OBSERVATION_SCALES = {"Pendulum-v1": (1.0, 1.0, 8.0)}
 # Of observations divided by the scale above, with their units.

@@ -1,5 +1,7 @@
 """Environments whose observations are rendered images, by Gymnasium's own wrappers."""
 
+import os
+import sys
 from typing import NamedTuple
 
 import gymnasium
@@ -50,12 +52,19 @@ def show(env, size=None, grey=False):
     Raises:
       ValueError: If `size` is larger than what the environment renders.
     """
+    without_display()
     env = gymnasium.wrappers.AddRenderObservation(WithoutControls(env))
     if size is not None:
         env = AreaAverage(env, size)
     if grey:
         env = gymnasium.wrappers.GrayscaleObservation(env, keep_dim=True)
     return env
+
+
+def without_display():
+    """Lets pygame draw in memory where there is no display, unless a driver was chosen."""
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
 class WithoutControls(gymnasium.Wrapper):

@@ -4,6 +4,7 @@ import json
 import warnings
 
 from tfp_dvbf.data import alignment
+from tfp_dvbf.evaluation import collapse
 from tfp_dvbf.experiments import forecast_plots, html_page, run_folder, tables
 
 PAGE = "report.html"
@@ -107,6 +108,9 @@ def _scores(page, metrics):
     if forecasts:
         page.paragraph("Forecasts, with 95 % intervals; NLL is in nats a step.")
         page.table(forecasts)
+    dead = metrics["active_units"]["dead"]
+    if dead:
+        page.paragraph(collapse.warning(dead, len(metrics["active_units"]["noise"])))
     for name, reason in metrics.get("left_out", {}).items():
         page.paragraph(f"{name} is left out: {reason}")
 

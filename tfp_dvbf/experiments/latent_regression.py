@@ -14,7 +14,7 @@ from tfp_dvbf import data
 ENV_ID = "Pendulum-v1"
 OBSERVATIONS = ("pixels", "position", "angle")
 TARGETS = ("sin", "cos", "velocity")
-SIZES = {"train": 500, "validation": 100, "test": 500}  # Sequences.
+SIZES = {"train": 500, "test": 500, "validation": 100}  # Sequences.
 NUM_STEPS = 15
 IMAGE_SIZE = (16, 16)
 INITIAL_STEPS = 5  # That q(z[0]) sees.
@@ -28,17 +28,20 @@ class Protocol(NamedTuple):
       epochs: Epochs.
       learning_rate: Initial learning rate of Adam.
       batch_size: Sequences a batch.
-      hidden_steps: Share of the steps that are hidden from the posterior in training.
+      hidden_steps: Share of the steps that are hidden from the posterior in training, each on its
+        own.
       scale: Standard deviation of a pixel as a fraction of the range, constant.
       transition_units: Sizes of the hidden layers of the transition.
+      learns_initial: Whether p(z[0]) is learned.
     """
 
     epochs: int = 600
     learning_rate: float = 2e-3
     batch_size: int = 32
     hidden_steps: float = 0.7
-    scale: float = 0.1
+    scale: float = 0.2
     transition_units: tuple = (64,)
+    learns_initial: bool = True
 
 
 def collect(observation, split):
@@ -82,14 +85,24 @@ def make_model(observation, state_dim, seed, protocol):
             "initial_posterior": layers.GaussianInitialPosterior(INITIAL_STEPS),
         }
         shape = {"position": 2, "angle": 1}[observation]
-    transition = layers.MLPTransition(protocol.transition_units, "tanh")
+    transition = layers.MLPTransition(
+        protocol.transition_units, "tanh", learns_initial=protocol.learns_initial
+    )
     return DVBF(
         *(shape, 1, state_dim),
         transition=transition,
-        hidden_steps=protocol.hidden_steps,
+        hidden_steps=hidden_alone(protocol.hidden_steps),
         seed=seed,
         **parts,
     )
+
+
+def hidden_alone(share):
+    """Returns the `hidden_steps` of a share of steps that are hidden each on its own.
+
+    Runs of hidden steps have a mean length of 1 / (1 - share) then.
+    """
+    return (share, 1.0 / (1.0 - share))
 
 
 def true_state(sequences):

@@ -9,10 +9,6 @@ from tfp_dvbf.layers import networks, part
 
 tfd = tfp.distributions
 
-# Adam moves a weight by at most its learning rate a step. The noise scale starts at
-# `networks.INITIAL_SCALE` and has to fall by more than a factor of 20, which takes thousands of
-# steps unless the weight behind it acts this many times as strongly.
-SCALE_SPEED = 10.0
 NOISE_FLOOR = 5e-3  # Costs nothing in the error of the pendulum; 0.01 costs a quarter.
 LARGE = 1e9
 
@@ -130,7 +126,9 @@ class GaussianEmission(NetworkEmission):
 
     def call(self, states):
         """Maps states [..., dz] to the density of standardised observations."""
-        noise_scale = networks.positive(SCALE_SPEED * self.raw_scale, floor=self.noise_floor)
+        noise_scale = networks.positive(
+            networks.SCALE_SPEED * self.raw_scale, floor=self.noise_floor
+        )
         return self.independent(tfd.Normal(self.parameters_of(states), noise_scale))
 
     def get_config(self):

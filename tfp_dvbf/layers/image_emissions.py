@@ -102,9 +102,7 @@ class ImageGaussian(ImageEmission):
         mean = self.low + (self.high - self.low) * tf.sigmoid(self.parameters_of(states))
         scale = self.scale
         if scale is None:
-            scale = networks.positive(
-                emissions.SCALE_SPEED * self.raw_scale, floor=self.scale_floor
-            )
+            scale = networks.positive(networks.SCALE_SPEED * self.raw_scale, floor=self.scale_floor)
         return self.independent(tfd.Normal(mean, (self.high - self.low) * scale))
 
     def get_config(self):

@@ -11,6 +11,11 @@ SCALE_FLOOR = 1e-4
 INITIAL_SCALE = 0.1
 GLOROT = "glorot_uniform"
 
+# Adam moves a weight by at most its learning rate a step. A noise scale starts at `INITIAL_SCALE`
+# and has to fall by more than a factor of 20, which takes thousands of steps unless the weight
+# behind it acts this many times as strongly.
+SCALE_SPEED = 10.0
+
 STATE_BOUND = 10.0
 
 # Initializer of the last layer of a residual, z + f(z): a recurrence that does not start near

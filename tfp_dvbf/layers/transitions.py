@@ -10,6 +10,7 @@ from tfp_dvbf.layers import networks, part
 tfd = tfp.distributions
 
 NOISE_FLOOR = 1e-4
+INITIAL_FLOOR = 1e-2
 
 
 class Transition(part.Part):
@@ -23,6 +24,11 @@ class Transition(part.Part):
     (`tfd.MultivariateNormalDiag` or `MultivariateNormalTriL`) of batch shape [...]. It may
     override `initial()`, the normal p(z[0]) of batch shape [].
 
+    Args:
+      learns_initial: Whether mean and standard deviations of p(z[0]) are learned. N(0, I) asks all
+        directions of the state to be equally wide at t = 0; a velocity that is small there and
+        large later needs a direction that is narrow at first.
+
     Attributes:
       units: "standardised", or "user" where the controls are to come in the user's units (N m, V),
         as known physics needs them. The state has the units that the transition gives it.
@@ -30,9 +36,28 @@ class Transition(part.Part):
 
     units = "standardised"
 
+    def __init__(self, learns_initial=False, **kwargs):
+        super().__init__(**kwargs)
+        self.learns_initial = learns_initial
+
+    def build(self, spec):
+        if self.learns_initial:
+            self.initial_loc, self.initial_raw_scale = (
+                self.add_weight(name, [spec.state_dim], initializer="zeros")
+                for name in ["initial_loc", "initial_raw_scale"]
+            )
+        super().build(spec)
+
     def initial(self):
-        """Returns p(z[0]), N(0, I) unless overridden."""
-        return networks.standard_normal(self.spec.state_dim)
+        """Returns p(z[0]): N(0, I), or N(m, diag s^2) with m and s learned, s starting at 1."""
+        if not self.learns_initial:
+            return networks.standard_normal(self.spec.state_dim)
+        raw_scale = networks.SCALE_SPEED * self.initial_raw_scale
+        scale = networks.positive(raw_scale, initial=1.0, floor=INITIAL_FLOOR)
+        return networks.diagonal_normal(self.initial_loc, scale)
+
+    def get_config(self):
+        return {**super().get_config(), "learns_initial": self.learns_initial}
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
-from tfp_dvbf.layers import networks, part
+from tfp_dvbf.layers import networks, part, variables
 
 
 class PosteriorInputs(NamedTuple):
@@ -229,7 +229,8 @@ def scan(posterior, model, carry, inputs):
     structure = tf.nest.map_structure(lambda tensor: None, inputs)
     cell = StepCell(posterior, model, carry, structure)
     rnn = tf_keras.layers.RNN(cell, return_sequences=True)
-    outputs = rnn(tuple(tf.nest.flatten(inputs)), initial_state=list(carry.values()))
+    with variables.read_once(posterior, model):
+        outputs = rnn(tuple(tf.nest.flatten(inputs)), initial_state=list(carry.values()))
     log_prior = outputs.get("log_prior")
     return Scanned(
         outputs["states"],

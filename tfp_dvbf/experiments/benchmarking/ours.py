@@ -8,7 +8,7 @@ from tfp_dvbf import data
 from tfp_dvbf.data import environments
 from tfp_dvbf.experiments import options, recipe
 from tfp_dvbf.experiments.benchmarking import reference
-from tfp_dvbf.layers import emissions, networks
+from tfp_dvbf.layers import networks
 from tfp_dvbf.posteriors import innovation
 
 WAYS = {"xla": (True, 1), "graph": (False, 1), "xla_32": (True, 32)}
@@ -129,7 +129,7 @@ def constants(model):
         scale_floor=networks.SCALE_FLOOR,
         transition_floor=model.state_space_model.transition.noise_floor,
         emission_floor=model.state_space_model.emission.noise_floor,
-        emission_speed=emissions.SCALE_SPEED,
+        emission_speed=networks.SCALE_SPEED,
         state_bound=networks.STATE_BOUND,
         gate_bias=innovation.OPEN_GATE,
     )
