@@ -43,6 +43,8 @@ def free_run(path, truth, draws, initial_steps, spec=None):
 def by_horizon(path, run, name, spec=None):
     """Draws the error of a free run and the coverage of its intervals by time step.
 
+    The axis of the error is that of all but ARX, which may be unstable.
+
     Args:
       path: File to write.
       run: What `evaluation.free_run` returns, with the rows of `baselines` if there are any.
@@ -53,11 +55,13 @@ def by_horizon(path, run, name, spec=None):
     curve = np.array(run["by_horizon"]["rmse"], float)
     time = plots.times(run["initial_steps"] + len(curve), spec)[run["initial_steps"] :]
     axes[0].plot(time, curve, color="black", linewidth=1.4, label=name)
+    highest = np.nanmax(curve)
     for row in run.get("baselines", []):
-        axes[0].plot(
-            time, np.array(row["by_horizon"]["rmse"], float), linewidth=0.8, label=row["model"]
-        )
-    axes[0].set(ylabel="RMSE", ylim=(0, None))
+        errors = np.array(row["by_horizon"]["rmse"], float)
+        axes[0].plot(time, errors, linewidth=0.8, label=row["model"])
+        if not row["model"].startswith("ARX"):
+            highest = max(highest, np.nanmax(errors))
+    axes[0].set(ylabel="RMSE", ylim=(0, 1.1 * highest if highest > 0 else None))
     parts = np.array_split(np.arange(len(curve)), min(len(curve), MAX_PARTS))
     middles = [time[part].mean() for part in parts]
     for level, color in [(90, "C0"), (50, "C1")]:

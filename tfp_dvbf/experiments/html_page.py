@@ -1,6 +1,7 @@
 """A page in one file: text, tables and figures, readable offline and on paper."""
 
 import base64
+import os
 import pathlib
 from html import escape
 
@@ -10,8 +11,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ddd; }
 p { max-width: 44rem; }
-figure { margin: 1rem 0; }
-figure img { max-width: 100%; height: auto; }
+figure { margin: 1rem 0; overflow-x: auto; }
+figure img { max-width: 100%; min-width: 30rem; height: auto; }
 figcaption { color: #555; font-size: .9rem; max-width: 44rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
@@ -19,6 +20,7 @@ th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap;
          border-bottom: 1px solid #eee; }
 th { color: #555; font-weight: 600; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
+p.note { padding: .4rem .8rem; border-left: 4px solid #c2410c; background: #fff7ed; }
 table.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 table.facts td:first-child { color: #555; white-space: nowrap; vertical-align: top; }
 """
@@ -42,6 +44,10 @@ class Page:
     def paragraph(self, text):
         """Writes a paragraph."""
         self.parts.append(f"<p>{escape(text)}</p>")
+
+    def note(self, text):
+        """Writes a paragraph that is not to be overlooked."""
+        self.parts.append(f'<p class="note">{escape(text)}</p>')
 
     def facts(self, facts):
         """Writes names and what they are, a dictionary, as a list of two columns."""
@@ -76,6 +82,12 @@ class Page:
             '<!DOCTYPE html>\n<html xmlns="http://www.w3.org/1999/xhtml" lang="en">\n'
             f"<head>{head}</head>\n<body>\n{body}\n</body>\n</html>\n"
         )
+
+    def write(self, path):
+        """Writes the page to a file, whole or not at all."""
+        partial = pathlib.Path(f"{path}.partial")
+        partial.write_text(self.render(), encoding="utf-8")
+        os.replace(partial, path)
 
 
 def _rows(rows, kind):

@@ -1,7 +1,11 @@
 """`report.html`: what a run trained on what, how it went, and whether to trust its forecasts."""
 
+import importlib
 import json
+import platform
 import warnings
+
+import numpy as np
 
 from tfp_dvbf.data import alignment
 from tfp_dvbf.evaluation import collapse
@@ -10,6 +14,8 @@ from tfp_dvbf.experiments import forecast_plots, html_page, run_folder, tables
 PAGE = "report.html"
 NUM_DRAWS = 200
 MAX_STEPS = 1000  # Most time steps of the free run that is drawn.
+MAX_HORIZONS = 20  # Most rows of the table of horizons.
+PACKAGES = ("tfp_dvbf", "tensorflow", "tensorflow_probability", "tf_keras", "numpy")
 CAPTIONS = {
     "loss.png": "Loss in nats an observed step, on the training and on the validation set.",
     "reconstruction_and_kl.png": "The terms of the bound in nats a sequence, in training.",
@@ -42,10 +48,14 @@ def write_run(model, folder, test, metrics, train=None):
     """
     page = html_page.Page(f"{metrics['model']}, seed {metrics['training_seed']}")
     config = dict(run_folder.read_json(folder / run_folder.ARGS))
-    _data(page, metrics, train)
+    found = None if train is None else _alignment_of(train)
+    for note in notes(metrics, found):
+        page.note(note)
+    _data(page, metrics, train, found)
     _scores(page, metrics)
     if "free_run" in metrics:
         _forecasts(page, model, folder, test, metrics)
+    _latent_dimensions(page, metrics)
     page.section("Training")
     for name, caption in CAPTIONS.items():
         if (folder / "figures" / name).exists():
@@ -54,7 +64,9 @@ def write_run(model, folder, test, metrics, train=None):
         if arguments:
             page.section(name)
             page.facts(_facts(arguments))
-    (folder / PAGE).write_text(page.render())
+    page.section("Versions")
+    page.facts(versions())
+    page.write(folder / PAGE)
 
 
 def write_table(path, title, rows, figures, arguments):
@@ -73,23 +85,72 @@ def write_table(path, title, rows, figures, arguments):
         page.figure(figure, caption)
     page.section("Arguments")
     page.facts(_facts(arguments))
-    path.write_text(page.render())
+    page.section("Versions")
+    page.facts(versions())
+    page.write(path)
 
 
-def _data(page, metrics, train):
+def versions():
+    """Returns the versions of Python and of the packages behind a run, by name."""
+    found = {name: importlib.import_module(name).__version__ for name in PACKAGES}
+    return {"Python": platform.python_version(), **found}
+
+
+def notes(metrics, found=None):
+    """Returns what speaks against a run, a sentence or two each.
+
+    Args:
+      metrics: What `evaluation.report` returned.
+      found: The `Alignment` of the training set, or None.
+    """
+    speaking, run = [], metrics.get("free_run", {})
+    low, high = run.get("intervals", {}).get("coverage_90", (None, None))
+    if high is not None and high < 0.9:
+        speaking.append(
+            f"The 90 % intervals of the free run are too narrow: they cover "
+            f"{100 * run['coverage_90']:.0f} % of the observations, 95 % interval "
+            f"{100 * low:.0f} to {100 * high:.0f} %. An ensemble widens them."
+        )
+    rows = [row for row in run.get("baselines", []) if row["rmse"] is not None]
+    best = min(rows, key=lambda row: row["rmse"], default=None)
+    if best and run["rmse"] is not None and best["rmse"] < run["rmse"]:
+        speaking.append(
+            f"{best['model']}, which needs no network, has the lower RMSE in free run: "
+            f"{best['rmse']:.3g} against {run['rmse']:.3g}."
+        )
+    units = metrics.get("active_units")
+    if units and units["dead"]:
+        speaking.append(collapse.warning(units["dead"], len(units["noise"])))
+    if found is not None and found.shift:
+        speaking.append(ALIGNED[found.shift])
+    return speaking
+
+
+def _alignment_of(train):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # The page says it in its own words.
+        return alignment.check_alignment_of(train)
+
+
+def _data(page, metrics, train, found):
     """What was trained on what, and whether the controls stand where they act."""
     page.section("Data")
-    spec = {name: value for name, value in metrics.get("data", {}).items() if value not in ({}, [])}
+    spec = metrics.get("data") or {}
     facts = {"test set": f"{metrics['num_sequences']} sequences of {metrics['num_steps']} steps"}
     if train is not None:
         facts = {"training set": f"{len(train)} sequences of {train.num_steps} steps", **facts}
-    facts |= {"updates": f"{metrics['updates']:,}", "parameters": f"{metrics['parameters']:,}"}
+    if metrics.get("updates") is not None:
+        facts["updates"] = f"{metrics['updates']:,}"
+    facts["parameters"] = f"{metrics['parameters']:,}"
     if metrics.get("seconds"):
         facts["training time"] = f"{metrics['seconds']:.0f} s"
-    page.facts(facts | {name.replace("_", " "): _text(value) for name, value in spec.items()})
-    if train is not None:
-        with warnings.catch_warnings(action="ignore"):  # The page says it in its own words.
-            found = alignment.check_alignment_of(train)
+    facts |= {
+        name.replace("_", " "): _text(value)
+        for name, value in spec.items()
+        if value not in ({}, [])
+    }
+    page.facts(facts)
+    if found is not None:
         shown = [f"u[t{shift:+d}] {error:.3g}" for shift, error in found.errors.items()]
         one_step = f" One-step errors of a linear model: {', '.join(shown)}." if shown else ""
         page.paragraph(ALIGNED[found.shift] + one_step.replace("u[t+0]", "u[t]"))
@@ -108,9 +169,6 @@ def _scores(page, metrics):
     if forecasts:
         page.paragraph("Forecasts, with 95 % intervals; NLL is in nats a step.")
         page.table(forecasts)
-    dead = metrics["active_units"]["dead"]
-    if dead:
-        page.paragraph(collapse.warning(dead, len(metrics["active_units"]["noise"])))
     for name, reason in metrics.get("left_out", {}).items():
         page.paragraph(f"{name} is left out: {reason}")
 
@@ -134,11 +192,48 @@ def _forecasts(page, model, folder, test, metrics):
         page.figure(figures / "free_run.png", caption)
     forecast_plots.by_horizon(figures / "by_horizon.png", run, metrics["model"], test.spec)
     page.figure(figures / "by_horizon.png", "Error and coverage of the free run by time step.")
+    page.table(horizon_rows(run))
     histograms = {"free run": run["pit"]}
     if metrics.get("one_step"):
         histograms["one step ahead"] = metrics["one_step"]["pit"]
     forecast_plots.calibration(figures / "calibration.png", histograms)
     page.figure(figures / "calibration.png", UNCALIBRATED)
+
+
+def horizon_rows(run):
+    """Returns the scores of a free run at 20 horizons or fewer, evenly chosen, as rows."""
+    scores = run["by_horizon"]
+    number = len(scores["rmse"])
+    chosen = np.linspace(0, number - 1, min(number, MAX_HORIZONS)).round().astype(int)
+    return [
+        {"horizon": index + 1, **tables.scores({name: scores[name][index] for name in scores})}
+        for index in chosen.tolist()
+    ]
+
+
+def _latent_dimensions(page, metrics):
+    """How much of each latent dimension comes from the observations."""
+    units = metrics.get("active_units")
+    if not units:
+        return
+    page.section("Latent dimensions")
+    page.paragraph(
+        f"The KL is {metrics['kl_per_step']:.3g} nats a step. Under the prior a state is made of "
+        "noise of mean 0 and variance 1; the table has the mean square of its posterior mean. A "
+        f"dimension in which neither figure exceeds {collapse.THRESHOLD} has collapsed: the "
+        "observations say nothing about it."
+    )
+    page.table(
+        [
+            {
+                "dimension": f"z[{index}]",
+                "first step": f"{initial:.3f}",
+                "later": f"{noise:.3f}",
+                "": "collapsed" if index in units["dead"] else "active",
+            }
+            for index, (initial, noise) in enumerate(zip(units["initial"], units["noise"]))
+        ]
+    )
 
 
 def _facts(arguments):
