@@ -106,14 +106,16 @@ def test_generate_data_of_images(tmp_path):
 
 
 def test_reproduce_writes_a_complete_run_folder_a_model_and_seed(report):
-    figures = ["angle", "loss", "mae_by_horizon", "observations", "reconstruction_and_kl"]
+    figures = {"angle", "loss", "mae_by_horizon", "observations", "reconstruction_and_kl"}
+    forecasts = {"free_run", "by_horizon", "calibration"}
     for name in ["gaussian-seed1", "gaussian-seed2", "chain_iaf-seed1", "chain_iaf-seed2"]:
         run = report / name
-        for file in ["args.json", "model.keras", "history.csv", "metrics.json"]:
+        for file in ["args.json", "model.keras", "history.csv", "metrics.json", "report.html"]:
             assert (run / file).stat().st_size > 0
-        assert sorted(path.stem for path in (run / "figures").iterdir()) == figures
+        assert {path.stem for path in (run / "figures").iterdir()} == figures | forecasts
         assert KEYS <= set(json.loads((run / "metrics.json").read_text()))
-    assert sorted(path.stem for path in (report / "figures").glob("*.png")) == figures
+    assert {path.stem for path in (report / "figures").glob("*.png")} == figures
+    assert (report / "report.html").stat().st_size > 0
     assert (report / "figures" / "pendulum.gif").exists()
 
 
