@@ -19,8 +19,8 @@ TESTS = pathlib.Path(__file__).parent
 PORTS = ("test_multi_worker.py", "test_tune.py")
 # The tests of these take a few seconds, less than to import TensorFlow: they share processes.
 QUICK = """alignment bad_input buckets command_line compare csv_files data emissions encoders
-    environments intervals known_physics layering load_model logs measures missing_steps moments
-    networks particles plots random readme registry run_folder sharded_training shards
+    environments intervals known_physics layering load_model log_folds logs measures missing_steps
+    moments networks particles plots random readme registry run_folder sharded_training shards
     standardization tables transitions""".split()
 SHARE = 10  # Files a process.
 SLOWEST = 40

@@ -27,6 +27,13 @@ def test_as_many_steps_are_hidden_as_asked_in_runs_as_long(fraction, mean_length
     assert 1 / ends == pytest.approx(mean_length, rel=0.05)
 
 
+def test_a_fraction_hides_each_step_on_its_own():
+    shown = hidden_steps.draw_shown(hidden_steps.of(0.7), 2000, 20, 1, [1, 2]).numpy()
+    before, after = shown[:, 5:-1], shown[:, 6:]
+    for state in [True, False]:
+        np.testing.assert_allclose(after[before == state].mean(), 0.3, atol=0.02)
+
+
 @pytest.mark.parametrize("posterior", ["gaussian", "innovation", "iaf", "trajectory_iaf"])
 def test_what_is_hidden_costs_no_kl_and_has_to_be_explained(sequences, posterior):
     """The terms are those of a posterior to which the steps are missing, and p(x | z) counts."""

@@ -3,7 +3,6 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from tfp_dvbf.experiments import latent_regression
-from tfp_dvbf.inference import hidden_steps
 
 
 def test_r_squared_is_that_of_ordinary_least_squares():
@@ -71,15 +70,6 @@ def test_scores_of_a_state_that_is_the_truth(monkeypatch):
     for name in latent_regression.TARGETS:
         np.testing.assert_allclose(row[f"r2_{name}_later"], 1.0)
         assert row[f"r2_{name}"] < 1.0
-
-
-def test_steps_that_are_hidden_each_on_its_own():
-    """A step is hidden with the same probability whether or not the one before it is."""
-    hidden = hidden_steps.of(latent_regression.hidden_alone(0.7))
-    shown = hidden_steps.draw_shown(hidden, 2000, 20, 1, [1, 2]).numpy()
-    before, after = shown[:, 5:-1], shown[:, 6:]
-    for state in [True, False]:
-        np.testing.assert_allclose(after[before == state].mean(), 0.3, atol=0.02)
 
 
 def test_a_model_of_each_observation_hides_steps():

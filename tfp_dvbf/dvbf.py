@@ -52,8 +52,9 @@ class DVBF(training.VariationalModel):
       initial_posterior: "gaussian", q(z[0] | x[0]), or a `layers.InitialPosterior`.
       objective: "elbo", or "iwae", the bound of Burda et al. (2016).
       num_samples: Posterior draws a sequence in training and validation.
-      hidden_steps: Share of the time steps that the posterior is not shown in training, where the
-        transition has to carry the state; or a pair with the mean length of a run of them.
+      hidden_steps: Share of the time steps, each on its own, that the posterior is not shown in
+        training, where the transition has to carry the state; or a pair with the mean length of a
+        run of them.
       seed: Seed of the noise in training and evaluation and of the initial weights of the parts
         that are given by name or config; None draws a new one.
 
@@ -94,20 +95,17 @@ class DVBF(training.VariationalModel):
         self.noise_key = int(noise_seed.view(np.int32))
         model_seed, recognition_seed = map(int, seeds)
         self.sizes = checks.check_sizes(observation_shape, control_dim, state_dim)
+        parts = {"transition": transition, "emission": emission}
         self.state_space_model = state_space_model.StateSpaceModel(
-            **self.sizes,
-            transition=transition,
-            emission=emission,
-            seed=model_seed,
-            name="state_space_model",
+            **self.sizes, **parts, seed=model_seed, name="state_space_model"
         )
+        parts = {
+            "posterior": posterior,
+            "encoder": encoder,
+            "initial_posterior": initial_posterior,
+        }
         self.recognition_model = recognition.RecognitionModel(
-            **self.sizes,
-            posterior=posterior,
-            encoder=encoder,
-            initial_posterior=initial_posterior,
-            seed=recognition_seed,
-            name="recognition_model",
+            **self.sizes, **parts, seed=recognition_seed, name="recognition_model"
         )
         bounds.check_bound(self.recognition_model.posterior, objective, registry.OBJECTIVES)
         hiding.check_posterior(self.hidden_steps, self.recognition_model.posterior)

@@ -104,10 +104,7 @@ def collect(
         if image is None:
             shape = envs.single_observation_space.shape
             scale = _observation_scale(env_id, observation_scale, shape)
-        policy_name = getattr(policy, "__name__", None) or type(policy).__name__
-        if policy is None:
-            policy = OrnsteinUhlenbeck(envs.action_space.shape)
-            policy_name = f"OrnsteinUhlenbeck(theta={policy.theta}, sigma={policy.sigma})"
+        policy, policy_name = _named_policy(policy, envs.action_space.shape)
         recording = _record(envs, sizes["num_steps"], seeds, policy)
         time_step = getattr(envs.envs[0].unwrapped, "dt", None)
     finally:
@@ -118,8 +115,16 @@ def collect(
     if time_step is not None:
         spec["time_step"] = time_step
     observations, about = _scaled(env_id, recording.observations, scale, observation_scale is None)
-    spec |= about
-    return data.Sequences(observations, recording.controls, recording.states, spec, recording.mask)
+    rest = recording.controls, recording.states, spec | about, recording.mask
+    return data.Sequences(observations, *rest)
+
+
+def _named_policy(policy, shape):
+    """Returns a policy, by default `OrnsteinUhlenbeck`, and what the spec calls it."""
+    if policy is not None:
+        return policy, getattr(policy, "__name__", None) or type(policy).__name__
+    policy = OrnsteinUhlenbeck(shape)
+    return policy, f"OrnsteinUhlenbeck(theta={policy.theta}, sigma={policy.sigma})"
 
 
 def _scaled(env_id, given, scale, is_default):

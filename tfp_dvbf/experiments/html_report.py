@@ -186,9 +186,8 @@ def _forecasts(page, model, folder, test, metrics):
         truth = first.observations_or_nan[0, :steps]
         draws = drawn.observations.numpy()[:, 0]
         forecast_plots.free_run(figures / "free_run.png", truth, draws, given, test.spec)
-        caption = (
-            f"The first test sequence in free run, given its first {given} steps and controls."
-        )
+        steps = "its first step" if given == 1 else f"its first {given} steps"
+        caption = f"The first test sequence in free run, given {steps} and its controls."
         page.figure(figures / "free_run.png", caption)
     forecast_plots.by_horizon(figures / "by_horizon.png", run, metrics["model"], test.spec)
     page.figure(figures / "by_horizon.png", "Error and coverage of the free run by time step.")

@@ -91,18 +91,10 @@ def make_model(observation, state_dim, seed, protocol):
     return DVBF(
         *(shape, 1, state_dim),
         transition=transition,
-        hidden_steps=hidden_alone(protocol.hidden_steps),
+        hidden_steps=protocol.hidden_steps,
         seed=seed,
         **parts,
     )
-
-
-def hidden_alone(share):
-    """Returns the `hidden_steps` of a share of steps that are hidden each on its own.
-
-    Runs of hidden steps have a mean length of 1 / (1 - share) then.
-    """
-    return (share, 1.0 / (1.0 - share))
 
 
 def true_state(sequences):

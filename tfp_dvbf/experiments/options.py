@@ -84,7 +84,9 @@ class ModelOptions:
     objective: str = option("elbo", "bound to train", registry.OBJECTIVES)
     num_train_samples: int = option(1, "posterior draws a sequence in training")
     hidden_steps: float = option(0.0, "share of the steps that the posterior is not shown")
-    hidden_length: float = option(1.0, "mean number of steps of a run of these")
+    hidden_length: float | None = option(
+        None, "mean number of steps of a run of these; without, each is hidden on its own"
+    )
 
 
 @dataclasses.dataclass

@@ -19,15 +19,16 @@ class HiddenSteps(NamedTuple):
 
     Attributes:
       fraction: Share of the time steps that is hidden in the long run, in [0, 1).
-      mean_length: Mean number of steps of a run, 1 or more.
+      mean_length: Mean number of steps of a run, 1 or more; of steps that are hidden each on its
+        own it is 1 / (1 - fraction).
     """
 
     fraction: float
-    mean_length: float = 1.0
+    mean_length: float
 
 
 def of(value):
-    """Returns `HiddenSteps` of a fraction, or of a pair with the mean length of a run; or None.
+    """Returns `HiddenSteps` of a pair; of a fraction, for steps hidden each on its own; or None.
 
     Raises:
       ValueError: If a number is out of its range, or so many steps cannot be hidden in so short
@@ -35,19 +36,20 @@ def of(value):
     """
     if value is None:
         return None
-    found = HiddenSteps(*value) if isinstance(value, (tuple, list)) else HiddenSteps(value)
-    if not 0 <= found.fraction < 1 or not found.mean_length >= 1:
+    fraction, mean_length = value if isinstance(value, (tuple, list)) else (value, None)
+    if not 0 <= fraction < 1 or not (mean_length is None or mean_length >= 1):
         raise ValueError(
             "`hidden_steps` must be a fraction in [0, 1), or a pair with the mean length of a run, "
             f"1 or more; got {value}."
         )
+    found = HiddenSteps(fraction, 1 / (1 - fraction) if mean_length is None else mean_length)
     if _rate(found) > 1:
-        least = found.fraction / (1 - found.fraction)
+        least = fraction / (1 - fraction)
         raise ValueError(
-            f"`hidden_steps` of fraction {found.fraction:g} must have a mean length of {least:g} "
-            f"or more; got {found.mean_length:g}."
+            f"`hidden_steps` of fraction {fraction:g} must have a mean length of {least:g} or "
+            f"more; got {mean_length:g}."
         )
-    return found if found.fraction else None
+    return found if fraction else None
 
 
 def check_posterior(hidden, posterior):

@@ -14,7 +14,8 @@ def read_once(*layers):
     way forward and read on the way back. What is read before the loop is kept once.
 
     The variables must not be assigned to within the context. Those of a `tf.distribute` strategy,
-    which differ between replicas, are left alone.
+    which differ between replicas, are left alone. While one thread traces a loop in here, no other
+    may read the same variables.
     """
     held = []
     try:
