@@ -1,5 +1,6 @@
 import dataclasses
 import sys
+import warnings
 
 import pytest
 
@@ -136,3 +137,11 @@ def test_what_is_on_can_be_switched_off_and_no_number_be_given():
     assert command_line.parse(Switches, []) == Switches()
     words = ["--no-on", "--off", "--numbers"]
     assert command_line.parse(Switches, words) == Switches(on=False, off=True, numbers=())
+
+
+def test_a_warning_is_one_line(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    monkeypatch.setattr(sys, "argv", ["script"])
+    command_line.run(lambda args: None, Args)
+    shown = warnings.formatwarning(UserWarning("late controls"), UserWarning, "alignment.py", 99)
+    assert shown == "warning: late controls\n"

@@ -99,8 +99,9 @@ def warning(dead, state_dim):
     if not dead:
         return None
     names = ", ".join(f"z[{index}]" for index in dead)
+    verb = "has" if len(dead) == 1 else "have"
     return (
-        f"{len(dead)} of {state_dim} latent dimensions have collapsed, {names}: the observations "
+        f"{len(dead)} of {state_dim} latent dimensions {verb} collapsed, {names}: the observations "
         "do not move them off the prior. Anneal the KL over more epochs, lower the noise floor of "
         "the emission, or hide time steps in training (`hidden_steps`); a smaller `state_dim` does "
         "without them."

@@ -7,6 +7,7 @@ import os
 import pathlib
 import sys
 import typing
+import warnings
 
 from tfp_dvbf import errors
 
@@ -132,7 +133,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def run(main, args_class):
-    """Runs a script: bad input ends with one line on stderr and exit status 2."""
+    """Runs a script: bad input ends with one line on stderr and exit status 2.
+
+    A warning is one line too, without the line of our code that gave it.
+    """
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         main(parse(args_class))
     except BrokenPipeError:  # The reader of our output left, as `head` does.
