@@ -30,10 +30,7 @@ def main(args):
     metrics = recipe.run(run)
     picture = draw(output, run_folder.read_splits(args.data)[2])
     print(f"\n{comparison(metrics)}")
-    print(
-        "The other rows: docs/results/compare.json, means with 95 % intervals over the seeds, made"
-    )
-    print("with version 0.2, whose noise floor was lower: its bounds are higher in nats.")
+    print("The other rows: docs/results/compare.json, of version 0.2; means with 95 % intervals.")
     print(f"picture: {picture}")
 
 
