@@ -41,8 +41,8 @@ def test_training_on_files_resumes_to_the_same_weights(sharded, tmp_path, monkey
     short = {"epochs": 4, "kl_annealing_epochs": 2, "batch_size": 5, "checkpoint_seconds": 0.0}
     fit, models = recipe.fit, []
 
-    def stopped_after_two_epochs(model, settings, *rest):
-        fit(model, dataclasses.replace(settings, epochs=2), *rest)
+    def stopped_after_two_epochs(model, settings, *rest, **options):
+        fit(model, dataclasses.replace(settings, epochs=2), *rest, **options)
         raise KeyboardInterrupt
 
     for name in ["straight", "stopped"]:
