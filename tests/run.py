@@ -1,14 +1,16 @@
-"""Runs the test files, two processes at a time; prints a line a process.
+"""Runs the test files, two processes at a time; prints a line a file.
 
 A process that ran all files would keep every graph that TensorFlow has traced: 6 GiB in the end.
+Processes that each import TensorFlow anew would spend a quarter of their time on it. So this one
+imports it, runs none of it, and forks a process for each file.
 """
 
 import argparse
-import concurrent.futures
+import importlib
 import os
 import pathlib
 import re
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -17,86 +19,87 @@ import xml.etree.ElementTree
 TESTS = pathlib.Path(__file__).parent
 # These listen on ports, so that they run one after the other.
 PORTS = ("test_multi_worker.py", "test_tune.py")
-# The tests of these take a few seconds, less than to import TensorFlow: they share processes.
-QUICK = """alignment bad_input buckets command_line compare csv_files data emissions encoders
-    environments intervals known_physics layering load_model log_folds logs measures missing_steps
-    moments networks particles plots random readme registry run_folder sharded_training shards
-    standardization tables transitions""".split()
-SHARE = 10  # Files a process.
+# Those that take longest are started first, so that none is left alone at the end.
+LONGEST = """multi_worker scripts readme callbacks combinations real_size range_only
+    identify""".split()
+IMPORTS = ("gymnasium", "matplotlib.pyplot", "pytest", "scipy.stats")
+IMPORTS += ("tensorflow", "tensorflow_probability", "tf_keras")
 SLOWEST = 40
 NO_TESTS = 5  # The exit status of pytest where a file has no test of this kind.
 
 
 def groups(slow):
     """Returns lists of test files: those of a list share a process."""
-    files = sorted(TESTS.glob("test_*.py"))
+    names = [f"test_{name}.py" for name in LONGEST]
+    files = sorted(TESTS.glob("test_*.py"), key=lambda file: file.name not in names)
     files = [file for file in files if not slow or "mark.slow" in file.read_text()]
     ports = [file for file in files if file.name in PORTS]
-    quick = [file for file in files if not slow and file.stem.removeprefix("test_") in QUICK]
-    shared = [quick[start : start + SHARE] for start in range(0, len(quick), SHARE)]
-    alone = [[file] for file in files if file not in [*ports, *quick]]
-    return [*[ports] * bool(ports), *alone, *shared]
+    return [*[ports] * bool(ports), *([file] for file in files if file not in ports)]
 
 
-def run(files, slow, folder, seconds):
-    """Runs files; returns exit status, output, seconds, peak memory in bytes, {test: seconds}."""
-    report = folder / f"{files[0].stem}.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-m", "slow" if slow else "not slow"]
-    command += ["-p", "no:cacheprovider", f"--junitxml={report}", *map(str, files)]
-    environment = {**os.environ, "TFP_DVBF_EXPORTS": str(folder / "exported")}
-    start = time.monotonic()
-    with open(folder / f"{files[0].stem}.log", "w+") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=TESTS.parent
-        )
-        status, usage = wait(process, start + seconds)
-        log.seek(0)
-        output = log.read()
-    passed = time.monotonic() - start
-    times = {}
-    if report.exists():
-        for case in xml.etree.ElementTree.parse(report).iter("testcase"):
+def fork(files, slow, folder):
+    """Starts pytest on files in a process of its own; returns its number."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    os.chdir(TESTS.parent)
+    log = os.open(folder / f"{files[0].stem}.log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    import pytest
+
+    arguments = ["-q", "-rs", "-m", "slow" if slow else "not slow", "-p", "no:cacheprovider"]
+    arguments.append(f"--junitxml={folder / files[0].stem}.xml")
+    status = pytest.main([*arguments, *map(str, files)])
+    sys.stdout.flush()
+    os._exit(int(status))
+
+
+def report(files, status, seconds, peak, folder):
+    """Prints how files did; returns {test: seconds}."""
+    name = " ".join(file.name for file in files)
+    output = (folder / f"{files[0].stem}.log").read_text(errors="replace")
+    if status:
+        print(output)
+    counts = re.findall(r"\d+ (?:passed|failed|skipped|xfailed|errors?)", output)
+    print(f"{name}: {', '.join(counts)}; {seconds:.0f} s, {peak / 2**30:.1f} GiB", flush=True)
+    print("".join(f"{line}\n" for line in re.findall(r"^SKIPPED .*", output, re.M)), end="")
+    times, path = {}, folder / f"{files[0].stem}.xml"
+    if path.exists():
+        for case in xml.etree.ElementTree.parse(path).iter("testcase"):
             times[f"{case.get('classname')}::{case.get('name')}"] = float(case.get("time"))
-    return status, output, passed, usage.ru_maxrss * 1024, times
-
-
-def wait(process, deadline):
-    """Returns a process's exit status and `resource.struct_rusage`; kills it at the deadline."""
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, usage
-        if time.monotonic() > deadline:
-            process.kill()
-        time.sleep(0.2)
+    return times
 
 
 def main(arguments):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for name in IMPORTS:
+        importlib.import_module(name)
+    waiting, running = groups(arguments.slow), {}
     failed, times, memory, start = [], {}, 0, time.monotonic()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        concurrent.futures.ThreadPoolExecutor(arguments.processes) as pool,
-    ):
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TFP_DVBF_EXPORTS"] = os.path.join(folder, "exported")
         folder = pathlib.Path(folder)
-        futures = {
-            pool.submit(run, files, arguments.slow, folder, arguments.timeout): files
-            for files in groups(arguments.slow)
-        }
-        for future in concurrent.futures.as_completed(futures):
-            name = " ".join(file.name for file in futures[future])
-            status, output, seconds, peak, durations = future.result()
+        while waiting or running:
+            while waiting and len(running) < arguments.processes:
+                files = waiting.pop(0)
+                running[fork(files, arguments.slow, folder)] = files, time.monotonic()
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+            if not pid:
+                for pid, (_, started) in running.items():
+                    if time.monotonic() > started + arguments.timeout:
+                        os.kill(pid, signal.SIGKILL)
+                time.sleep(0.1)
+                continue
+            files, started = running.pop(pid)
+            status = os.waitstatus_to_exitcode(status)
             if status == NO_TESTS:
                 continue
-            if status:
-                failed.append(name)
-                print(output)
-            counts = re.findall(r"\d+ (?:passed|failed|skipped|xfailed|errors?)", output)
-            print(
-                f"{name}: {', '.join(counts)}; {seconds:.0f} s, {peak / 2**30:.1f} GiB", flush=True
-            )
-            print("".join(f"{line}\n" for line in re.findall(r"^SKIPPED .*", output, re.M)), end="")
-            times, memory = {**times, **durations}, max(memory, peak)
+            failed += [file.name for file in files] if status else []
+            peak, seconds = usage.ru_maxrss * 1024, time.monotonic() - started
+            times |= report(files, status, seconds, peak, folder)
+            memory = max(memory, peak)
     print(f"\nslowest {SLOWEST} tests of {len(times)}:")
     for name, seconds in sorted(times.items(), key=lambda item: -item[1])[:SLOWEST]:
         print(f"{seconds:8.1f} s  {name}")
