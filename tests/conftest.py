@@ -80,7 +80,7 @@ def model():
 
 
 EXPORTED = {name: {"posterior": name} for name in registry.names("posterior")} | {
-    "two_frames": {"posterior": "iaf", "initial_frames": 2},
+    "two_frames": {"posterior": "iaf", "initial_frames": 2, "encoder_steps": 3},
     "smoother": {"posterior": "gaussian", "encoder": "smoother", "initial_frames": 2},
 }
 

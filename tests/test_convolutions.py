@@ -50,11 +50,14 @@ def test_the_initial_posterior_sees_its_first_images_alone():
     assert np.flatnonzero(by_step).tolist() == [0, 1]
 
 
-def test_a_stream_needs_one_image_a_step():
-    encoder = built(layers.ConvolutionalEncoder())
-    assert encoder.steps is True
-    np.testing.assert_allclose(encoder(X[:, 3]), encoder(X)[:, 3], rtol=1e-4, atol=1e-6)
-    assert "`num_steps` is 1" in layers.ConvolutionalEncoder(num_steps=2).steps.reason
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_a_stream_is_encoded_step_by_step(num_steps):
+    encoder = built(layers.ConvolutionalEncoder(num_steps=num_steps))
+    memory = encoder.start(X.shape[0])
+    assert bool(memory) == (num_steps > 1)
+    for t in range(X.shape[1]):
+        features, memory = encoder.step(memory, X[:, t])
+        np.testing.assert_allclose(features, encoder(X)[:, t], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (5, 8, 3), (16, 16, 1), (9, 2, 1)])

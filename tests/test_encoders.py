@@ -67,7 +67,10 @@ def test_a_window_joins_the_last_steps_and_counts_those_before_as_zero(shape):
     expected = np.concatenate([x[:, 1], x[:, 2], x[:, 3]], axis=-1)
     np.testing.assert_array_equal(window[:, 3], expected)
     oracles.check_layer(encoder, lambda encoder: encoder(x))
-    assert "`num_steps` is 1" in encoder.steps.reason
+    memory = encoder.start(2)
+    for t in range(5):
+        features, memory = encoder.step(memory, x[:, t])
+        np.testing.assert_allclose(features, encoder(x)[:, t], rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="`num_steps` must be at least 1; got 0"):
         layers.FilterEncoder(num_steps=0)
 

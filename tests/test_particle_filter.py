@@ -53,7 +53,10 @@ def evidence(outputs):
 
 @pytest.mark.parametrize("name", [*STEPPED, "two_frames"])
 def test_streaming_is_the_running_evidence_of_fivo(exported, sequences, name):
-    """After every step; where q(z[0]) sees two steps, the second is filtered all the same."""
+    """After every step; where q(z[0]) sees two steps, the second is filtered all the same.
+
+    The encoder of that model sees three steps, two of which its streams remember.
+    """
     model, path, _ = exported[name]
     initial_steps = model.recognition_model.initial_steps
     outputs = stream(path, sequences, num_particles=16, seed=5, initial_steps=initial_steps)
@@ -64,13 +67,14 @@ def test_streaming_is_the_running_evidence_of_fivo(exported, sequences, name):
         np.testing.assert_allclose(scores[:, steps - 1], fivo, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", STEPPED)
+@pytest.mark.parametrize("name", [*STEPPED, "two_frames"])
 def test_the_filter_of_sequences_is_that_of_streams(exported, sequences, name):
     """The same seed gives the same predictions and evidence, with missing steps too."""
     model, path, _ = exported[name]
+    initial_steps = model.recognition_model.initial_steps
     mask = np.ones([12, 8], bool)
-    mask[2, 3:5] = mask[7, 1] = False
-    outputs = stream(path, sequences, num_particles=16, seed=5, mask=mask)
+    mask[2, 3:5] = mask[7, initial_steps] = False
+    outputs = stream(path, sequences, 16, 5, mask, initial_steps)
     x, u = sequences.observations, sequences.controls
     filtered = model.filter(x, u, num_samples=16, seed=5, mask=mask)
     np.testing.assert_allclose(filtered.log_evidence, evidence(outputs), rtol=1e-4, atol=1e-4)

@@ -43,7 +43,11 @@ SETTINGS = {
         "noise_floor": "noise_floor",
         "activation": "activation",
     },
-    "encoder": {"encoder_units": "units", "activation": "activation"},
+    "encoder": {
+        "encoder_units": "units",
+        "encoder_steps": "num_steps",
+        "activation": "activation",
+    },
     "initial_posterior": {
         "initial_frames": "num_steps",
         "encoder_units": "hidden_units",

@@ -12,6 +12,7 @@ from tfp_dvbf.layers import networks
 # of the quick protocol's `gaussian` took 25 steps to recover from one at this distance. A control
 # is clipped to it.
 FAR = 1e3
+ENCODER = "encoder_"  # What the names of an encoder's memory begin with in a belief.
 
 
 def filter_init(model, recognition, initial_observations, num_particles, seed):
@@ -26,8 +27,8 @@ def filter_init(model, recognition, initial_observations, num_particles, seed):
 
     Returns:
       A dictionary: the belief, which is `particles` z[0] [batch, particle, dz], `log_weights`
-      [batch, particle], `step` int32 [batch] and what else the posterior goes on from; and
-      `log_evidence`, the estimate of ln p(x[0]) in nats [batch].
+      [batch, particle], `step` int32 [batch] and what else the posterior and the encoder go on
+      from; and `log_evidence`, the estimate of ln p(x[0]) in nats [batch].
     """
     standardised = model.standardise_observations(initial_observations)
     near = _near(standardised, model.spec.observation_shape)
@@ -44,7 +45,8 @@ def filter_init(model, recognition, initial_observations, num_particles, seed):
         noise,
     )
     log_evidence = tf.where(near[:, 0], prediction.log_evidence, -np.inf)
-    belief = _belief(particles, tf.zeros_like(near[:, 0], tf.int32))
+    memory = recognition.encoder.start(sizes[-1])
+    belief = _belief(particles, tf.zeros_like(near[:, 0], tf.int32), memory)
     return {**belief, "log_evidence": log_evidence}
 
 
@@ -67,10 +69,8 @@ def filter_step(model, recognition, belief, observations, controls, observed, se
       p(x[t] | x[0:t-1]) before it; and `log_evidence`, the estimate of its logarithm at x[t] in
       nats [batch], 0 where x[t] is missing, -inf where it is too far off and counts as missing.
     """
-    carry = {name: _swap(tensor) for name, tensor in belief.items() if name != "step"}
-    carry["states"], log_weights = carry.pop("particles"), carry.pop("log_weights")
-    particles = Particles(carry, log_weights)
-    step = belief["step"] + 1
+    particles, step, memory = _parts_of(belief)
+    step += 1
     sizes = tf.shape(particles.log_weights)[0], model.spec.state_dim
     noise = random.draw_each(random.stateless_seed(seed), step, *sizes)
     observations = tf.where(
@@ -88,7 +88,7 @@ def filter_step(model, recognition, belief, observations, controls, observed, se
         0.0,
     )
     controls = tf.clip_by_value(model.control_standardization(controls), -FAR, FAR)
-    inputs = recognition.step_inputs(model, observations, controls)
+    inputs, memory = recognition.step_inputs(model, memory, observations, controls, seen)
     particles, prediction = particle_filter.next_particles(
         model,
         recognition.posterior,
@@ -99,7 +99,7 @@ def filter_step(model, recognition, belief, observations, controls, observed, se
         noise,
     )
     return {
-        **_belief(particles, step),
+        **_belief(particles, step, memory),
         "predicted_observation_mean": prediction.mean,
         "predicted_observation_scale": prediction.scale,
         "log_evidence": tf.where(far, -np.inf, prediction.log_evidence),
@@ -112,12 +112,24 @@ def belief_of(outputs):
     return {name: tensor for name, tensor in outputs.items() if name not in others}
 
 
-def _belief(particles, step):
+def _belief(particles, step, memory):
     """Returns the tensors of a belief, streams first."""
     carry = {name: _swap(tensor) for name, tensor in particles.states.items()}
     states = carry.pop("states")
     weights = {"log_weights": _swap(particles.log_weights), "step": step}
-    return {"particles": states, **weights, **carry}
+    remembered = {f"{ENCODER}{name}": tensor for name, tensor in memory.items()}
+    return {"particles": states, **weights, **carry, **remembered}
+
+
+def _parts_of(belief):
+    """Returns the `Particles`, the step and the encoder's memory that a belief was made of."""
+    carry = dict(belief)
+    memory = {name: carry.pop(name) for name in belief if name.startswith(ENCODER)}
+    step = carry.pop("step")
+    carry = {name: _swap(tensor) for name, tensor in carry.items()}
+    carry["states"], log_weights = carry.pop("particles"), carry.pop("log_weights")
+    memory = {name.removeprefix(ENCODER): tensor for name, tensor in memory.items()}
+    return Particles(carry, log_weights), step, memory
 
 
 def _swap(tensor):

@@ -195,12 +195,13 @@ def check_step(rules, observations, controls=None, observed=None):
 
 
 def check_belief(belief, observations):
-    """Returns the tensors of a belief, whose first axis is the batch and second the particles."""
+    """Returns the tensors of a belief, which have an axis of particles if the posterior's."""
     checks = Checks()
-    particles = belief["log_weights"]
+    batch, particles = ("batch", observations), ("particle", belief["log_weights"])
     for name, tensor in belief.items():
-        sizes = [("batch", observations), ("particle", particles), *tensor.shape[2:]]
-        check_shape(checks, name, tensor, sizes[: 1 if name == "step" else None])
+        of_stream = name == "step" or name.startswith("encoder_")
+        own = list(tensor.shape[1:]) if of_stream else [particles, *tensor.shape[2:]]
+        check_shape(checks, name, tensor, [batch, *own])
     return checks.passed(belief)
 
 

@@ -142,10 +142,9 @@ class ConvolutionalEncoder(encoders.WindowEncoder):
         self.network = ConvolutionalNetwork(shape, *settings, name="network")
         super().build(spec)
 
-    def call(self, observations, controls=None, mask=None):
-        """Maps x[1:T] [batch, time - 1, ...], or one x[t] [batch, ...], to h of the same axes."""
-        del controls, mask
-        return self.network(self.window(observations))
+    def features(self, joined):
+        """Maps x[t-k+1], ..., x[t], the channels of one image, to h[t] of the same first axes."""
+        return self.network(joined)
 
     def get_config(self):
         return {**super().get_config(), "filters": self.filters}

@@ -62,8 +62,29 @@ class WindowEncoder(UnitsEncoder):
     def __init__(self, units=(128,), activation="relu", num_steps=1, **kwargs):
         super().__init__(units, activation, **kwargs)
         self.num_steps = errors.check_integer("num_steps", num_steps)
-        if self.num_steps > 1:
-            self.steps = errors.No("h[t] needs observations before x[t], unless `num_steps` is 1")
+
+    def features(self, joined):
+        """Maps x[t-k+1], ..., x[t], joined along their last axis, to h[t] of the same axes."""
+        raise NotImplementedError
+
+    def call(self, observations, controls=None, mask=None):
+        """Maps x[1:T] [batch, time - 1, ...], or if k = 1 of any first axes, to h of the same."""
+        del controls, mask
+        return self.features(self.window(observations))
+
+    def start(self, batch_size):
+        """Returns x[t-k+1:t] of t = 1, which all count as 0, as `recent` [batch, k - 1, ...]."""
+        if self.num_steps == 1:
+            return {}
+        return {"recent": tf.zeros([batch_size, self.num_steps - 1, *self.spec.observation_shape])}
+
+    def step(self, memory, observations):
+        """Maps `recent` x[t-k+1:t] and x[t] to h[t] and `recent` of the next step."""
+        if self.num_steps == 1:
+            return super().step(memory, observations)
+        seen = tf.concat([memory["recent"], observations[:, tf.newaxis]], axis=1)
+        joined = tf.concat(tf.unstack(seen, self.num_steps, axis=1), axis=-1)
+        return self.features(joined), {"recent": seen[:, 1:]}
 
     def window(self, observations):
         """Returns x[t-k+1], ..., x[t] at each step, joined along the last axis.
@@ -99,12 +120,10 @@ class FilterEncoder(WindowEncoder):
         )
         super().build(spec)
 
-    def call(self, observations, controls=None, mask=None):
-        """Maps x[1:T] [batch, time - 1, ...], or one x[t] [batch, ...], to h of the same axes."""
-        del controls, mask
+    def features(self, joined):
+        """Maps x[t-k+1], ..., x[t], joined along their last axis, to h[t] of the same axes."""
         *lead, last = self.spec.observation_shape
-        shape = (*lead, last * self.num_steps)
-        return self.network(networks.flatten(self.window(observations), shape))
+        return self.network(networks.flatten(joined, (*lead, last * self.num_steps)))
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")

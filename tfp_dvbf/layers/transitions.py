@@ -27,7 +27,8 @@ class Transition(part.Part):
     Args:
       learns_initial: Whether mean and standard deviations of p(z[0]) are learned. N(0, I) asks all
         directions of the state to be equally wide at t = 0; a velocity that is small there and
-        large later needs a direction that is narrow at first.
+        large later needs a direction that is narrow at first. The widest one keeps a standard
+        deviation of 1: it is the unit of the state.
 
     Attributes:
       units: "standardised", or "user" where the controls are to come in the user's units (N m, V),
@@ -49,12 +50,13 @@ class Transition(part.Part):
         super().build(spec)
 
     def initial(self):
-        """Returns p(z[0]): N(0, I), or N(m, diag s^2) with m and s learned, s starting at 1."""
+        """Returns p(z[0]): N(0, I), or N(m, diag (s / max s)^2) with m and s learned."""
         if not self.learns_initial:
             return networks.standard_normal(self.spec.state_dim)
         raw_scale = networks.SCALE_SPEED * self.initial_raw_scale
         scale = networks.positive(raw_scale, initial=1.0, floor=INITIAL_FLOOR)
-        return networks.diagonal_normal(self.initial_loc, scale)
+        # Without a unit the state grows until `networks.bounded` holds it: nothing else does.
+        return networks.diagonal_normal(self.initial_loc, scale / tf.reduce_max(scale))
 
     def get_config(self):
         return {**super().get_config(), "learns_initial": self.learns_initial}

@@ -114,13 +114,18 @@ class RecognitionModel(tf_keras.layers.Layer):
         first = networks.diagonal_normal(loc, scale)
         return self.posterior(model, first=first, inputs=inputs, noise=noise, observed=observed)
 
-    def step_inputs(self, model, observations, controls):
-        """Returns the `PosteriorInputs` of one time step.
+    def step_inputs(self, model, memory, observations, controls, observed):
+        """Returns the `PosteriorInputs` of one time step, and the encoder's memory after it.
 
         Args:
           model: The `StateSpaceModel`.
+          memory: What `encoder.start` or the last `encoder.step` returned.
           observations: x[t] in the user's units, [batch, *observation_shape].
           controls: Standardised u[t-1], [batch, du].
+          observed: Whether x[t] is observed, bool [batch].
         """
-        features = self.encoder(model.standardise_observations(observations), controls=None)
-        return base.PosteriorInputs(features, controls, model.to_emission_units(observations))
+        standardised = model.standardise_observations(observations)
+        standardised = tf.where(networks.expand_like(observed, standardised), standardised, 0.0)
+        features, memory = self.encoder.step(memory, standardised)
+        seen = model.to_emission_units(observations)
+        return base.PosteriorInputs(features, controls, seen), memory
