@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import re
 import socket
@@ -11,11 +12,9 @@ import time
 import types
 
 import conftest
-import models
 import numpy as np
 import pytest
 import train
-import train_without_xla
 
 from tfp_dvbf.experiments import multi_worker, run_folder
 
@@ -58,7 +57,7 @@ PATHS = ":".join(
 
 def start(command, index=0, addresses=None):
     """Starts a Python process, worker `index` of a cluster if there are `addresses`."""
-    environment = models.environment(TF_CPP_MIN_LOG_LEVEL="3")
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if addresses:
         environment["TF_CONFIG"] = json.dumps(
             {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
@@ -104,15 +103,11 @@ def test_losses_are_those_of_a_single_process():
 
 
 def start_two_workers(folders, output, epochs=2, *flags):
-    """Starts two workers of `train.py`, without XLA; `WORKER` trains with it."""
+    """Starts two workers of `train.py`."""
     addresses = free_addresses()
     options = {"--epochs": epochs, "--kl-annealing-epochs": 1, "--batch-size": 4}
     options |= {"--strategy": "multiworker", "--output": output, "--checkpoint-seconds": 0}
-    command = [
-        train_without_xla.__file__,
-        *(str(word) for pair in options.items() for word in pair),
-        *flags,
-    ]
+    command = [train.__file__, *(str(word) for pair in options.items() for word in pair), *flags]
     return [start([*command, "--data", str(folders[i])], i, addresses) for i in range(2)]
 
 
@@ -142,21 +137,21 @@ def kill_one(workers, killed, run, count):
 def test_workers_of_which_one_is_killed_resume_to_the_same_weights(dataset, tmp_path):
     """First the one that writes the run folder is killed, then the other one."""
     folders, run = [dataset, dataset], tmp_path / "killed"
-    for status, _, stderr in train_two_workers(folders, tmp_path / "straight", 30):
+    for status, _, stderr in train_two_workers(folders, tmp_path / "straight", 60):
         assert status == 0, stderr
     metrics = json.loads((tmp_path / "straight" / "metrics.json").read_text())
-    assert metrics["updates"] == 90 and np.isfinite(metrics["elbo"])
-    kill_one(start_two_workers(folders, run, 30), 0, run, 5)
+    assert metrics["updates"] == 180 and np.isfinite(metrics["elbo"])
+    kill_one(start_two_workers(folders, run, 60), 0, run, 9)
     resumed = len(run_folder.read_history(run / "history.csv")["loss"])
-    kill_one(start_two_workers(folders, run, 30, "--resume"), 1, run, resumed + 5)
+    kill_one(start_two_workers(folders, run, 60, "--resume"), 1, run, resumed + 5)
     assert not (run / "metrics.json").exists()
-    for status, _, stderr in train_two_workers(folders, run, 30, "--resume"):
+    for status, _, stderr in train_two_workers(folders, run, 60, "--resume"):
         assert status == 0, stderr
-    found = [run_folder.load_model(tmp_path / name) for name in ["straight", "killed"]]
-    for expected, actual in zip(*(model.get_weights() for model in found)):
+    models = [run_folder.load_model(tmp_path / name) for name in ["straight", "killed"]]
+    for expected, actual in zip(*(model.get_weights() for model in models)):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
     for name in ["straight", "killed"]:
-        assert len(run_folder.read_history(tmp_path / name / "history.csv")["loss"]) == 30
+        assert len(run_folder.read_history(tmp_path / name / "history.csv")["loss"]) == 60
 
 
 def test_the_mirrored_strategy_of_the_script(dataset, tmp_path, without_xla):
@@ -165,8 +160,8 @@ def test_the_mirrored_strategy_of_the_script(dataset, tmp_path, without_xla):
         options = {"epochs": 2, "kl_annealing_epochs": 1, "hidden_units": 16, "verbose": 0}
         paths = {"data": str(dataset), "output": str(tmp_path / name)}
         train.main(train.Args(strategy=name, **options, **paths))
-    found = [run_folder.load_model(tmp_path / name) for name in ["none", "mirrored"]]
-    for expected, actual in zip(*(model.trainable_weights for model in found)):
+    models = [run_folder.load_model(tmp_path / name) for name in ["none", "mirrored"]]
+    for expected, actual in zip(*(model.trainable_weights for model in models)):
         np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 

@@ -17,16 +17,26 @@ class Encoder(part.Part):
     with observations x[1:T] [batch, time - 1, *observation_shape], controls u[1:T-1]
     [batch, time - 2, du] and a mask of the observed ones, bool [batch, time - 1], or None where
     all are, to h[1:T] [batch, time - 1, feature_dim]. What stands in a missing step is 0. An
-    encoder that `steps` is also called with one x[t] [batch, *observation_shape] and
-    `controls=None`.
+    encoder that `steps` and needs x[t] alone is also called with one x[t]
+    [batch, *observation_shape] and `controls=None`; one that needs what came before it overrides
+    `start` and `step`.
 
     Attributes:
       feature_dim: Size dh of h[t], set by the constructor.
-      steps: Whether h[t] needs x[t] alone, so that a stream can be filtered; or `errors.No`, with
-        the reason why not.
+      steps: Whether h[t] needs nothing that comes after x[t], so that a stream can be filtered; or
+        `errors.No`, with the reason why not.
     """
 
     steps = True
+
+    def start(self, batch_size):
+        """Returns what is remembered before x[1]: tensors [batch, ...] by name, here none."""
+        del batch_size
+        return {}
+
+    def step(self, memory, observations):
+        """Maps a memory and x[t] [batch, *observation_shape] to h[t] and the memory after it."""
+        return self(observations, controls=None), memory
 
 
 class UnitsEncoder(Encoder):
