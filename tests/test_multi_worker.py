@@ -137,21 +137,21 @@ def kill_one(workers, killed, run, count):
 def test_workers_of_which_one_is_killed_resume_to_the_same_weights(dataset, tmp_path):
     """First the one that writes the run folder is killed, then the other one."""
     folders, run = [dataset, dataset], tmp_path / "killed"
-    for status, _, stderr in train_two_workers(folders, tmp_path / "straight", 60):
+    for status, _, stderr in train_two_workers(folders, tmp_path / "straight", 30):
         assert status == 0, stderr
     metrics = json.loads((tmp_path / "straight" / "metrics.json").read_text())
-    assert metrics["updates"] == 180 and np.isfinite(metrics["elbo"])
-    kill_one(start_two_workers(folders, run, 60), 0, run, 9)
+    assert metrics["updates"] == 90 and np.isfinite(metrics["elbo"])
+    kill_one(start_two_workers(folders, run, 30), 0, run, 5)
     resumed = len(run_folder.read_history(run / "history.csv")["loss"])
-    kill_one(start_two_workers(folders, run, 60, "--resume"), 1, run, resumed + 5)
+    kill_one(start_two_workers(folders, run, 30, "--resume"), 1, run, resumed + 5)
     assert not (run / "metrics.json").exists()
-    for status, _, stderr in train_two_workers(folders, run, 60, "--resume"):
+    for status, _, stderr in train_two_workers(folders, run, 30, "--resume"):
         assert status == 0, stderr
     models = [run_folder.load_model(tmp_path / name) for name in ["straight", "killed"]]
     for expected, actual in zip(*(model.get_weights() for model in models)):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
     for name in ["straight", "killed"]:
-        assert len(run_folder.read_history(tmp_path / name / "history.csv")["loss"]) == 60
+        assert len(run_folder.read_history(tmp_path / name / "history.csv")["loss"]) == 30
 
 
 def test_the_mirrored_strategy_of_the_script(dataset, tmp_path, without_xla):
