@@ -56,6 +56,18 @@ def fork(files, slow, folder):
     os._exit(int(status))
 
 
+def import_quietly():
+    """Imports what most tests do, without what TensorFlow prints before it reads its log level."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        for name in IMPORTS:
+            importlib.import_module(name)
+    finally:
+        os.dup2(stderr, 2)
+
+
 def report(files, status, seconds, peak, folder):
     """Prints how files did; returns {test: seconds}."""
     name = " ".join(file.name for file in files)
@@ -73,9 +85,7 @@ def report(files, status, seconds, peak, folder):
 
 
 def main(arguments):
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    for name in IMPORTS:
-        importlib.import_module(name)
+    import_quietly()
     waiting, running = groups(arguments.slow), {}
     failed, times, memory, start = [], {}, 0, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
