@@ -31,7 +31,7 @@ NO_TESTS = 5  # The exit status of pytest where a file has no test of this kind.
 def groups(slow):
     """Returns lists of test files: those of a list share a process."""
     names = [f"test_{name}.py" for name in LONGEST]
-    files = sorted(TESTS.glob("test_*.py"), key=lambda file: file.name not in names)
+    files = sorted(TESTS.glob("test_*.py"), key=lambda file: (file.name not in names, file))
     files = [file for file in files if not slow or "mark.slow" in file.read_text()]
     ports = [file for file in files if file.name in PORTS]
     return [*[ports] * bool(ports), *([file] for file in files if file not in ports)]
