@@ -25,7 +25,7 @@ class Args:
     threads: tuple[int, ...] = option((1, 2), "cores and threads of each program")
     rounds: int = option(7, "timings of each program, taken in turns")
     device: str = option("cpu", "where the programs run", ["cpu", "gpu"])
-    json: str | None = option(None, "new file for the timings")
+    json: str | None = option(None, "new file for the timings, written as they come")
 
 
 def main(args):
@@ -36,10 +36,12 @@ def main(args):
     print(", ".join(f"{name} {version}" for name, version in about["versions"].items()), flush=True)
     rows = []
     for what in args.what:
-        rows += measures.MEASURES[what](args)
-        print(f"\n{what}\n{summary.table(rows, what)}", flush=True)
-    if args.json:
-        run_folder.write_json(args.json, {"about": about, "rows": rows})
+        for together in measures.MEASURES[what](args):
+            print(summary.line(together), flush=True)
+            rows += together
+            if args.json:  # At once: all of it takes most of an hour.
+                run_folder.write_json(args.json, {"about": about, "rows": rows})
+        print(f"\n{what}\n{summary.table(rows, what)}\n", flush=True)
 
 
 def check(args):

@@ -220,7 +220,7 @@ def test_tables_put_ratios_first():
 
 
 @pytest.mark.slow
-def test_benchmark(tmp_path, monkeypatch):
+def test_benchmark(tmp_path, monkeypatch, capsys):
     """Each measure once, at few steps, with no peer, and in graphs, which compile faster."""
     graph = processes.OURS[1]
     monkeypatch.setattr(processes, "OURS", (graph,))
@@ -243,5 +243,7 @@ def test_benchmark(tmp_path, monkeypatch):
         "starting": 3,
         "floor": 1,
     }
+    printed = capsys.readouterr().out
     for what in rows:
         assert summary.table(found["rows"], what) != summary.NONE
+        assert summary.line(rows[what][:1]) in printed or what == "starting"

@@ -1,7 +1,8 @@
-"""What is timed: each function returns rows, dictionaries of numbers that JSON can hold.
+"""What is timed: each function yields lists of rows that were measured together.
 
-A row names the program and, in `ratio`, how its time compares with that of the package's default,
-the median over rounds: above 1 it takes longer. `milliseconds` is the median time itself.
+Rows are dictionaries of numbers that JSON can hold. A row names the program and, in `ratio`, how its
+time compares with that of the package's default, the median over rounds: above 1 it takes longer.
+`milliseconds` is the median time itself.
 """
 
 import contextlib
@@ -31,7 +32,6 @@ STREAMS = {1: 300, 64: 300, 4096: 20}  # Numbers of streams, and of steps that a
 def training(args):
     """Times a training step of every program, posterior, batch size and number of threads."""
     peers = [program for name in args.peers for program in processes.PEERS[name]]
-    rows = []
     for threads in args.threads:
         with started([*processes.OURS, *peers], threads, args.device) as workers:
             for posterior in args.posteriors:
@@ -39,14 +39,13 @@ def training(args):
                     sizes = {"batch_size": batch_size, "num_steps": NUM_STEPS}
                     samples = trained(workers, posterior, sizes, args.rounds, UPDATES)
                     about = {"what": "training", "posterior": posterior, **sizes}
-                    rows += compared(samples, about | {"threads": threads})
-    return rows
+                    yield compared(samples, about | {"threads": threads})
 
 
 def length(args):
     """Times a training step on sequences of several lengths, with the first way of each program."""
     programs = [processes.DEFAULT, *(processes.PEERS[name][0] for name in args.peers)]
-    threads, rows = max(args.threads), []
+    threads = max(args.threads)
     with started(programs, threads, args.device) as workers:
         for posterior in args.posteriors:
             for num_steps in LENGTHS:
@@ -54,11 +53,10 @@ def length(args):
                 updates = max(1, UPDATES * NUM_STEPS // num_steps)
                 samples = trained(workers, posterior, sizes, args.rounds, updates)
                 about = {"what": "length", "posterior": posterior, **sizes, "threads": threads}
-                rows += [
+                yield [
                     row | {"microseconds_a_time_step": 1e3 * row["milliseconds"] / num_steps}
                     for row in compared(samples, about)
                 ]
-    return rows
 
 
 def trained(workers, posterior, sizes, rounds, updates):
@@ -93,7 +91,6 @@ def trained(workers, posterior, sizes, rounds, updates):
 
 def streaming(args):
     """Times `filter_step` of an exported `iaf` for several numbers of streams, threads each."""
-    rows = []
     for threads in args.threads:
         with processes.Worker("stream", "iaf", threads, args.device) as worker:
             for streams, steps in STREAMS.items():
@@ -102,8 +99,7 @@ def streaming(args):
                 found = sorted(1e3 * value for value in seconds)
                 late = found[min(len(found) - 1, int(0.99 * len(found)))]
                 about = {"what": "streaming", "streams": streams, **known, "threads": threads}
-                rows.append({**about, "milliseconds": statistics.median(found), "99 % below": late})
-    return rows
+                yield [{**about, "milliseconds": statistics.median(found), "99 % below": late}]
 
 
 def starting(args):
@@ -128,7 +124,7 @@ def starting(args):
             for name, function in functions.items():
                 samples[name].append(function())
     about = {"what": "starting", "threads": threads}
-    return [
+    yield [
         {**about, "step": name, "seconds": statistics.median(found)}
         for name, found in samples.items()
     ]
@@ -136,15 +132,13 @@ def starting(args):
 
 def least(args):
     """Counts what a training step of `gaussian` cannot do without, and at which rate it could."""
-    rows = []
     for threads in args.threads:
         for batch_size in args.batch_sizes:
             with tempfile.TemporaryDirectory() as folder:
                 path = write_reference(folder, batch_size, threads, "cpu")
                 found = floor.measure(references.load(path), threads, args.rounds)
             about = {"what": "floor", "posterior": "gaussian", "batch_size": batch_size}
-            rows.append({**about, "num_steps": NUM_STEPS, "threads": threads, **found})
-    return rows
+            yield [{**about, "num_steps": NUM_STEPS, "threads": threads, **found}]
 
 
 MEASURES = {

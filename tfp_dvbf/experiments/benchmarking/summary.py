@@ -46,6 +46,21 @@ GIGA = ("recurrent", "parallel", "recurrent_rate", "parallel_rate", "bandwidth")
 NONE = "There are no figures of this yet."
 
 
+ABOUT = {"posterior": "{}", "batch_size": "batch {}", "num_steps": "T {}", "streams": "{} streams"}
+ABOUT |= {"threads": "{} core(s)"}
+
+
+def line(rows):
+    """Returns what rows that were measured together have in common, and the time of each."""
+    about = [form.format(rows[0][key]) for key, form in ABOUT.items() if key in rows[0]]
+    times = [
+        f"{row.get('program', row.get('step', ''))} "
+        + (f"{row['seconds']:.2f} s" if "seconds" in row else f"{row['milliseconds']:.1f} ms")
+        for row in rows
+    ]
+    return f"{rows[0]['what']}, {', '.join(about)}: {', '.join(text.strip() for text in times)}"
+
+
 def table(rows, what):
     """Returns the rows of one measure as a Markdown table, a line of text if there are none."""
     chosen = [row for row in rows if row["what"] == what]
