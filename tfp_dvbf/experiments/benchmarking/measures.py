@@ -1,6 +1,6 @@
 """What is timed: each function yields lists of rows that were measured together.
 
-Rows are dictionaries of numbers that JSON can hold. A row names the program and, in `ratio`, how its
+Rows are dictionaries of numbers that JSON can hold. One names the program and, in `ratio`, how its
 time compares with that of the package's default, the median over rounds: above 1 it takes longer.
 `milliseconds` is the median time itself.
 """
