@@ -51,9 +51,12 @@ def fork(files, slow, folder):
 
     arguments = ["-q", "-rs", "-m", "slow" if slow else "not slow", "-p", "no:cacheprovider"]
     arguments.append(f"--junitxml={folder / files[0].stem}.xml")
-    status = pytest.main([*arguments, *map(str, files)])
-    sys.stdout.flush()
-    os._exit(int(status))
+    status = 1
+    try:
+        status = int(pytest.main([*arguments, *map(str, files)]))
+    finally:  # Whatever happens, the loop of the parent is not for the child.
+        sys.stdout.flush()
+        os._exit(status)
 
 
 def import_quietly():

@@ -7,19 +7,13 @@ import tensorflow as tf
 
 from tfp_dvbf import data, posteriors, registry
 from tfp_dvbf.data import batching
-from tfp_dvbf.inference import kalman
+from tfp_dvbf.inference import kalman, streaming
 from tfp_dvbf.serving import saved_model
 
 REPLICAS = 24  # Independent filters of each sequence in `test_streaming_against_the_kalman_filter`.
 STEPPED = [
     name for name in registry.names("posterior") if registry.class_of("posterior", name).steps
 ]
-RESULTS = ("log_evidence", "predicted_observation_mean", "predicted_observation_scale")
-
-
-def belief(out):
-    """Returns what a step hands on to the next."""
-    return {name: tensor for name, tensor in out.items() if name not in RESULTS}
 
 
 def stream(path, sequences, num_particles, seed, mask=None, initial_steps=1):
@@ -36,7 +30,7 @@ def stream(path, sequences, num_particles, seed, mask=None, initial_steps=1):
     for t in range(1, x.shape[1]):
         observed = np.ones(len(x)) if mask is None else mask[:, t]
         out = signatures["filter_step"](
-            **belief(out),
+            **streaming.belief_of(out),
             observations=tf.constant(x[:, t]),
             controls=tf.constant(u[:, t - 1]),
             observed=tf.constant(observed, tf.float32),
@@ -97,7 +91,7 @@ def test_streams_in_memory_are_those_of_the_export(exported, sequences, name):
     out = model.filter_init(x[:, :initial_steps], num_particles=16, seed=5)
     for t in range(4):
         if t > 0:
-            out = model.filter_step(belief(out), x[:, t], u[:, t - 1], seed=5)
+            out = model.filter_step(streaming.belief_of(out), x[:, t], u[:, t - 1], seed=5)
         assert set(out) == set(expected[t])
         for key, tensor in out.items():
             np.testing.assert_allclose(tensor, expected[t][key], rtol=1e-4, atol=1e-5)
@@ -198,7 +192,7 @@ def test_a_stream_does_not_depend_on_its_company(exported, sequences, posterior)
         """Steps streams, the first of which are those of `sequences`, each at its own step."""
         rows = np.arange(len(steps))
         return signatures["filter_step"](
-            **belief(out),
+            **streaming.belief_of(out),
             observations=tf.constant(sequences.observations[rows, steps]),
             controls=tf.constant(sequences.controls[rows, np.subtract(steps, 1)]),
             observed=tf.ones(len(steps)),
@@ -271,9 +265,9 @@ def test_an_observation_too_far_off_counts_as_missing(exported, sequences, poste
     actual = stream(path, spoiled, 16, seed=5)
     assert actual[2]["log_evidence"][3] == actual[0]["log_evidence"][7] == -np.inf
     for out in actual:
-        assert all(np.all(np.isfinite(tensor)) for tensor in belief(out).values())
+        assert all(np.all(np.isfinite(tensor)) for tensor in streaming.belief_of(out).values())
     rest = np.arange(12) != 7
-    for name in belief(expected[-1]):
+    for name in streaming.belief_of(expected[-1]):
         np.testing.assert_allclose(
             actual[-1][name].numpy()[rest], expected[-1][name].numpy()[rest], rtol=1e-5, atol=1e-5
         )
@@ -286,7 +280,7 @@ def test_a_posterior_of_ones_own_is_filtered(sequences):
     out = model.filter_init(x[:, :1], num_particles=8, seed=1)
     for t in range(1, 4):
         observed = np.arange(12) > 0
-        out = model.filter_step(belief(out), x[:, t], u[:, t - 1], observed, seed=1)
+        out = model.filter_step(streaming.belief_of(out), x[:, t], u[:, t - 1], observed, seed=1)
     counts = out["count"][..., 0].numpy()
     np.testing.assert_array_equal(counts[0], 0.0)  # Started anew at every missing step.
     np.testing.assert_array_equal(counts[1:], 3.0)

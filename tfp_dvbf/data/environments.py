@@ -102,8 +102,7 @@ def collect(
     try:
         scale = None
         if image is None:
-            shape = envs.single_observation_space.shape
-            scale = _observation_scale(env_id, observation_scale, shape)
+            scale = _observation_scale(env_id, observation_scale, envs.single_observation_space)
         policy, policy_name = _named_policy(policy, envs.action_space.shape)
         recording = _record(envs, sizes["num_steps"], seeds, policy)
         time_step = getattr(envs.envs[0].unwrapped, "dt", None)
@@ -233,7 +232,8 @@ def _make_envs(env_id, num_envs, max_episode_steps=None, env_options=None, image
     return envs
 
 
-def _observation_scale(env_id, observation_scale, shape):
+def _observation_scale(env_id, observation_scale, space):
+    shape = space.shape
     if observation_scale is None:
         observation_scale = OBSERVATION_SCALES.get(env_id, np.ones(shape))
     scale = np.asarray(observation_scale, np.float64)

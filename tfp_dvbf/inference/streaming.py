@@ -106,6 +106,11 @@ def filter_step(model, recognition, belief, observations, controls, observed, se
     }
 
 
+def has_particles(name):
+    """Returns whether the tensor of that name in a belief has an axis of particles."""
+    return name != "step" and not name.startswith(ENCODER)
+
+
 def belief_of(outputs):
     """Returns the belief alone of what `filter_init` or `filter_step` returned."""
     others = ("predicted_observation_mean", "predicted_observation_scale", "log_evidence")
@@ -123,13 +128,14 @@ def _belief(particles, step, memory):
 
 def _parts_of(belief):
     """Returns the `Particles`, the step and the encoder's memory that a belief was made of."""
-    carry = dict(belief)
-    memory = {name: carry.pop(name) for name in belief if name.startswith(ENCODER)}
-    step = carry.pop("step")
-    carry = {name: _swap(tensor) for name, tensor in carry.items()}
+    carry = {name: _swap(tensor) for name, tensor in belief.items() if has_particles(name)}
     carry["states"], log_weights = carry.pop("particles"), carry.pop("log_weights")
-    memory = {name.removeprefix(ENCODER): tensor for name, tensor in memory.items()}
-    return Particles(carry, log_weights), step, memory
+    memory = {
+        name.removeprefix(ENCODER): tensor
+        for name, tensor in belief.items()
+        if name.startswith(ENCODER)
+    }
+    return Particles(carry, log_weights), belief["step"], memory
 
 
 def _swap(tensor):

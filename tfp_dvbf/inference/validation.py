@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_dvbf import data, errors, registry
+from tfp_dvbf.inference import streaming
 from tfp_dvbf.inference.checks import Checks, check_finite, check_shape, numeric, split_masked
 from tfp_dvbf.layers import networks
 
@@ -199,8 +200,9 @@ def check_belief(belief, observations):
     checks = Checks()
     batch, particles = ("batch", observations), ("particle", belief["log_weights"])
     for name, tensor in belief.items():
-        of_stream = name == "step" or name.startswith("encoder_")
-        own = list(tensor.shape[1:]) if of_stream else [particles, *tensor.shape[2:]]
+        own = list(tensor.shape[1:])
+        if streaming.has_particles(name):
+            own[:1] = [particles]
         check_shape(checks, name, tensor, [batch, *own])
     return checks.passed(belief)
 
