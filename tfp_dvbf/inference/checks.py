@@ -46,8 +46,16 @@ def check_finite(checks, name, tensor):
 
 
 def check_shape(checks, name, tensor, sizes):
-    """Requires a shape: each size a number, a tuple of numbers, the name of an axis of any size
-    but 0, or (name, tensor), the size that the axis of this place has in another tensor.
+    """Returns `tensor`, which in a graph waits until its shape has been checked.
+
+    Without the wait an operation on tensors that do not fit may fail first, in its own words.
+
+    Args:
+      checks: `Checks`.
+      name: What the caller calls the tensor.
+      tensor: The tensor.
+      sizes: Each a number, a tuple of numbers, the name of an axis of any size but 0, or (name,
+        tensor), the size that the axis of this place has in another tensor.
     """
     shape = tensor.shape.as_list()
     fits, labels, open_sizes = len(shape) == len(sizes), [], []
@@ -69,6 +77,7 @@ def check_shape(checks, name, tensor, sizes):
     for axis, label, other in open_sizes:
         same = tf.shape(tensor)[axis] == tf.shape(other)[axis]
         checks.require(same, f"`{name}` must have the {label} size of the observations.")
+    return checks.passed(tensor)
 
 
 def numeric(name, value):
@@ -90,6 +99,11 @@ def numeric(name, value):
             raise ValueError(f"`{name}` must be numeric; got dtype {value.dtype}.")
         return tf.convert_to_tensor(value.astype(np.float32))
     return tf.cast(value, tf.float32)
+
+
+def check_array(checks, name, value, sizes):
+    """Returns `value` as a float32 tensor of a shape, as `numeric` and `check_shape` do."""
+    return check_shape(checks, name, numeric(name, value), sizes)
 
 
 def split_masked(observations, mask):

@@ -13,7 +13,14 @@ import tensorflow as tf
 
 from tfp_dvbf import data, errors, registry
 from tfp_dvbf.inference import streaming
-from tfp_dvbf.inference.checks import Checks, check_finite, check_shape, numeric, split_masked
+from tfp_dvbf.inference.checks import (
+    Checks,
+    check_array,
+    check_finite,
+    check_shape,
+    numeric,
+    split_masked,
+)
 from tfp_dvbf.layers import networks
 
 
@@ -101,8 +108,8 @@ def check_context(rules, observations, controls, mask=None, num_steps=None):
     if rules.control_dim == 0 and controls is None:
         total = _check_num_steps(num_steps)
         controls = tf.zeros([tf.shape(observations)[0], total - 1, 0])
-    controls = numeric("controls", controls)
-    check_shape(checks, "controls", controls, [("batch", observations), "time", rules.control_dim])
+    shape = [("batch", observations), "time", rules.control_dim]
+    controls = check_array(checks, "controls", controls, shape)
     checks.require(
         tf.shape(controls)[1] >= context,
         lambda _: (
@@ -131,8 +138,7 @@ def check_future(rules, controls, num_steps=None, initial_observations=None, ini
         elif initial_state is not None:
             batch = tf.shape(initial_state)[-2]
         controls = tf.zeros([batch, _check_num_steps(num_steps) - 1, 0])
-    controls = numeric("controls", controls)
-    check_shape(checks, "controls", controls, ["batch", "time", rules.control_dim])
+    controls = check_array(checks, "controls", controls, ["batch", "time", rules.control_dim])
     checks.require(tf.shape(controls)[1] >= 1, "`controls` must have a step or more.")
     _check_values(checks, rules, controls=controls)
     return checks.passed(controls)
@@ -179,18 +185,18 @@ def check_step(rules, observations, controls=None, observed=None):
       Observations, what is missing set to 0, controls and bool `observed`.
     """
     checks = Checks()
-    observations = numeric("observations", observations)
-    check_shape(checks, "observations", observations, ["batch", *rules.observation_shape])
+    shape = ["batch", *rules.observation_shape]
+    observations = check_array(checks, "observations", observations, shape)
     if observed is None:
         observed = tf.ones(tf.shape(observations)[:1], tf.bool)
     observed = tf.convert_to_tensor(observed)
-    check_shape(checks, "observed", observed, [("batch", observations)])
+    observed = check_shape(checks, "observed", observed, [("batch", observations)])
     observed = observed if observed.dtype == tf.bool else observed > 0
     observations = tf.where(networks.expand_like(observed, observations), observations, 0.0)
     if controls is None and rules.control_dim == 0:
         controls = tf.zeros([tf.shape(observations)[0], 0])
-    controls = numeric("controls", controls)
-    check_shape(checks, "controls", controls, [("batch", observations), rules.control_dim])
+    shape = [("batch", observations), rules.control_dim]
+    controls = check_array(checks, "controls", controls, shape)
     _check_values(checks, rules, observed, observations=observations, controls=controls)
     return checks.passed((observations, controls, observed))
 
@@ -219,40 +225,33 @@ def check_count(name, number, least=1):
 
 def check_observations(checks, rules, name, observations, like=None, steps="time"):
     """Returns numeric observations of the right shape; `like` has their batch size."""
-    observations = numeric(name, observations)
     batch = "batch" if like is None else ("batch", like)
-    check_shape(checks, name, observations, [batch, steps, *rules.observation_shape])
-    return observations
+    return check_array(checks, name, observations, [batch, steps, *rules.observation_shape])
 
 
 def check_controls(checks, rules, controls, observations, steps):
     """Returns u[0:T-1] for x[0:T], a last control dropped."""
     if controls is None and rules.control_dim == 0:
         return tf.zeros([tf.shape(observations)[0], steps - 1, 0])
-    controls = numeric("controls", controls)
     static, batch = observations.shape[1], ("batch", observations)
     time = "time" if static is None else (static - 1, static)
-    check_shape(checks, "controls", controls, [batch, time, rules.control_dim])
+    controls = check_array(checks, "controls", controls, [batch, time, rules.control_dim])
     extra = tf.shape(controls)[1] - (steps - 1)
     checks.require(
         (extra == 0) | (extra == 1),
         "`controls` must have as many steps as `observations`, or one fewer.",
     )
-    return controls[:, : steps - 1]
+    return checks.passed(controls)[:, : steps - 1]
 
 
 def check_mask(checks, rules, mask, observations, whole=True):
     """Returns a bool mask [batch, time] of the steps that are observed.
 
-    Args:
-      checks, rules: As elsewhere.
-      mask: The mask.
-      observations: What it is the mask of.
-      whole: Whether it is that of whole sequences, which must have an observed step each; a
-        context without any starts from p(z[0]).
+    `whole` sequences must have an observed step each; a context without any starts from p(z[0]).
     """
     mask = tf.convert_to_tensor(mask)
-    check_shape(checks, "mask", mask, [("batch", observations), ("time", observations)])
+    shape = [("batch", observations), ("time", observations)]
+    mask = check_shape(checks, "mask", mask, shape)
     if mask.dtype != tf.bool:
         binary = tf.reduce_all((mask == 0) | (mask == 1))
         checks.require(binary, "`mask` must hold 0 (missing) and 1 (observed) only.")
@@ -275,13 +274,7 @@ def check_mask(checks, rules, mask, observations, whole=True):
 
 
 def _check_values(checks, rules, mask=None, **tensors):
-    """Requires finite values and, of what is observed, those that the emission can make.
-
-    Args:
-      checks, rules: As elsewhere.
-      mask: Whether observations are observed, bool of their first axes; None where all are.
-      **tensors: What is checked by its name.
-    """
+    """Requires finite values and, of what `mask` says is observed, those the emission can make."""
     for name, tensor in tensors.items():
         check_finite(checks, name, tensor)
         if name != "controls" and rules.emission.support is not None:
