@@ -14,10 +14,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import generate_data
 import models
 import pytest
+import tensorflow as tf
 import tf_keras
 
 import tfp_dvbf
 from tfp_dvbf import registry
+from tfp_dvbf.experiments import recipe
 from tfp_dvbf.serving import saved_model
 
 MUCH_MEMORY = 2**29
@@ -134,6 +136,32 @@ def replaced_compile(options):
 def without_xla(monkeypatch):
     """Lets the scripts train in graphs: XLA compiles for ten seconds a model."""
     monkeypatch.setattr(tfp_dvbf.DVBF, "compile", replaced_compile({"jit_compile": False}))
+
+
+@pytest.fixture(scope="module")
+def without_graphs():
+    """Lets the methods of models run without graphs: to trace one takes seconds.
+
+    That a graph computes the same is what test_graphs.py is for.
+    """
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def evaluation_without_graphs(monkeypatch):
+    """Lets `recipe.evaluate` run without graphs, after a training that has one."""
+    evaluate = recipe.evaluate
+
+    def without_graphs(*args, **kwargs):
+        tf.config.run_functions_eagerly(True)
+        try:
+            return evaluate(*args, **kwargs)
+        finally:
+            tf.config.run_functions_eagerly(False)
+
+    monkeypatch.setattr(recipe, "evaluate", without_graphs)
 
 
 @pytest.fixture

@@ -28,6 +28,10 @@ def pendulum():
 # The names of parts that take vectors, and not images alone.
 VECTOR_EMISSIONS = [name for name in registry.names("emission") if not name.startswith("image")]
 VECTOR_ENCODERS = [name for name in registry.names("encoder") if name != "convolutional"]
+
+# A posterior sees the features of an encoder, whichever: one smoother stands for all of them.
+POSTERIOR_AND_ENCODER = [(name, "filter") for name in registry.names("posterior")]
+POSTERIOR_AND_ENCODER += [("innovation", "smoother")]
 KINDS = ("posterior", "transition", "emission", "encoder")
 
 

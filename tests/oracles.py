@@ -9,10 +9,10 @@ from tfp_dvbf import layers
 
 def jacobian(function, x):
     """Returns d function(x) / dx for each row, [batch, dim, dim], by autodiff."""
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         y = function(x)
-    return tape.batch_jacobian(y, x).numpy()
+    return tape.batch_jacobian(y, x, experimental_use_pfor=False).numpy()
 
 
 def log_det(function, x):

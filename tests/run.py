@@ -6,6 +6,7 @@ imports it, runs none of it, and forks a process for each file.
 """
 
 import argparse
+import gc
 import importlib
 import os
 import pathlib
@@ -69,6 +70,7 @@ def import_quietly():
             importlib.import_module(name)
     finally:
         os.dup2(stderr, 2)
+    gc.freeze()  # A collection of the processes that are forked needs not look at all this.
 
 
 def report(files, status, seconds, peak, folder):

@@ -11,6 +11,8 @@ import train
 
 from tfp_dvbf.experiments import protocols, tables
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 
 def test_the_demo_shows_its_row_the_published_ones_and_a_picture(dataset, tmp_path, capsys):
     args = demo.Args(data=str(dataset), output=str(tmp_path / "demo"), epochs=2)

@@ -15,13 +15,13 @@ import tensorflow as tf
 import tf_keras
 
 import tfp_dvbf
-from tfp_dvbf import data
+from tfp_dvbf import data, evaluation, registry
 from tfp_dvbf.data import batching, environments
 from tfp_dvbf.experiments import options, recipe, run_folder
 from tfp_dvbf.inference import random
 
 PAGE = models.ROOT / "docs" / "extending.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+*BLOCKS, _, METRIC = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 CASES = {
     "physics": {"transition": "PendulumPhysics"},
     "residual": {"transition": "PendulumWithResidual"},
@@ -33,9 +33,9 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def classes():
-    """The classes of the page, all of its blocks but the last one run in one module."""
+    """The classes of the page, run in one module."""
     names = {"__name__": "my_parts"}
-    for block in BLOCKS[:-1]:
+    for block in BLOCKS:
         exec(block, names)
     return names
 
@@ -115,6 +115,8 @@ import sys
 sys.modules["tfp_dvbf"] = sys.modules["tf_keras"] = sys.modules["tensorflow_probability"] = None
 import numpy as np
 import tensorflow as tf
+
+pytestmark = pytest.mark.usefixtures("without_graphs")
 arrays = np.load(sys.argv[2])
 x, u, seed = tf.constant(arrays["x"]), tf.constant(arrays["u"]), tf.constant(1)
 signatures = tf.saved_model.load(sys.argv[1]).signatures
@@ -188,7 +190,7 @@ def test_the_scripts_import_parts_by_their_registered_names(classes, tmp_path, m
     """The line of the page: a module in the working directory, and its class as an option."""
     import train
 
-    module = "".join(BLOCKS[:-1])
+    module = "".join(BLOCKS)
     (tmp_path / "my_own_parts.py").write_text(textwrap.dedent(module.replace("examples", "mine")))
     monkeypatch.chdir(tmp_path)
     tfp_dvbf.save("all.npz", models.pendulum())
@@ -216,3 +218,19 @@ def test_weights_of_all_parts_are_saved_and_trained(trained):
     posterior = trained.recognition_model.posterior
     assert {id(weight) for weight in posterior.trainable_weights} <= names
     assert isinstance(trained, tf_keras.Model)
+
+
+def test_a_metric_is_a_function_and_a_line(classes, tmp_path, monkeypatch):
+    (tmp_path / "my_metrics.py").write_text("import numpy as np\n" + METRIC)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(registry.METRICS, "spread", "my_metrics:spread")
+    model = models.cached_model(adapt=True)
+    found = evaluation.free_run(model, models.pendulum(), num_draws=20)
+    draws = model.forecast(
+        models.pendulum().observations[:, :1], models.pendulum().controls, 20, seed=3
+    ).observations.numpy()[:, :, 1:]
+    assert found["spread"] == pytest.approx(draws.std(axis=0, ddof=1).mean(), rel=0.1)
+    low, high = found["intervals"]["spread"]
+    assert low < found["spread"] < high and len(found["by_horizon"]["spread"]) == 7
+    one_step = evaluation.one_step(model, models.pendulum(), num_particles=4)
+    assert "spread" not in one_step  # It forecasts moments, not draws.

@@ -70,7 +70,7 @@ def check(emission, posterior, jit_compile=False):
     loss(data.Batch(tf.zeros([BATCH, STEPS, 3]), controls), [0, 1], True)
     weights = [*model.trainable_variables, *recognition.trainable_variables]
 
-    @tf.function(jit_compile=jit_compile)
+    @tf.function(jit_compile=jit_compile, autograph=False)
     def gradients(x, seed):
         found = []
         for closed_form in [True, False]:

@@ -12,6 +12,8 @@ from tfp_dvbf.data import alignment
 from tfp_dvbf.experiments import forecast_plots, html_page, html_report, plots, recipe
 from tfp_dvbf.experiments.options import Settings
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 Z = [f"z[{index}]" for index in range(2)]
 XHTML = "{http://www.w3.org/1999/xhtml}"
 

@@ -5,7 +5,7 @@ import oracles
 import pytest
 import scipy.stats
 
-from tfp_dvbf.evaluation import measures
+from tfp_dvbf.evaluation import interval_score, measures
 
 RNG = np.random.default_rng(0)
 # One forecast for each of 400 steps, with an offset that float32 could not square.
@@ -54,6 +54,19 @@ def test_scores_of_draws_are_their_definitions():
     crps = (np.abs(draws - TRUTH).mean(axis=0) - pairs).mean(axis=-1)
     np.testing.assert_allclose(scores.crps, crps, rtol=1e-7, atol=1e-9)
     assert np.isnan(scores.nll_mixture).all()
+
+
+def test_the_interval_score_is_its_definition():
+    """Width, and 20 times how far the truth lies outside; the true density has the least."""
+    draws = gaussian_draws(399)
+    low, high = (np.sort(draws, axis=0)[index] for index in [19, 379])
+    outside = np.where(low > TRUTH, low - TRUTH, 0.0) + np.where(high < TRUTH, TRUTH - high, 0.0)
+    expected = (high - low + 20.0 * outside).mean(axis=-1)
+    scores = measures.score_draws(draws, TRUTH)
+    np.testing.assert_allclose(scores.others["interval_score_90"], expected, rtol=1e-6)
+    for factor in [0.5, 2.0]:
+        other = interval_score.interval_score_90(MEAN + factor * (draws - MEAN), TRUTH)
+        assert other.mean() > expected.mean()
 
 
 def test_the_crps_is_that_of_scoringrules():

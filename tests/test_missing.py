@@ -18,6 +18,9 @@ DENSE = [
     name for name in registry.names("posterior") if registry.class_of("posterior", name).has_density
 ]
 ENCODERS = pytest.mark.parametrize("encoder", models.VECTOR_ENCODERS)
+POSTERIORS_AND_ENCODERS = pytest.mark.parametrize(
+    "posterior, encoder", models.POSTERIOR_AND_ENCODER
+)
 
 
 @pytest.fixture
@@ -52,8 +55,7 @@ def spoil(sequences, mask, value, controls=True):
     return x, u
 
 
-@POSTERIORS
-@ENCODERS
+@POSTERIORS_AND_ENCODERS
 def test_what_stands_in_a_missing_step_has_no_effect(sequences, mask, posterior, encoder):
     mask = fitting(posterior, mask)
     model = models.cached_model(posterior, encoder=encoder)
@@ -68,8 +70,7 @@ def test_what_stands_in_a_missing_step_has_no_effect(sequences, mask, posterior,
             np.testing.assert_array_equal(a, b)
 
 
-@POSTERIORS
-@ENCODERS
+@POSTERIORS_AND_ENCODERS
 def test_controls_behind_the_last_observed_step_change_nothing_up_to_it(
     sequences, mask, posterior, encoder
 ):
@@ -145,8 +146,7 @@ def test_a_gap_cannot_mislead_trajectory_iaf(sequences, trained):
     assert np.abs(states[:, 5:] - whole[:, 5:]).max() > 1e-3
 
 
-@POSTERIORS
-@ENCODERS
+@POSTERIORS_AND_ENCODERS
 def test_padding_changes_nothing(sequences, posterior, encoder):
     model = models.small_model(posterior, encoder=encoder)
     x, u = sequences.observations, sequences.controls + 5.0
@@ -165,8 +165,7 @@ def test_padding_changes_nothing(sequences, posterior, encoder):
     np.testing.assert_allclose(followed[:, :4], expected, rtol=1e-5, atol=1e-6)
 
 
-@POSTERIORS
-@ENCODERS
+@POSTERIORS_AND_ENCODERS
 def test_training_on_missing_steps(make_model, sequences, mask, posterior, encoder):
     mask = fitting(posterior, mask)
     weights = []

@@ -107,6 +107,7 @@ def start_two_workers(folders, output, epochs=2, *flags):
     addresses = free_addresses()
     options = {"--epochs": epochs, "--kl-annealing-epochs": 1, "--batch-size": 4}
     options |= {"--strategy": "multiworker", "--output": output, "--checkpoint-seconds": 0}
+    options |= {"--posterior": "gaussian", "--hidden-units": 16}  # The smallest to compile.
     command = [train.__file__, *(str(word) for pair in options.items() for word in pair), *flags]
     return [start([*command, "--data", str(folders[i])], i, addresses) for i in range(2)]
 
@@ -154,7 +155,9 @@ def test_workers_of_which_one_is_killed_resume_to_the_same_weights(dataset, tmp_
         assert len(run_folder.read_history(tmp_path / name / "history.csv")["loss"]) == 30
 
 
-def test_the_mirrored_strategy_of_the_script(dataset, tmp_path, without_xla):
+def test_the_mirrored_strategy_of_the_script(
+    dataset, tmp_path, without_xla, evaluation_without_graphs
+):
     """On one device the weights are those without a strategy."""
     for name in ["none", "mirrored"]:
         options = {"epochs": 2, "kl_annealing_epochs": 1, "hidden_units": 16, "verbose": 0}

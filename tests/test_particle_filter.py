@@ -18,7 +18,7 @@ STEPPED = [
 
 def stream(path, sequences, num_particles, seed, mask=None, initial_steps=1):
     """Steps an exported model through sequences; returns beliefs, predictions and scores by t."""
-    signatures = tf.saved_model.load(str(path)).signatures
+    signatures = models.signatures(path)
     x, u = sequences.observations, sequences.controls
     scalars = {"seed": tf.constant(seed)}
     out = signatures["filter_init"](
@@ -186,7 +186,7 @@ def test_streams_go_over_missing_steps(exported, sequences, posterior):
 def test_a_stream_does_not_depend_on_its_company(exported, sequences, posterior):
     """Neither on how many others there are nor on how far they are."""
     _, path, _ = exported[posterior]
-    signatures = tf.saved_model.load(str(path)).signatures
+    signatures = models.signatures(path)
 
     def step(out, steps):
         """Steps streams, the first of which are those of `sequences`, each at its own step."""

@@ -11,6 +11,8 @@ import tfp_dvbf
 from tfp_dvbf import evaluation
 from tfp_dvbf.experiments import options, recipe, run_folder
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SETTINGS = options.Settings(
     epochs=2, batch_size=6, learning_rate=1e-3, kl_annealing_epochs=1, num_samples=3, verbose=0
 )

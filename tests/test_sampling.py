@@ -64,9 +64,11 @@ def test_samples_differ_from_each_other(sequences, posterior):
     assert np.all(np.asarray(states[0]) != states[1])
 
 
-@POSTERIORS
-@pytest.mark.parametrize("encoder", ["filter", "smoother"])
-@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize(
+    "posterior, encoder, frames",
+    [(*pair, 1) for pair in models.POSTERIOR_AND_ENCODER]
+    + [("innovation", "filter", 3), ("innovation", "smoother", 3)],
+)
 def test_what_each_state_sees(make_model, sequences, posterior, encoder, frames):
     """The gradient of z[0:t] by x[t:] and u[t-1:], and of z[0] by all steps past the context."""
     model = make_model(posterior, encoder=encoder, initial_frames=frames)
@@ -77,15 +79,16 @@ def test_what_each_state_sees(make_model, sequences, posterior, encoder, frames)
         states = models.sample_posterior(model, data.Batch(x, u), noise).states
         each = [states[:, : t + 1] for t in range(8)]
 
-    def seen(target, source):
-        gradient = tape.gradient(target, source, unconnected_gradients="zero")
-        return np.flatnonzero(np.abs(gradient).sum(axis=(0, 2))).tolist()
+    def seen(target):
+        gradients = tape.gradient(target, [x, u], unconnected_gradients="zero")
+        sums = [np.abs(gradient).sum(axis=(0, 2)) for gradient in gradients]
+        return [np.flatnonzero(each_step).tolist() for each_step in sums]
 
-    assert seen(each[0], x) == list(range(frames)) and seen(each[0], u) == []
+    assert seen(each[0]) == [list(range(frames)), []]
     for t in range(frames - 1, 8):
         future = encoder == "smoother" and t > 0
-        assert seen(each[t], x) == list(range(8 if future else t + 1))
-        assert seen(each[t], u) == list(range(7 if future else t))
+        last = 7 if future else t
+        assert seen(each[t]) == [list(range(last + 1)), list(range(last))]
 
 
 def test_generation_starts_where_it_is_told(model, sequences):
@@ -151,8 +154,7 @@ def test_forecast_infers_its_context(model, sequences):
     oracles.within_standard_error(draws[:, :, :4], tf.reduce_mean(inferred, axis=0), num_errors=8)
 
 
-@POSTERIORS
-@pytest.mark.parametrize("encoder", ["filter", "smoother"])
+@pytest.mark.parametrize("posterior, encoder", models.POSTERIOR_AND_ENCODER)
 def test_generation_reads_no_step_past_its_context(make_model, sequences, posterior, encoder):
     model = make_model(posterior, encoder=encoder, initial_frames=2)
     u, x = sequences.controls, sequences.observations.copy()

@@ -18,6 +18,8 @@ import tfp_dvbf
 from tfp_dvbf import data
 from tfp_dvbf.experiments import options, recipe
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SHORT_PROTOCOLS = dict.fromkeys(
     ["quick", "poster"], dict.fromkeys(["gaussian", "chain_iaf"], SHORT)
 )

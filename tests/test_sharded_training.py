@@ -13,7 +13,7 @@ from tfp_dvbf.experiments import options, recipe, run_folder, timing
 
 
 @pytest.fixture(scope="module")
-def sharded(tmp_path_factory):
+def sharded(tmp_path_factory, without_graphs):
     """12 training sequences in files of 5."""
     return conftest.write_dataset(tmp_path_factory.mktemp("scripts") / "sharded", shard_size=5)
 

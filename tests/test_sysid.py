@@ -167,7 +167,7 @@ def test_a_missing_package_is_named(monkeypatch):
 def test_blocks_are_pooled_step_by_step():
     """Models that are each right about their own block: an error of 1 and of 3 in all."""
     scores = [
-        measures.StepScores(*np.full([6, 1, steps], value), pit=np.full([1, steps, 1], 0.5))
+        measures.StepScores(*np.full([6, 1, steps], value), np.full([1, steps, 1], 0.5), {})
         for value, steps in [(1.0, 5), (3.0, 6)]
     ]
     found = iter([(each, np.ones(each.nll.shape, bool)) for each in scores])

@@ -1,4 +1,4 @@
-"""The names of the parts, objectives and bounds that there are, and how a name becomes a part.
+"""The names of the parts, metrics and bounds that there are, and how a name becomes a part.
 
 This module imports no TensorFlow until a part is made, so that `--help` can list the names.
 """
@@ -7,7 +7,7 @@ import importlib
 
 from tfp_dvbf import errors
 
-# Each line maps a name to the module and the class behind it.
+# Each line maps a name to the module and the class or function behind it.
 PARTS = {
     "posterior": {
         "innovation": "tfp_dvbf.posteriors.innovation:Innovation",
@@ -44,6 +44,10 @@ BASES = {
     "emission": "tfp_dvbf.layers.emissions:Emission",
     "encoder": "tfp_dvbf.layers.encoders:Encoder",
     "initial_posterior": "tfp_dvbf.layers.initial_posteriors:InitialPosterior",
+}
+# Scores of the draws of a forecast beside those of `evaluation.measures`, which are always given.
+METRICS = {
+    "interval_score_90": "tfp_dvbf.evaluation.interval_score:interval_score_90",
 }
 # What arguments of 0.2 have become.
 MOVED = {
@@ -106,6 +110,11 @@ def resolve(kind, identifier):
     if identifier.built:
         raise ValueError(f"`{kind}` must belong to no other model; make a new part for each model.")
     return identifier
+
+
+def metrics():
+    """Returns the functions of `METRICS` by name."""
+    return {name: _load(path) for name, path in METRICS.items()}
 
 
 def class_of(kind, name):

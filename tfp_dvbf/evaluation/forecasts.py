@@ -54,7 +54,7 @@ def free_run_scores(model, sequences, initial_steps=None, num_draws=100, seed=1)
             for index, member in enumerate(members_of(model))
         ]
         parts = [_score_part(model, batch, pieces) for pieces in zip(*runs)]
-        return measures.StepScores(*(np.concatenate(part, axis=1) for part in zip(*parts)))
+        return measures.join(parts, axis=1)
 
     return score_batches(sequences, steps, num_draws, score)
 
@@ -212,5 +212,4 @@ def score_batches(sequences, initial_steps, num_draws, score):
     for start, batch in batches.batches(sequences, number):
         scores.append(score(batch, initial_steps, start))
         observed.append(batch.observed[:, initial_steps:])
-    joined = measures.StepScores(*(np.concatenate(part) for part in zip(*scores)))
-    return joined, np.concatenate(observed)
+    return measures.join(scores), np.concatenate(observed)

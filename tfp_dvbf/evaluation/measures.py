@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.special
 
+from tfp_dvbf import registry
 from tfp_dvbf.evaluation import intervals
 
 COVERAGES = {"coverage_50": 0.5, "coverage_90": 0.9}
@@ -39,6 +40,8 @@ class StepScores(NamedTuple):
       crps: Averaged over the values, in their unit.
       coverage_50, coverage_90: Fraction of the values inside the central intervals.
       pit: Of every value, [batch, time, dx].
+      others: What the metrics of `registry.METRICS` make of the draws, by name; empty for a
+        forecast without draws.
     """
 
     squared_error: np.ndarray
@@ -48,6 +51,23 @@ class StepScores(NamedTuple):
     coverage_50: np.ndarray
     coverage_90: np.ndarray
     pit: np.ndarray
+    others: dict
+
+
+def join(scores, axis=0, num_steps=None):
+    """Returns one `StepScores` of several.
+
+    Args:
+      scores: A list of `StepScores`.
+      axis: 0 where they are of other sequences, 1 where they are of later time steps.
+      num_steps: Time steps of each that are taken; None for all.
+    """
+
+    def joined(arrays):
+        return np.concatenate([np.asarray(array)[:, :num_steps] for array in arrays], axis)
+
+    others = {name: joined([each.others[name] for each in scores]) for name in scores[0].others}
+    return StepScores(*map(joined, zip(*(each[:-1] for each in scores))), others)
 
 
 def score_draws(draws, truth, log_likelihoods=None):
@@ -76,6 +96,7 @@ def score_draws(draws, truth, log_likelihoods=None):
         raise ValueError(
             f"`log_likelihoods` must have shape {draws.shape[:3]}; got {np.shape(log_likelihoods)}."
         )
+    others = {name: metric(draws, truth) for name, metric in registry.metrics().items()}
     truth = _flat(truth, 2)
     errors = _flat(draws, 3) - truth  # Differences first: a large offset costs no precision.
     zero = np.zeros_like(truth)
@@ -89,6 +110,7 @@ def score_draws(draws, truth, log_likelihoods=None):
         crps(errors, zero).mean(axis=-1),
         *(inside(errors, zero, share).mean(axis=-1) for share in COVERAGES.values()),
         pit(errors, zero),
+        others,
     )
 
 
@@ -125,6 +147,7 @@ def score_gaussian(mean, scale, truth, nll_mixture=None):
             for share in COVERAGES.values()
         ),
         level,
+        {},
     )
 
 
@@ -180,18 +203,19 @@ def summarise(scores, observed, seed=1):
       seed: Seed of the resampling behind the intervals.
 
     Returns:
-      A dictionary: `rmse`, `nll`, `nll_mixture`, `crps`, `coverage_50` and `coverage_90`, None
-      where a score is not finite; `intervals`, the 95 % interval of each; `resampled`, what
-      was resampled for them; `pit`, the fractions of the values in ten bins of equal width; and
-      `by_horizon`, a list over time steps for each measure, None where none is observed.
+      A dictionary: `rmse`, `nll`, `nll_mixture`, `crps`, `coverage_50`, `coverage_90` and the
+      metrics of `registry.METRICS`, None where a score is not finite; `intervals`, the 95 %
+      interval of each; `resampled`, what was resampled for them; `pit`, the fractions of the values
+      in ten bins of equal width; and `by_horizon`, a list over time steps for each measure, None
+      where none is observed.
     """
     observed = np.asarray(observed, bool)
     if observed.shape != scores.nll.shape:
         raise ValueError(f"`observed` must have shape {scores.nll.shape}; got {observed.shape}.")
     if not observed.any():
         raise ValueError("`observed` must leave a time step to score; it is False everywhere.")
-    names = ("rmse", *StepScores._fields[1:-1])
-    values = np.where(observed, np.stack(scores[:-1]), 0.0)
+    names = ("rmse", *StepScores._fields[1:-2], *scores.others)
+    values = np.where(observed, np.stack([*scores[:-2], *scores.others.values()]), 0.0)
     with np.errstate(invalid="ignore"):
         overall = values.sum(axis=(1, 2)) / observed.sum()
         by_horizon = values.sum(axis=1) / np.where(

@@ -94,12 +94,9 @@ def pooled(models, blocks, initial_steps):
         forecasts.free_run_scores(model, block, initial_steps, NUM_DRAWS, seed=1)
         for model, block in zip(models, blocks)
     ]
-    scores = [
-        np.concatenate([np.asarray(values)[:, :steps] for values in measure])
-        for measure in zip(*(scores for scores, _ in parts))
-    ]
+    scores = measures.join([scores for scores, _ in parts], num_steps=steps)
     observed = np.concatenate([observed[:, :steps] for _, observed in parts])
-    return measures.summarise(measures.StepScores(*scores), observed, seed=1)
+    return measures.summarise(scores, observed, seed=1)
 
 
 def chosen(found):

@@ -26,11 +26,15 @@ class Graphs:
     def run(self, function, *arguments, **static):
         """Returns what `function(model, recognition, *arguments, **static)` returns.
 
+        It runs without a graph, to be debugged, after `tf.config.run_functions_eagerly(True)`.
+
         Args:
           function: One of the functions of this package.
           *arguments: Tensors, or structures of them.
           **static: Values that the graph is made for.
         """
+        if tf.config.functions_run_eagerly():
+            return function(*self._models, *arguments, **static)
         key = function, *sorted(static.items())
         if key not in self._functions:
             self._functions[key] = tf.function(
