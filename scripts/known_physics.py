@@ -1,4 +1,8 @@
-"""What known physics is worth: the pendulum's equations of motion against a learned transition."""
+"""What known physics is worth: the pendulum's equations of motion against a learned transition.
+
+"physics" knows the equations and what the sensors measure, "equations" learns the sensors, and
+"learned" all of it.
+"""
 
 import dataclasses
 
@@ -15,15 +19,14 @@ from tfp_dvbf.experiments import (
 )
 from tfp_dvbf.experiments.command_line import option
 
-TRANSITIONS = ("physics", "learned")
-STATE_DIM = {"physics": 3, "learned": 4}  # Physics has cos th, sin th and th_dot.
+VARIANTS = ("physics", "equations", "learned")
 
 
 @dataclasses.dataclass
 class Args:
-    """Trains both transitions on few and many sequences at an equal number of updates."""
+    """Trains with known and learned parts on few and many sequences, in as many updates."""
 
-    transitions: tuple[str, ...] = option(TRANSITIONS, "which transitions", list(TRANSITIONS))
+    variants: tuple[str, ...] = option(VARIANTS, "what is known", list(VARIANTS))
     sizes: tuple[int, ...] = option((10, 50, 500), "training sequences; divisors of all there are")
     seeds: tuple[int, ...] = option((1, 2, 3), "a run for each seed")
     epochs: int = option(protocols.COMPARISON["epochs"], "epochs, each over as many batches")
@@ -35,7 +38,7 @@ class Args:
 
 def main(args):
     command_line.check_choices(args)
-    for name in ["transitions", "sizes", "seeds"]:
+    for name in ["variants", "sizes", "seeds"]:
         if not getattr(args, name):
             raise ValueError(f"`{name}` must not be empty.")
         command_line.check_distinct(name, getattr(args, name))
@@ -46,14 +49,14 @@ def main(args):
             raise ValueError(f"`sizes` must divide the {len(train)} sequences; got {size}.")
     startup.start(args.seeds[0])
     rows = []
-    for transition in args.transitions:
+    for variant in args.variants:
         for size in args.sizes:
             splits = [few(train, size), validation, test]
             metrics = [
-                train_one(args, transition, splits, seed, output / f"{transition}-{size}-{seed}")
+                train_one(args, variant, splits, seed, output / f"{variant}-{size}-{seed}")
                 for seed in args.seeds
             ]
-            row = tables.summary(f"{transition}, {size} sequences", metrics)
+            row = tables.summary(f"{variant}, {size} sequences", metrics)
             rows.append(row)
     run_folder.write_report(output, rows, seeds=args.seeds, epochs=args.epochs)
     print(f"\n{(output / 'report.md').read_text()}")
@@ -65,21 +68,25 @@ def few(train, size):
     return train[np.arange(len(train)) % size]
 
 
-def train_one(args, transition, splits, seed, folder):
+def train_one(args, variant, splits, seed, folder):
     """Trains one model into its run folder, unless that is finished; returns its metrics."""
     protocol = {**protocols.COMPARISON, "epochs": args.epochs}
     settings = options.Settings(seed=seed, verbose=args.verbose, **protocol)
-    return recipe.train(make_model(transition, seed), splits, folder, settings, resume=args.resume)
+    return recipe.train(make_model(variant, seed), splits, folder, settings, resume=args.resume)
 
 
-def make_model(transition, seed):
-    """Returns a `DVBF` of the pendulum with the known or a learned transition."""
+def make_model(variant, seed):
+    """Returns a `DVBF` of the pendulum of which a variant knows the parts."""
     import pendulum_physics
 
     import tfp_dvbf
 
-    part = pendulum_physics.PendulumPhysics() if transition == "physics" else "mlp"
-    return tfp_dvbf.DVBF(3, 1, STATE_DIM[transition], transition=part, seed=seed)
+    if variant == "learned":
+        return tfp_dvbf.DVBF(3, 1, 4, seed=seed)
+    known = {"transition": pendulum_physics.PendulumPhysics()}
+    if variant == "physics":
+        known["emission"] = pendulum_physics.PendulumSensors()
+    return tfp_dvbf.DVBF(3, 1, 3, **known, seed=seed)  # The state is cos θ, sin θ and θ̇.
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The equations of motion of Gymnasium's pendulum as a transition (docs/extending.md)."""
+"""The equations of motion and the sensors of Gymnasium's pendulum (docs/extending.md)."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -28,4 +28,21 @@ class PendulumPhysics(layers.Transition):
         angle += velocity * TIME_STEP
         loc = tf.stack([tf.cos(angle), tf.sin(angle), velocity], axis=-1)
         scale = 1e-3 + 0.1 * tf.exp(10.0 * self.raw_scale)  # Faster than Adam moves a weight.
+        return tfp.distributions.MultivariateNormalDiag(loc, scale * tf.ones_like(loc))
+
+
+@tf_keras.utils.register_keras_serializable("examples")
+class PendulumSensors(layers.Emission):
+    """p(x[t] | z[t]) = N((cos θ, sin θ, θ̇ / 8), diag s^2), s learned and constant."""
+
+    units = "user"
+
+    def build(self, spec):
+        self.raw_scale = self.add_weight("raw_scale", [3], initializer="zeros")
+        super().build(spec)
+
+    def call(self, states):
+        """Maps (cos θ, sin θ, θ̇) [..., 3] to the density of observations in the user's units."""
+        loc = states / tf.constant([1.0, 1.0, 8.0])
+        scale = 3e-3 + 0.1 * tf.exp(10.0 * self.raw_scale)
         return tfp.distributions.MultivariateNormalDiag(loc, scale * tf.ones_like(loc))

@@ -1,4 +1,4 @@
-"""known_physics.py, and that its transition is the one that docs/extending.md shows."""
+"""known_physics.py, and that its parts are those that docs/extending.md shows."""
 
 import inspect
 import json
@@ -14,7 +14,8 @@ from tfp_dvbf.experiments import run_folder
 
 def test_the_physics_is_that_of_the_docs():
     page = (models.ROOT / "docs" / "extending.md").read_text()
-    assert inspect.getsource(pendulum_physics.PendulumPhysics) in page
+    for part in [pendulum_physics.PendulumPhysics, pendulum_physics.PendulumSensors]:
+        assert inspect.getsource(part) in page
 
 
 def test_few_sequences_are_repeated(sequences):
@@ -27,14 +28,14 @@ def test_few_sequences_are_repeated(sequences):
 
 
 @pytest.mark.slow
-def test_both_transitions_are_trained_and_compared(dataset, tmp_path, eagerly):
+def test_every_variant_is_trained_and_compared(dataset, tmp_path, without_graphs):
     options = {"data": str(dataset), "output": str(tmp_path / "out"), "verbose": 0}
     args = known_physics.Args(sizes=(6,), seeds=(1,), epochs=1, **options)
     known_physics.main(args)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    names = ["physics, 6 sequences", "learned, 6 sequences"]
+    names = [f"{name}, 6 sequences" for name in known_physics.VARIANTS]
     assert [row["model"] for row in report["rows"]] == names
-    for name, row in zip(["physics", "learned"], report["rows"]):
+    for name, row in zip(known_physics.VARIANTS, report["rows"]):
         metrics = run_folder.read_json(tmp_path / "out" / f"{name}-6-1" / "metrics.json")
         assert row["mae_sampled"] == [pytest.approx(metrics["mae_sampled"]), None]
         assert row["updates"] == 1
@@ -45,7 +46,7 @@ def test_both_transitions_are_trained_and_compared(dataset, tmp_path, eagerly):
     [
         ({"sizes": (5,)}, "`sizes` must divide the 12 sequences; got 5"),
         ({"seeds": ()}, "`seeds` must not be empty"),
-        ({"transitions": ("exact",)}, "`transitions` must be .*physics, learned; got 'exact'"),
+        ({"variants": ("exact",)}, "`variants` must be .*equations, learned; got 'exact'"),
     ],
 )
 def test_one_line_for_bad_input(dataset, tmp_path, changes, message):
