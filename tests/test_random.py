@@ -54,3 +54,9 @@ def test_stateless_seed_is_a_function_of_its_argument():
     np.testing.assert_array_equal(random.stateless_seed(3), random.stateless_seed(3))
     assert np.any(random.stateless_seed(3) != random.stateless_seed(4))
     assert np.any(random.stateless_seed() != random.stateless_seed())
+
+
+def test_without_a_seed_a_graph_draws_anew_whenever_it_runs():
+    graph = tf.function(lambda: random.stateless_seed(), autograph=False)
+    drawn = [tuple(graph().numpy()) for _ in range(3)]
+    assert len(set(drawn)) == 3

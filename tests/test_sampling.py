@@ -55,6 +55,8 @@ def test_draws_are_a_function_of_the_seed(model, sequences):
             np.testing.assert_array_equal(a, b)
             assert np.any(np.asarray(a) != c)
         assert np.any(np.asarray(draw(None).states) != draw(None).states)
+    graph = tf.function(lambda: model.generate(u, x[:, :1]).states, autograph=False)
+    assert np.any(np.asarray(graph()) != graph())
 
 
 @POSTERIORS

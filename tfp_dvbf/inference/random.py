@@ -12,8 +12,13 @@ SEED_SALT = 0x5EED
 
 
 def stateless_seed(seed=None):
-    """Returns a stateless seed, int32 [2], from an integer or scalar; None draws a new one."""
-    if seed is None:
+    """Returns a stateless seed, int32 [2], from an integer or scalar.
+
+    None draws a new one, in a graph whenever it runs and not once for all when it is traced.
+    """
+    if seed is None and not tf.executing_eagerly():
+        seed = tf.random.uniform([], tf.int32.min, tf.int32.max, tf.int32)
+    elif seed is None:
         seed = np.random.SeedSequence().generate_state(1).view(np.int32)[0]
     return tf.stack([tf.cast(seed, tf.int32), SEED_SALT])
 
