@@ -18,6 +18,13 @@ from tfp_dvbf.data import batching
 from tfp_dvbf.experiments import run_folder
 
 
+@pytest.fixture(scope="module")
+def sequences():
+    """Returns 12 sequences of 3 steps: what an eager update costs, it costs a time step."""
+    whole = models.pendulum()
+    return data.Sequences(whole.observations[:, :3], whole.controls[:, :2])
+
+
 def fit(model, sequences, epochs, directory, initial_epoch=0, extra=()):
     directory.mkdir(exist_ok=True)
     dataset = batching.as_dataset(sequences, 4, seed=1, first_epoch=initial_epoch)
