@@ -1,7 +1,7 @@
 """What known physics is worth: the pendulum's equations of motion against a learned transition.
 
-"physics" knows the equations and what the sensors measure, "equations" learns the sensors, and
-"learned" all of it.
+In "physics" the transition and the emission are known, in "equations" the transition alone; in
+"learned" both are learned.
 """
 
 import dataclasses
@@ -19,14 +19,19 @@ from tfp_dvbf.experiments import (
 )
 from tfp_dvbf.experiments.command_line import option
 
-VARIANTS = ("physics", "equations", "learned")
+# The size of the state, and the classes of `pendulum_physics` that are known.
+VARIANTS = {
+    "physics": (3, {"transition": "PendulumPhysics", "emission": "PendulumSensors"}),
+    "equations": (3, {"transition": "PendulumPhysics"}),
+    "learned": (4, {}),
+}
 
 
 @dataclasses.dataclass
 class Args:
-    """Trains with known and learned parts on few and many sequences, in as many updates."""
+    """Trains known and learned parts on few and many sequences, all by equally many updates."""
 
-    variants: tuple[str, ...] = option(VARIANTS, "what is known", list(VARIANTS))
+    variants: tuple[str, ...] = option(tuple(VARIANTS), "what is known", list(VARIANTS))
     sizes: tuple[int, ...] = option((10, 50, 500), "training sequences; divisors of all there are")
     seeds: tuple[int, ...] = option((1, 2, 3), "a run for each seed")
     epochs: int = option(protocols.COMPARISON["epochs"], "epochs, each over as many batches")
@@ -76,17 +81,14 @@ def train_one(args, variant, splits, seed, folder):
 
 
 def make_model(variant, seed):
-    """Returns a `DVBF` of the pendulum of which a variant knows the parts."""
+    """Returns a `DVBF` whose known parts are those of `variant`; the others are learned."""
     import pendulum_physics
 
     import tfp_dvbf
 
-    if variant == "learned":
-        return tfp_dvbf.DVBF(3, 1, 4, seed=seed)
-    known = {"transition": pendulum_physics.PendulumPhysics()}
-    if variant == "physics":
-        known["emission"] = pendulum_physics.PendulumSensors()
-    return tfp_dvbf.DVBF(3, 1, 3, **known, seed=seed)  # The state is cos θ, sin θ and θ̇.
+    state_dim, known = VARIANTS[variant]
+    parts = {kind: getattr(pendulum_physics, name)() for kind, name in known.items()}
+    return tfp_dvbf.DVBF(3, 1, state_dim, **parts, seed=seed)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import generate_data
 import models
 import pytest
-import tensorflow as tf
 import tf_keras
 
 import tfp_dvbf
@@ -144,24 +143,15 @@ def without_graphs():
 
     That a graph computes the same is what test_graphs.py is for.
     """
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    with models.functions_without_graphs():
+        yield
 
 
 @pytest.fixture
 def evaluation_without_graphs(monkeypatch):
-    """Lets `recipe.evaluate` run without graphs, after a training that has one."""
-    evaluate = recipe.evaluate
-
-    def without_graphs(*args, **kwargs):
-        tf.config.run_functions_eagerly(True)
-        try:
-            return evaluate(*args, **kwargs)
-        finally:
-            tf.config.run_functions_eagerly(False)
-
-    monkeypatch.setattr(recipe, "evaluate", without_graphs)
+    """Lets `recipe.evaluate` run without graphs, while training keeps its own."""
+    evaluate = models.functions_without_graphs()(recipe.evaluate)
+    monkeypatch.setattr(recipe, "evaluate", evaluate)
 
 
 @pytest.fixture

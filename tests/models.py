@@ -1,5 +1,6 @@
 """The models of the tests. A change of the constructor of `DVBF` is a change of this file alone."""
 
+import contextlib
 import functools
 import os
 import pathlib
@@ -19,6 +20,16 @@ ROOT = pathlib.Path(__file__).parent.parent
 LINEAR = {"transition": "locally_linear", "num_bases": 1, "decoder_units": ()}
 
 
+@contextlib.contextmanager
+def functions_without_graphs():
+    """Lets each `tf.function` run as the Python that it is."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
 @functools.cache
 def pendulum():
     """Returns 12 sequences of 8 steps of the pendulum."""
@@ -29,7 +40,7 @@ def pendulum():
 VECTOR_EMISSIONS = [name for name in registry.names("emission") if not name.startswith("image")]
 VECTOR_ENCODERS = [name for name in registry.names("encoder") if name != "convolutional"]
 
-# A posterior sees the features of an encoder, whichever: one smoother stands for all of them.
+# Posteriors see no more of an encoder than its features, so that one pair has another encoder.
 POSTERIOR_AND_ENCODER = [(name, "filter") for name in registry.names("posterior")]
 POSTERIOR_AND_ENCODER += [("innovation", "smoother")]
 KINDS = ("posterior", "transition", "emission", "encoder")

@@ -8,7 +8,10 @@ from tfp_dvbf import layers
 
 
 def jacobian(function, x):
-    """Returns d function(x) / dx for each row, [batch, dim, dim], by autodiff."""
+    """Returns d function(x) / dx for each row, [batch, dim, dim], by autodiff.
+
+    A gradient for each value of y takes less time than `pfor`, which traces a graph of its own.
+    """
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         y = function(x)

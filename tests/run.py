@@ -21,7 +21,7 @@ TESTS = pathlib.Path(__file__).parent
 # These listen on ports, so that they run one after the other.
 PORTS = ("test_multi_worker.py", "test_tune.py")
 # Those that take longest are started first, so that none is left alone at the end.
-LONGEST = """multi_worker scripts readme callbacks combinations real_size range_only
+LONGEST = """multi_worker scripts quick_protocol readme callbacks combinations real_size range_only
     identify""".split()
 IMPORTS = ("gymnasium", "matplotlib.pyplot", "pytest", "scipy.stats")
 IMPORTS += ("tensorflow", "tensorflow_probability", "tf_keras")
@@ -70,7 +70,7 @@ def import_quietly():
             importlib.import_module(name)
     finally:
         os.dup2(stderr, 2)
-    gc.freeze()  # A collection of the processes that are forked needs not look at all this.
+    gc.freeze()  # So that collections of garbage in the forked processes leave it out.
 
 
 def report(files, status, seconds, peak, folder):

@@ -135,3 +135,22 @@ def test_rules_hold_in_a_graph(call, message):
     graph = tf.function(lambda x, u: call(model, x, u))
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         graph(tf.zeros([4, 5, 3]), tf.zeros([4, 4, 1]))
+
+
+def test_sizes_that_a_graph_learns_when_it_runs():
+    """The rule speaks first, not the operation that would fail without it."""
+    model = models.cached_model()
+    specs = [tf.TensorSpec([None, 5, 1]), tf.TensorSpec([None, 2])]
+    generate = tf.function(
+        lambda u, z: model.generate(u, initial_state=z, seed=1).states, specs, autograph=False
+    )
+    assert generate(tf.zeros([4, 5, 1]), tf.zeros([4, 2])).shape == (1, 4, 6, 2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`initial_state` must have the batch"):
+        generate(tf.zeros([4, 5, 1]), tf.zeros([3, 2]))
+
+    free = models.cached_model(control_dim=0)
+    terms = tf.function(
+        lambda x: free.bound_terms(x, seed=1).nll, [tf.TensorSpec([None, None, 3])], autograph=False
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must have at least 2 steps"):
+        terms(tf.zeros([4, 0, 3]))

@@ -20,7 +20,7 @@ from tfp_dvbf.experiments import run_folder
 
 @pytest.fixture(scope="module")
 def sequences():
-    """Returns 12 sequences of 3 steps: what an eager update costs, it costs a time step."""
+    """Returns 12 sequences of 3 steps, since an eager update costs as much as it has steps."""
     whole = models.pendulum()
     return data.Sequences(whole.observations[:, :3], whole.controls[:, :2])
 
@@ -65,6 +65,7 @@ def test_annealing_is_monotone(make_model, sequences, initial):
     expected = 0.2 + 0.8 * line if initial < 1 else 1 / (0.05 + 0.95 * line)
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
     np.testing.assert_allclose(history["kl_weight"], expected[2::3], rtol=1e-6)
+    assert callbacks.KLAnnealing(0).weight(0, 10) == 1.0  # Over no epochs at all.
 
 
 def test_annealing_never_falls_until_the_model_is_compiled_anew(make_model, sequences):
@@ -103,10 +104,6 @@ def test_early_stopping_waits_for_annealing_as_documented(make_model, sequences)
         chain = [callbacks.KLAnnealing(3), stop]
         epochs[start] = model.fit(dataset, epochs=9, verbose=0, callbacks=chain).epoch
     assert epochs == {0: [0, 1], 3: [0, 1, 2, 3, 4]}
-
-
-def test_annealing_over_no_epochs_is_weight_one():
-    assert callbacks.KLAnnealing(0).weight(0, 10) == 1.0
 
 
 @pytest.mark.parametrize(

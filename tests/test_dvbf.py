@@ -202,18 +202,18 @@ def test_other_policies_are_refused(policy):
     assert str(refusal.value) == expected
 
 
-KINDS = {
+NAMES = {
     "posterior": registry.names("posterior"),
     "encoder": models.VECTOR_ENCODERS,
     "transition": registry.names("transition"),
 }
-NUM_MODELS = max(map(len, KINDS.values()))
+NUM_MODELS = max(map(len, NAMES.values()))
 
 
 @pytest.mark.parametrize("index", range(NUM_MODELS))
 def test_the_seed_decides_the_weights(make_model, index):
     """Whatever other random numbers the process has drawn; every part is in one of the models."""
-    parts = {kind: names[index % len(names)] for kind, names in KINDS.items()}
+    parts = {kind: names[index % len(names)] for kind, names in NAMES.items()}
     first = make_model(seed=1, num_flows=2, **parts).get_weights()
     tf.random.set_seed(5)
     random.seed(7)

@@ -20,10 +20,12 @@ from tfp_dvbf.data import batching, environments
 from tfp_dvbf.experiments import options, recipe, run_folder
 from tfp_dvbf.inference import random
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 PAGE = models.ROOT / "docs" / "extending.md"
 *BLOCKS, _, METRIC = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 CASES = {
-    "physics": {"transition": "PendulumPhysics"},
+    "physics": {"transition": "PendulumPhysics", "emission": "PendulumSensors"},
     "residual": {"transition": "PendulumWithResidual"},
     "student_t": {"emission": "StudentTEmission"},
     "encoder": {"encoder": "SquaresEncoder"},
@@ -115,8 +117,6 @@ import sys
 sys.modules["tfp_dvbf"] = sys.modules["tf_keras"] = sys.modules["tensorflow_probability"] = None
 import numpy as np
 import tensorflow as tf
-
-pytestmark = pytest.mark.usefixtures("without_graphs")
 arrays = np.load(sys.argv[2])
 x, u, seed = tf.constant(arrays["x"]), tf.constant(arrays["u"]), tf.constant(1)
 signatures = tf.saved_model.load(sys.argv[1]).signatures
@@ -220,17 +220,34 @@ def test_weights_of_all_parts_are_saved_and_trained(trained):
     assert isinstance(trained, tf_keras.Model)
 
 
-def test_a_metric_is_a_function_and_a_line(classes, tmp_path, monkeypatch):
-    (tmp_path / "my_metrics.py").write_text("import numpy as np\n" + METRIC)
+def test_a_metric_is_a_function_and_a_line(tmp_path, monkeypatch):
+    (tmp_path / "my_metrics.py").write_text(METRIC)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(registry.METRICS, "spread", "my_metrics:spread")
+    draws = np.random.default_rng(0).normal(size=[5, 2, 3, 4])
+    scores = evaluation.score_draws(draws, draws[0])
+    expected = draws.std(axis=0, ddof=1).mean(axis=-1)
+    np.testing.assert_allclose(scores.others["spread"], expected, rtol=1e-12)
     model = models.cached_model(adapt=True)
     found = evaluation.free_run(model, models.pendulum(), num_draws=20)
-    draws = model.forecast(
-        models.pendulum().observations[:, :1], models.pendulum().controls, 20, seed=3
-    ).observations.numpy()[:, :, 1:]
-    assert found["spread"] == pytest.approx(draws.std(axis=0, ddof=1).mean(), rel=0.1)
     low, high = found["intervals"]["spread"]
     assert low < found["spread"] < high and len(found["by_horizon"]["spread"]) == 7
     one_step = evaluation.one_step(model, models.pendulum(), num_particles=4)
     assert "spread" not in one_step  # It forecasts moments, not draws.
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("mine", "draws[0]", r"`mine` must return shape \[batch, time\] = \[2, 3\]; got \(2, 3, 4"),
+        ("rmse", "truth[..., 0]", "METRICS` must not hold `rmse`, a score of the package"),
+    ],
+)
+def test_metrics_are_refused(tmp_path, monkeypatch, name, text, message):
+    module = f"metric_{name}"
+    (tmp_path / f"{module}.py").write_text(f"def score(draws, truth):\n    return {text}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(registry.METRICS, name, f"{module}:score")
+    draws = np.random.default_rng(0).normal(size=[5, 2, 3, 4])
+    with pytest.raises(ValueError, match=message):
+        evaluation.score_draws(draws, draws[0])

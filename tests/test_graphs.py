@@ -9,30 +9,27 @@ import tensorflow as tf
 def results(model, sequences):
     """Returns what each method that draws returns, by the method's name."""
     x, u = sequences.observations, sequences.controls
-    results = {
+    found = {
         "sample_posterior": model.sample_posterior(x, u, 2, seed=1),
         "forecast": model.forecast(x[:, :3], u, 2, seed=1),
         "generate": model.generate(u, x[:, :1], num_samples=2, seed=1),
         "bound_terms": model.bound_terms(x, u, seed=1),
     }
     if model.recognition_model.posterior.steps and model.recognition_model.encoder.steps:
-        results["filter"] = model.filter(x, u, 4, seed=1)
+        found["filter"] = model.filter(x, u, 4, seed=1)
     for bound in model.bounds:
-        results[bound] = model.log_prob_bound(x, u, 4, seed=1, objective=bound)
-    return results
+        found[bound] = model.log_prob_bound(x, u, 4, seed=1, objective=bound)
+    return found
 
 
 @pytest.mark.parametrize("posterior, encoder", models.POSTERIOR_AND_ENCODER)
 def test_graphs_compute_what_python_does(sequences, posterior, encoder, capfd):
-    """Nor does Grappler complain of any."""
+    """Grappler optimises each of them without a complaint."""
     model = models.cached_model(posterior, adapt=True, encoder=encoder)
     graphs = results(model, sequences)
     assert "meta_optimizer" not in capfd.readouterr().err
-    tf.config.run_functions_eagerly(True)
-    try:
+    with models.functions_without_graphs():
         python = results(model, sequences)
-    finally:
-        tf.config.run_functions_eagerly(False)
     assert ("filter" in graphs) == (posterior != "chain_iaf" and encoder == "filter")
     for name, expected in python.items():
         for tensor, value in zip(tf.nest.flatten(graphs[name]), tf.nest.flatten(expected)):

@@ -11,11 +11,13 @@ import pytest
 
 from tfp_dvbf.experiments import run_folder
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 
 def test_the_physics_is_that_of_the_docs():
     page = (models.ROOT / "docs" / "extending.md").read_text()
-    for part in [pendulum_physics.PendulumPhysics, pendulum_physics.PendulumSensors]:
-        assert inspect.getsource(part) in page
+    for name in ["learned_scale", "PendulumPhysics", "PendulumSensors"]:
+        assert inspect.getsource(getattr(pendulum_physics, name)) in page
 
 
 def test_few_sequences_are_repeated(sequences):
@@ -28,7 +30,7 @@ def test_few_sequences_are_repeated(sequences):
 
 
 @pytest.mark.slow
-def test_every_variant_is_trained_and_compared(dataset, tmp_path, without_graphs):
+def test_every_variant_is_trained_and_compared(dataset, tmp_path):
     options = {"data": str(dataset), "output": str(tmp_path / "out"), "verbose": 0}
     args = known_physics.Args(sizes=(6,), seeds=(1,), epochs=1, **options)
     known_physics.main(args)

@@ -11,9 +11,11 @@ import train
 from tfp_dvbf import data
 from tfp_dvbf.experiments import options, recipe, run_folder, timing
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 
 @pytest.fixture(scope="module")
-def sharded(tmp_path_factory, without_graphs):
+def sharded(tmp_path_factory):
     """12 training sequences in files of 5."""
     return conftest.write_dataset(tmp_path_factory.mktemp("scripts") / "sharded", shard_size=5)
 

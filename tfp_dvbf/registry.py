@@ -1,4 +1,4 @@
-"""The names of the parts, metrics and bounds that there are, and how a name becomes a part.
+"""The names of parts, metrics, objectives and bounds, and how a name becomes a part.
 
 This module imports no TensorFlow until a part is made, so that `--help` can list the names.
 """
@@ -45,7 +45,7 @@ BASES = {
     "encoder": "tfp_dvbf.layers.encoders:Encoder",
     "initial_posterior": "tfp_dvbf.layers.initial_posteriors:InitialPosterior",
 }
-# Scores of the draws of a forecast beside those of `evaluation.measures`, which are always given.
+# Scores of the draws of a free run, in addition to those of `evaluation.measures`.
 METRICS = {
     "interval_score_90": "tfp_dvbf.evaluation.interval_score:interval_score_90",
 }

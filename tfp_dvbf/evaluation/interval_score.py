@@ -2,7 +2,9 @@
 
 import numpy as np
 
-SHARE = 0.9
+from tfp_dvbf.evaluation import measures
+
+SHARE = measures.COVERAGES["coverage_90"]
 
 
 def interval_score_90(draws, truth):
@@ -17,8 +19,7 @@ def interval_score_90(draws, truth):
       draws: Draws of a forecast, [sample, batch, time, *observation_shape].
       truth: What happened, [batch, time, *observation_shape].
     """
-    tails = [(1.0 - SHARE) / 2.0, (1.0 + SHARE) / 2.0]
-    low, high = np.quantile(draws, tails, axis=0, method="weibull")
+    low, high = measures.central_interval(draws, SHARE)
     outside = np.maximum(low - truth, 0.0) + np.maximum(truth - high, 0.0)
     score = high - low + 2.0 / (1.0 - SHARE) * outside
     return score.mean(axis=tuple(range(2, score.ndim)))

@@ -28,6 +28,7 @@ from tfp_dvbf.evaluation import intervals
 
 COVERAGES = {"coverage_50": 0.5, "coverage_90": 0.9}
 NUM_BINS = 10
+SUMMARY = ("rmse", "intervals", "resampled", "by_horizon")  # What `summarise` adds to the scores.
 
 
 class StepScores(NamedTuple):
@@ -96,7 +97,7 @@ def score_draws(draws, truth, log_likelihoods=None):
         raise ValueError(
             f"`log_likelihoods` must have shape {draws.shape[:3]}; got {np.shape(log_likelihoods)}."
         )
-    others = {name: metric(draws, truth) for name, metric in registry.metrics().items()}
+    others = other_scores(draws, truth)
     truth = _flat(truth, 2)
     errors = _flat(draws, 3) - truth  # Differences first: a large offset costs no precision.
     zero = np.zeros_like(truth)
@@ -112,6 +113,27 @@ def score_draws(draws, truth, log_likelihoods=None):
         pit(errors, zero),
         others,
     )
+
+
+def other_scores(draws, truth):
+    """Returns what the metrics of `registry.METRICS` make of draws, each [batch, time].
+
+    Raises:
+      ValueError: If one returns another shape, or has the name of a score of the package.
+    """
+    found = {}
+    for name, metric in registry.metrics().items():
+        if name in (*StepScores._fields, *SUMMARY):
+            raise ValueError(
+                f"`registry.METRICS` must not hold `{name}`, a score of the package; rename it."
+            )
+        found[name] = np.asarray(metric(draws, truth), np.float64)
+        if found[name].shape != truth.shape[:2]:
+            raise ValueError(
+                f"The metric `{name}` must return shape [batch, time] = {list(truth.shape[:2])}; "
+                f"got {found[name].shape}."
+            )
+    return found
 
 
 def score_gaussian(mean, scale, truth, nll_mixture=None):
@@ -180,10 +202,15 @@ def crps(draws, truth):
     return np.abs(deviations).mean(axis=0) - pairs / (number * (number - 1.0))
 
 
+def central_interval(draws, share):
+    """Returns the ends of the central interval of `share` of draws [sample, ...], each [...]."""
+    tails = [(1.0 - share) / 2.0, (1.0 + share) / 2.0]
+    return np.quantile(draws, tails, axis=0, method="weibull")
+
+
 def inside(draws, truth, share):
     """Returns whether each value lies in the central interval of `share`, bool [...]."""
-    tails = [(1.0 - share) / 2.0, (1.0 + share) / 2.0]
-    low, high = np.quantile(draws, tails, axis=0, method="weibull")
+    low, high = central_interval(draws, share)
     return (low <= truth) & (truth <= high)
 
 

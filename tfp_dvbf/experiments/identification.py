@@ -101,7 +101,8 @@ def pooled(models, blocks, initial_steps):
 
 def chosen(found):
     """Returns what a row of a report shows of what `evaluation.free_run` returns."""
-    return {name: found[name] for name in (*tables.SCORES, "intervals")}
+    intervals = {name: found["intervals"][name] for name in tables.SCORES}
+    return {**{name: found[name] for name in tables.SCORES}, "intervals": intervals}
 
 
 def score(model, tests, initial_steps):

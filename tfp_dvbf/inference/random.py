@@ -14,7 +14,8 @@ SEED_SALT = 0x5EED
 def stateless_seed(seed=None):
     """Returns a stateless seed, int32 [2], from an integer or scalar.
 
-    None draws a new one, in a graph whenever it runs and not once for all when it is traced.
+    None draws a new one. A graph draws it whenever it runs, not once for all when it is traced, by
+    TensorFlow's generator, which `tf.random.set_seed` sets.
     """
     if seed is None and not tf.executing_eagerly():
         seed = tf.random.uniform([], tf.int32.min, tf.int32.max, tf.int32)

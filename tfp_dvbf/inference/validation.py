@@ -72,13 +72,13 @@ def check_batch(rules, observations, controls=None, mask=None):
     checks = Checks()
     observations, mask = split_masked(observations, mask)
     observations = check_observations(checks, rules, "observations", observations)
-    steps = tf.shape(observations)[1]
     least = max(2, rules.initial_steps)
     checks.require(
-        steps >= least,
+        tf.shape(observations)[1] >= least,
         lambda _: f"`observations` must have at least {least} steps; got {observations.shape[1]}.",
     )
-    controls = check_controls(checks, rules, controls, observations, steps)
+    observations = checks.passed(observations)
+    controls = check_controls(checks, rules, controls, observations)
     known, observed = None, None
     if mask is not None:
         observed = mask = check_mask(checks, rules, mask, observations)
@@ -162,14 +162,17 @@ def check_initial_state(state_dim, initial_state, num_samples, controls):
     """Returns z[0], [batch, num_samples or 1, dz], of [batch, dz] or [num_samples, batch, dz]."""
     checks = Checks()
     state = numeric("initial_state", initial_state)
-    shape = [num_samples, controls.shape[0], state_dim]
-    if list(state.shape) not in (shape, shape[1:]):
+    shape = [tf.get_static_value(num_samples), controls.shape[0], state_dim]
+    if not any(state.shape.is_compatible_with(each) for each in (shape, shape[1:])):
         raise ValueError(
             f"`initial_state` must have shape {shape[1:]} or {shape}; got {tuple(state.shape)}."
         )
     check_finite(checks, "initial_state", state)
     state = state[tf.newaxis] if state.shape.rank == 2 else state
-    return checks.passed(tf.transpose(state, [1, 0, 2]))
+    state = tf.transpose(state, [1, 0, 2])
+    same = tf.shape(state)[0] == tf.shape(controls)[0]
+    checks.require(same, "`initial_state` must have the batch size of the controls.")
+    return checks.passed(state)
 
 
 def check_step(rules, observations, controls=None, observed=None):
@@ -229,8 +232,9 @@ def check_observations(checks, rules, name, observations, like=None, steps="time
     return check_array(checks, name, observations, [batch, steps, *rules.observation_shape])
 
 
-def check_controls(checks, rules, controls, observations, steps):
+def check_controls(checks, rules, controls, observations):
     """Returns u[0:T-1] for x[0:T], a last control dropped."""
+    steps = tf.shape(observations)[1]
     if controls is None and rules.control_dim == 0:
         return tf.zeros([tf.shape(observations)[0], steps - 1, 0])
     static, batch = observations.shape[1], ("batch", observations)
