@@ -21,8 +21,7 @@ from tfp_dvbf.experiments import run_folder
 @pytest.fixture(scope="module")
 def sequences():
     """Returns 12 sequences of 3 steps, since an eager update costs as much as it has steps."""
-    whole = models.pendulum()
-    return data.Sequences(whole.observations[:, :3], whole.controls[:, :2])
+    return data.Sequences(models.pendulum().observations[:, :3], models.pendulum().controls[:, :2])
 
 
 def fit(model, sequences, epochs, directory, initial_epoch=0, extra=()):
@@ -87,9 +86,8 @@ def test_annealing_never_falls_until_the_model_is_compiled_anew(make_model, sequ
 
 def test_tempering_leaves_a_trained_model_at_weight_one(make_model, sequences):
     model = compiled(make_model, sequences)
-    dataset = batching.as_dataset(sequences, 12)
+    dataset, chain = batching.as_dataset(sequences, 12), [callbacks.KLAnnealing(9, 20.0)]
     model.fit(dataset, epochs=1, verbose=0)
-    chain = [callbacks.KLAnnealing(9, initial_weight=20.0)]
     history = model.fit(dataset, epochs=2, verbose=0, callbacks=chain).history
     np.testing.assert_array_equal(history["kl_weight"], 1.0)
 
