@@ -83,7 +83,8 @@ def score_draws(draws, truth, log_likelihoods=None):
       `StepScores`.
 
     Raises:
-      ValueError: If the shapes do not fit, or there are fewer than two draws.
+      ValueError: If the shapes do not fit, there are fewer than two draws, or a metric of
+        `registry.METRICS` returns another shape than [batch, time].
     """
     draws, truth = np.asarray(draws), np.asarray(truth)
     if draws.shape[1:] != truth.shape or truth.ndim < 2:
