@@ -21,8 +21,8 @@ TESTS = pathlib.Path(__file__).parent
 # These listen on ports, so that they run one after the other.
 PORTS = ("test_multi_worker.py", "test_tune.py")
 # Those that take longest are started first, so that none is left alone at the end.
-LONGEST = """multi_worker scripts quick_protocol readme callbacks combinations real_size range_only
-    identify""".split()
+LONGEST = """multi_worker scripts quick_protocol readme callbacks combinations real_size
+    long_sequences litert extending particle_filter""".split()
 IMPORTS = ("gymnasium", "matplotlib.pyplot", "pytest", "scipy.stats")
 IMPORTS += ("tensorflow", "tensorflow_probability", "tf_keras")
 SLOWEST = 40

@@ -81,6 +81,7 @@ CASES = ROWS[:NUM_FAST] + [pytest.param(row, marks=pytest.mark.slow) for row in 
 
 
 @pytest.mark.parametrize("row", CASES)
+@models.functions_without_graphs()
 def test_every_method_of_every_combination(row):
     dx, dz, du, *_ = row
     model = make(*row)

@@ -2,9 +2,13 @@
 
 import numpy as np
 
-from tfp_dvbf.evaluation import measures
+SHARE = 0.9
 
-SHARE = measures.COVERAGES["coverage_90"]
+
+def central_interval(draws, share):
+    """Returns the ends of the central interval of `share` of draws [sample, ...], each [...]."""
+    tails = [(1.0 - share) / 2.0, (1.0 + share) / 2.0]
+    return np.quantile(draws, tails, axis=0, method="weibull")
 
 
 def interval_score_90(draws, truth):
@@ -19,7 +23,7 @@ def interval_score_90(draws, truth):
       draws: Draws of a forecast, [sample, batch, time, *observation_shape].
       truth: What happened, [batch, time, *observation_shape].
     """
-    low, high = measures.central_interval(draws, SHARE)
+    low, high = central_interval(draws, SHARE)
     outside = np.maximum(low - truth, 0.0) + np.maximum(truth - high, 0.0)
     score = high - low + 2.0 / (1.0 - SHARE) * outside
     return score.mean(axis=tuple(range(2, score.ndim)))

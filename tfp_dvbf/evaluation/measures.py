@@ -24,9 +24,9 @@ import numpy as np
 import scipy.special
 
 from tfp_dvbf import registry
-from tfp_dvbf.evaluation import intervals
+from tfp_dvbf.evaluation import interval_score, intervals
 
-COVERAGES = {"coverage_50": 0.5, "coverage_90": 0.9}
+COVERAGES = {"coverage_50": 0.5, "coverage_90": interval_score.SHARE}
 NUM_BINS = 10
 SUMMARY = ("rmse", "intervals", "resampled", "by_horizon")  # What `summarise` adds to the scores.
 
@@ -203,15 +203,9 @@ def crps(draws, truth):
     return np.abs(deviations).mean(axis=0) - pairs / (number * (number - 1.0))
 
 
-def central_interval(draws, share):
-    """Returns the ends of the central interval of `share` of draws [sample, ...], each [...]."""
-    tails = [(1.0 - share) / 2.0, (1.0 + share) / 2.0]
-    return np.quantile(draws, tails, axis=0, method="weibull")
-
-
 def inside(draws, truth, share):
     """Returns whether each value lies in the central interval of `share`, bool [...]."""
-    low, high = central_interval(draws, share)
+    low, high = interval_score.central_interval(draws, share)
     return (low <= truth) & (truth <= high)
 
 
