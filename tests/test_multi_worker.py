@@ -107,7 +107,6 @@ def start_two_workers(folders, output, epochs=2, *flags):
     addresses = free_addresses()
     options = {"--epochs": epochs, "--kl-annealing-epochs": 1, "--batch-size": 4}
     options |= {"--strategy": "multiworker", "--output": output, "--checkpoint-seconds": 0}
-    options |= {"--posterior": "gaussian", "--hidden-units": 16}  # It compiles soonest.
     command = [train.__file__, *(str(word) for pair in options.items() for word in pair), *flags]
     return [start([*command, "--data", str(folders[i])], i, addresses) for i in range(2)]
 

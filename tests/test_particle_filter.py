@@ -8,7 +8,6 @@ import tensorflow as tf
 from tfp_dvbf import data, posteriors, registry
 from tfp_dvbf.data import batching
 from tfp_dvbf.inference import kalman, streaming
-from tfp_dvbf.serving import saved_model
 
 REPLICAS = 24  # Independent filters of each sequence in `test_streaming_against_the_kalman_filter`.
 STEPPED = [
@@ -20,12 +19,8 @@ def stream(path, sequences, num_particles, seed, mask=None, initial_steps=1):
     """Steps an exported model through sequences; returns beliefs, predictions and scores by t."""
     signatures = models.signatures(path)
     x, u = sequences.observations, sequences.controls
-    scalars = {"seed": tf.constant(seed)}
-    out = signatures["filter_init"](
-        initial_observations=tf.constant(x[:, :initial_steps]),
-        num_particles=tf.constant(num_particles),
-        **scalars,
-    )
+    first, count, seed = map(tf.constant, [x[:, :initial_steps], num_particles, seed])
+    out = signatures["filter_init"](initial_observations=first, num_particles=count, seed=seed)
     outputs = [out]
     for t in range(1, x.shape[1]):
         observed = np.ones(len(x)) if mask is None else mask[:, t]
@@ -34,9 +29,19 @@ def stream(path, sequences, num_particles, seed, mask=None, initial_steps=1):
             observations=tf.constant(x[:, t]),
             controls=tf.constant(u[:, t - 1]),
             observed=tf.constant(observed, tf.float32),
-            **scalars,
+            seed=seed,
         )
         outputs.append(out)
+    return outputs
+
+
+def stream_in_memory(model, sequences, num_particles, seed, initial_steps=1):
+    """Returns what `stream` does, of a model that was not exported."""
+    x, u = sequences.observations, sequences.controls
+    outputs = [model.filter_init(x[:, :initial_steps], num_particles, seed)]
+    for t in range(1, x.shape[1]):
+        belief = streaming.belief_of(outputs[-1])
+        outputs.append(model.filter_step(belief, x[:, t], u[:, t - 1], seed=seed))
     return outputs
 
 
@@ -86,15 +91,12 @@ def test_the_filter_of_sequences_is_that_of_streams(exported, sequences, name):
 def test_streams_in_memory_are_those_of_the_export(exported, sequences, name):
     model, path, _ = exported[name]
     initial_steps = model.recognition_model.initial_steps
-    expected = stream(path, sequences, num_particles=16, seed=5, initial_steps=initial_steps)
-    x, u = sequences.observations, sequences.controls
-    out = model.filter_init(x[:, :initial_steps], num_particles=16, seed=5)
-    for t in range(4):
-        if t > 0:
-            out = model.filter_step(streaming.belief_of(out), x[:, t], u[:, t - 1], seed=5)
-        assert set(out) == set(expected[t])
+    exported = stream(path, sequences, num_particles=16, seed=5, initial_steps=initial_steps)
+    in_memory = stream_in_memory(model, sequences, 16, 5, initial_steps)
+    for out, expected in zip(in_memory, exported, strict=True):
+        assert set(out) == set(expected)
         for key, tensor in out.items():
-            np.testing.assert_allclose(tensor, expected[t][key], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(tensor, expected[key], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name, reason", [("chain_iaf", "one draw"), ("smoother", "yet to come")])
@@ -111,7 +113,7 @@ def test_what_cannot_be_stepped_says_why(exported, sequences, name, reason):
 
 
 @pytest.mark.parametrize("posterior", STEPPED)
-def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
+def test_streaming_against_the_kalman_filter(sequences, posterior):
     """Predicted mean and scale, filtered mean and scale, and the log evidence of every step."""
     # The convolutions' past is what a particle costs: the 64 steps of the default are not needed.
     past = {"receptive_field": 4} if posterior == "trajectory_iaf" else {}
@@ -132,10 +134,11 @@ def test_streaming_against_the_kalman_filter(tmp_path, sequences, posterior):
         kernel, bias = getattr(recognition.posterior, part_name).layers[-1].weights
         kernel.assign(tf.zeros_like(kernel))
         bias.assign([0.0, 0.0, scale, scale])
-    saved_model.export(model, tmp_path / "linear")
     # Its proposals know nothing of the model, so that it takes more of them to be as sharp.
     particles = 5_000 if posterior == "trajectory_iaf" else 2000
-    outputs = stream(tmp_path / "linear", part[np.arange(2 * REPLICAS) % 2], particles, seed=1)
+    replicas = part[np.arange(2 * REPLICAS) % 2]
+    with models.functions_without_graphs():
+        outputs = stream_in_memory(model, replicas, particles, seed=1)
     exact = kalman.distribution(space, part.controls)
     result = exact.forward_filter(tf.constant(part.observations))
     scores, means, covariances, _, _, predicted, predicted_covariances = result
@@ -176,9 +179,8 @@ def test_streams_go_over_missing_steps(exported, sequences, posterior):
     scores = evidence(outputs)
     np.testing.assert_array_equal(scores[~mask], 0.0)  # There q is p.
     assert np.all(np.isfinite(scores))
-    fivo = model.log_prob_bound(
-        sequences.observations, sequences.controls, 16, 5, "fivo", mask=mask
-    )
+    arrays = sequences.observations, sequences.controls
+    fivo = model.log_prob_bound(*arrays, 16, 5, "fivo", mask=mask)
     np.testing.assert_allclose(scores.sum(axis=1), fivo, rtol=1e-4)
 
 
