@@ -107,7 +107,6 @@ class Crash(tf_keras.callbacks.Callback):
 
 
 @pytest.mark.slow
-@models.functions_without_graphs()
 def test_a_run_stops_at_its_best_weights_and_resumes_to_the_same(sequences, tmp_path):
     whole = run(sequences, tmp_path / "whole")
     history = run_folder.read_history(tmp_path / "whole" / "history.csv")

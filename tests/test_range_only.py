@@ -2,7 +2,6 @@
 
 import json
 
-import models
 import numpy as np
 import oracles
 import pytest
@@ -68,8 +67,7 @@ def test_the_ladder():
 
 
 @pytest.mark.slow
-@models.functions_without_graphs()
-def test_a_report_has_a_row_for_each_model_and_seed(tmp_path, monkeypatch):
+def test_a_report_has_a_row_for_each_model_and_seed(tmp_path, monkeypatch, eagerly):
     monkeypatch.setattr(range_only, "NUM_TRAIN", 100)
     monkeypatch.setattr(range_only, "NUM_VALIDATION", 20)
     monkeypatch.setattr(range_only, "NUM_TEST", 20)

@@ -11,8 +11,6 @@ import train
 from tfp_dvbf import data
 from tfp_dvbf.experiments import options, recipe, run_folder, timing
 
-pytestmark = pytest.mark.usefixtures("without_graphs")
-
 
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory):
