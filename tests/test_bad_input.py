@@ -148,6 +148,15 @@ def test_sizes_that_a_graph_learns_when_it_runs():
     with pytest.raises(tf.errors.InvalidArgumentError, match="`initial_state` must have the batch"):
         generate(tf.zeros([4, 5, 1]), tf.zeros([3, 2]))
 
+    each = tf.function(
+        lambda u, z: model.generate(u, initial_state=z, num_samples=2, seed=1).states,
+        [specs[0], tf.TensorSpec([None, None, 2])],
+        autograph=False,
+    )
+    assert each(tf.zeros([4, 5, 1]), tf.zeros([2, 4, 2])).shape == (2, 4, 6, 2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must have a state for each of the"):
+        each(tf.zeros([4, 5, 1]), tf.zeros([3, 4, 2]))
+
     free = models.cached_model(control_dim=0)
     terms = tf.function(
         lambda x: free.bound_terms(x, seed=1).nll, [tf.TensorSpec([None, None, 3])], autograph=False

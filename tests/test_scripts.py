@@ -214,7 +214,7 @@ def test_export_of_a_run_folder(report, tmp_path, capsys):
         export.main(args)
 
 
-def test_train_and_evaluate_on_missing_frames(dataset, tmp_path, eagerly):
+def test_train_and_evaluate_on_missing_frames(dataset, tmp_path):
     """One file; some sequences are shorter, one has a gap, one lacks its first frame.
 
     Its controls are shifted in all parts, that of the test set among them.

@@ -86,7 +86,7 @@ def score_draws(draws, truth, log_likelihoods=None):
       ValueError: If the shapes do not fit, there are fewer than two draws, or a metric of
         `registry.METRICS` returns another shape than [batch, time].
     """
-    draws, truth = np.asarray(draws), np.asarray(truth)
+    draws, truth = np.asarray(draws, np.float64), np.asarray(truth, np.float64)
     if draws.shape[1:] != truth.shape or truth.ndim < 2:
         raise ValueError(
             f"`draws` must have shape [sample, {', '.join(map(str, truth.shape))}], that of "

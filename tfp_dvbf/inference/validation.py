@@ -127,8 +127,7 @@ def check_context(rules, observations, controls, mask=None, num_steps=None):
 def check_future(rules, controls, num_steps=None, initial_observations=None, initial_state=None):
     """Returns checked controls u[0:T-1] of a generated trajectory.
 
-    Without controls in the model `num_steps` T takes their place, and what the trajectory starts
-    from says how many sequences there are.
+    Without controls in the model there are `num_steps` T, and as many sequences as there are starts.
     """
     checks = Checks()
     if controls is None and rules.control_dim == 0:
@@ -168,11 +167,13 @@ def check_initial_state(state_dim, initial_state, num_samples, controls):
             f"`initial_state` must have shape {shape[1:]} or {shape}; got {tuple(state.shape)}."
         )
     check_finite(checks, "initial_state", state)
-    state = state[tf.newaxis] if state.shape.rank == 2 else state
-    state = tf.transpose(state, [1, 0, 2])
-    same = tf.shape(state)[0] == tf.shape(controls)[0]
+    if each := state.shape.rank == 3:
+        same = tf.shape(state)[0] == num_samples
+        checks.require(same, "`initial_state` must have a state for each of the `num_samples`.")
+    same = tf.shape(state)[-2] == tf.shape(controls)[0]
     checks.require(same, "`initial_state` must have the batch size of the controls.")
-    return checks.passed(state)
+    state = checks.passed(state)
+    return tf.transpose(state if each else state[tf.newaxis], [1, 0, 2])
 
 
 def check_step(rules, observations, controls=None, observed=None):
