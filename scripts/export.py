@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+from tfp_dvbf import registry
 from tfp_dvbf.experiments import command_line, options, run_folder
 from tfp_dvbf.experiments.command_line import option
 
@@ -13,10 +14,16 @@ class Args:
 
     model: str = option("runs/innovation", "run folder of train.py, or a .keras file")
     output: str = option("runs/innovation/saved_model", "folder to make")
+    signatures: tuple[str, ...] = option(
+        (),
+        "signatures to write; all that the model has where none is named",
+        [*registry.SIGNATURES],
+    )
     import_: tuple[str, ...] = option((), options.IMPORT)
 
 
 def main(args):
+    command_line.check_choices(args)
     output = command_line.check_output(args.output)
     from tfp_dvbf.experiments import startup
 
@@ -25,7 +32,8 @@ def main(args):
     from tfp_dvbf.serving import saved_model
 
     model = run_folder.load_model(args.model)
-    reasons = saved_model.export(model, output, metadata(pathlib.Path(args.model)))
+    about = metadata(pathlib.Path(args.model))
+    reasons = saved_model.export(model, output, about, args.signatures or None)
     print(f"exported to {output}")
     for name, reason in reasons.items():
         print(f"  {name:<16}{'' if reason is None else f'left out: {reason}'}".rstrip())

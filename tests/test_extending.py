@@ -136,7 +136,7 @@ np.save(sys.argv[3], out["predicted_observation_mean"])
 @pytest.mark.slow
 def test_export_streams_without_the_package(trained, tmp_path):
     x, u = arrays()
-    tfp_dvbf.export(trained, tmp_path / "model")
+    tfp_dvbf.export(trained, tmp_path / "model", signatures=["filter_init", "filter_step"])
     np.savez(tmp_path / "arrays.npz", x=x, u=u)
     files = [str(tmp_path / name) for name in ["model", "arrays.npz", "mean.npy"]]
     subprocess.run([sys.executable, "-c", STREAM, *files], check=True, capture_output=True)

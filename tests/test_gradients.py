@@ -122,7 +122,8 @@ def test_open_sizes_inside_a_function(linear):
 
 def test_signatures_outlive_the_object_that_was_loaded(linear, tmp_path):
     """In a `tf.function` and under a tape, with the gradients of the model in memory."""
-    saved_model.export(linear, tmp_path / "model")
+    names = ["forecast", "generate", "log_prob_bound"]
+    saved_model.export(linear, tmp_path / "model", signatures=names)
     signatures = tf.saved_model.load(str(tmp_path / "model")).signatures
     scalars = {"num_samples": tf.constant(2), "seed": tf.constant(1)}
     calls = {

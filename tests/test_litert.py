@@ -64,7 +64,8 @@ def interpret(path, name, given, folder):
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_conversion(posterior, tmp_path):
     path = str(tmp_path / "model")
-    saved_model.export(models.small_model(posterior), path)
+    names = ["filter_init", "filter_step", "forecast"]
+    saved_model.export(models.small_model(posterior), path, signatures=names)
     signatures = tf.saved_model.load(path).signatures
     for name in ["filter_step", "forecast"]:
         converter = tf.lite.TFLiteConverter.from_saved_model(path, signature_keys=[name])

@@ -68,7 +68,7 @@ def start(command, index=0, addresses=None):
 
 def outcome(process):
     """Waits for a process; returns its exit status, stdout and stderr."""
-    stdout, stderr = process.communicate(timeout=240)
+    stdout, stderr = process.communicate(timeout=600)
     return process.returncode, stdout, stderr
 
 

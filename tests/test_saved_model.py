@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import data
+from tfp_dvbf import data, registry
 from tfp_dvbf.serving import saved_model, signatures
 
 SIZES = [(1, 2), (5, 8), (12, 5)]  # Sequences and steps.
@@ -114,7 +115,7 @@ def test_parity_in_a_process_without_the_libraries(exported, sequences, tmp_path
             size = np.abs(answer["log_evidence"]).max() if key == "log_weights" else 1.0
             tolerance = {"rtol": 1e-5, "atol": 1e-5 * max(1.0, size)}
             np.testing.assert_allclose(actual[key], value, **tolerance, err_msg=case)
-    assert {case.split("--")[1] for case in expected} == set(signatures.NAMES)
+    assert {case.split("--")[1] for case in expected} == {*registry.SIGNATURES}
     assert len(expected) > 60
 
 
@@ -133,13 +134,33 @@ def test_what_is_left_out_and_why(exported):
         assert set(loaded.signatures) == {name for name in reasons if not reasons[name]}
 
 
+def test_signatures_that_are_asked_for_alone(exported, tmp_path):
+    model, _, _ = exported["chain_iaf"]
+    reasons = saved_model.export(model, tmp_path / "model", signatures=["generate"])
+    assert {name for name, reason in reasons.items() if not reason} == {"generate"}
+    assert reasons["forecast"] == "not asked for" != reasons["filter_step"]
+    assert {*saved_model.load_exported(tmp_path / "model").signatures} == {"generate"}
+    for names, message in [
+        (["generated"], "`signatures` must be one of .* did you mean 'generate'"),
+        ("generate", "`signatures` must be a list of names, one or more; got 'generate'"),
+        ([], "`signatures` must be a list of names, one or more; got "),
+        (
+            ["filter_step"],
+            "`filter_step` cannot be exported: .*" + re.escape(reasons["filter_step"]),
+        ),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            saved_model.export(model, tmp_path / "refused", signatures=names)
+    assert not (tmp_path / "refused").exists()
+
+
 def test_metadata_travels_inside(exported):
     _, path, _ = exported["iaf"]
     about = json.loads((path / "assets" / saved_model.METADATA).read_text())
     assert about["model"]["posterior"]["class_name"] == "IAF"
     assert about["metrics"] == {"elbo": 1.5}
     assert about["units"]["log_evidence"] == "nats a time step"
-    assert about["version"] and set(about["signatures"]) == set(signatures.NAMES)
+    assert about["version"] and set(about["signatures"]) == {*registry.SIGNATURES}
 
 
 def test_an_existing_path_is_kept(exported, tmp_path):
@@ -153,7 +174,7 @@ def test_an_existing_path_is_kept(exported, tmp_path):
 
 def test_export_touches_nothing_else(exported, tmp_path):
     (tmp_path / "new.partial").mkdir()
-    saved_model.export(exported["gaussian"][0], tmp_path / "new")
+    saved_model.export(exported["gaussian"][0], tmp_path / "new", signatures=["generate"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "new.partial"]
     assert (tmp_path / "new").stat().st_mode == (tmp_path / "new.partial").stat().st_mode
     with pytest.raises(ZeroDivisionError):

@@ -199,10 +199,11 @@ def test_evaluate_agrees_with_the_run(report, dataset, capsys):
 
 def test_export_of_a_run_folder(report, tmp_path, capsys):
     output = tmp_path / "exported"
-    args = export.Args(model=str(report / "chain_iaf-seed1"), output=str(output))
+    run = str(report / "chain_iaf-seed1")
+    args = export.Args(model=run, output=str(output), signatures=("generate",))
     export.main(args)
     printed = capsys.readouterr().out
-    assert "generate\n" in printed
+    assert "generate\n" in printed and "forecast        left out: not asked for\n" in printed
     assert (
         "filter_step     left out: chain_iaf: its states are one draw carried through time"
         in printed

@@ -123,7 +123,8 @@ def test_every_size_at_every_signature(exported, sequences, posterior):
 
 def test_pixels_at_a_signature(sequences, tmp_path):
     model = models.cached_model("iaf", emission="bernoulli")
-    saved_model.export(model, tmp_path / "pixels")
+    names = ["sample_posterior", "forecast", "log_prob_bound", "filter_init"]
+    saved_model.export(model, tmp_path / "pixels", signatures=names)
     signatures = tf.saved_model.load(str(tmp_path / "pixels")).signatures
     pixels = (sequences.observations > 0).astype(np.float32)
     u, scalars = tf.constant(sequences.controls), {"seed": tf.constant(1)}

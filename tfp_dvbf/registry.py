@@ -65,6 +65,15 @@ MOVED = {
 }
 OBJECTIVES = ("elbo", "iwae")  # Those that `fit` can train.
 BOUNDS = (*OBJECTIVES, "fivo")  # Those that `log_prob_bound` can estimate.
+# The signatures of an exported model and their arguments.
+SIGNATURES = {
+    "filter_init": ("initial_observations", "num_particles", "seed"),
+    "filter_step": ("observations", "controls", "observed", "seed"),  # Besides the belief.
+    "sample_posterior": ("observations", "controls", "mask", "seed"),
+    "forecast": ("observations", "controls", "mask", "num_samples", "seed"),
+    "generate": ("initial_observations", "controls", "num_samples", "seed"),
+    "log_prob_bound": ("observations", "controls", "num_samples", "seed"),
+}
 
 
 def check_moved(arguments):

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfp_dvbf import ensemble as ensembles
+from tfp_dvbf import registry
 from tfp_dvbf.inference import particles
 from tfp_dvbf.serving import signatures
 
@@ -30,7 +31,7 @@ def signatures_of(ensemble):
     return made
 
 
-ARGUMENTS = {argument for names in signatures.ARGUMENTS.values() for argument in names} | {
+ARGUMENTS = {argument for names in registry.SIGNATURES.values() for argument in names} | {
     "num_steps"
 }
 

@@ -13,7 +13,8 @@ from tensorflow.python.framework import convert_to_constants
 
 import tfp_dvbf
 from tfp_dvbf import ensemble, errors
-from tfp_dvbf.serving import ensemble_signatures, signatures
+from tfp_dvbf.serving import ensemble_signatures
+from tfp_dvbf.serving import signatures as model_signatures
 
 METADATA = "metadata.json"
 PROGRAM = "saved_model.pb"
@@ -26,9 +27,10 @@ UNITS = {
     "log_evidence": "nats a time step",
     "log_prob_bound": "nats a sequence",
 }
+NOT_ASKED_FOR = "not asked for"
 
 
-def export(model, path, metadata=None):
+def export(model, path, metadata=None, signatures=None):
     """Writes `model` as a SavedModel with the signatures of `signatures.signatures_of`.
 
     An `Ensemble` becomes one SavedModel with those of `ensemble_signatures.signatures_of`.
@@ -44,19 +46,21 @@ def export(model, path, metadata=None):
       path: Folder to make; it is written whole or not at all.
       metadata: Dictionary for `metadata.json`, such as training arguments, metrics and the spec
         of the data, which names their dimensions; or None.
+      signatures: Names of the signatures to write, such as ("filter_init", "filter_step") for a
+        stream: fewer are smaller and sooner written. None writes all that the model has.
 
     Returns:
       Names of the signatures mapped to None, or to why they were left out.
 
     Raises:
-      ValueError: If `path` exists, or a weight of the model is not finite.
+      ValueError: If `path` exists, a weight of the model is not finite, or the model does not have
+        one of `signatures`.
     """
     path = pathlib.Path(path)
     if path.exists():
         raise ValueError(f"`path` must not exist yet; got {path}.")
     model.check_finite_weights()
-    kind = ensemble_signatures if isinstance(model, ensemble.Ensemble) else signatures
-    made = kind.signatures_of(model)
+    made = _signatures_of(model, signatures)
     reasons = {name: signature.reason for name, signature in made.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside `path`, so that a rename puts the whole model there at once.
@@ -79,6 +83,26 @@ def export(model, path, metadata=None):
         tf.saved_model.save(module, str(whole), signatures=functions, options=save_options)
         os.replace(whole, path)
     return reasons
+
+
+def _signatures_of(model, names):
+    """Returns the signatures of a model by name; those that are not asked for say so."""
+    of_ensemble = isinstance(model, ensemble.Ensemble)
+    made = (ensemble_signatures if of_ensemble else model_signatures).signatures_of(model)
+    if names is None:
+        return made
+    if isinstance(names, str) or not names:
+        raise ValueError(f"`signatures` must be a list of names, one or more; got {names!r}.")
+    for name in names:
+        errors.check_choice("signatures", name, made)
+        if made[name].reason:
+            raise ValueError(f"`{name}` cannot be exported: {made[name].reason}")
+    return {
+        name: signature
+        if name in names or signature.reason
+        else signature._replace(reason=NOT_ASKED_FOR)
+        for name, signature in made.items()
+    }
 
 
 def with_constant_weights(function, specs):

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfp_dvbf import registry
 from tfp_dvbf.inference import bounds, checks, random, sampling, streaming, validation
 
 FLOAT, INT = tf.float32, tf.int32
@@ -15,7 +16,7 @@ class Signature(NamedTuple):
     Attributes:
       function: Function of the tensors in `specs`, by name, that returns a dictionary of tensors.
       specs: Names of the arguments mapped to their `tf.TensorSpec`.
-      reason: Why the model cannot serve it, or None.
+      reason: Why it is left out, or None.
     """
 
     function: Any
@@ -38,7 +39,7 @@ def signatures_of(model):
     needed = {"filter_init": steps, "filter_step": steps, "log_prob_bound": has_density}
     reasons = {name: answer.reason for name, answer in needed.items() if not answer}
     made = {}
-    for name in NAMES:
+    for name in registry.SIGNATURES:
         reason = reasons.get(name)
         specs = {} if reason else functions.specs(name)
         made[name] = Signature(of_shapes(getattr(functions, name), specs), specs, reason)
@@ -84,7 +85,7 @@ class Functions:
             "mask": ([None, None], FLOAT),
             "observed": ([None], FLOAT),
         }
-        names = list(ARGUMENTS[name])
+        names = list(registry.SIGNATURES[name])
         if name == "filter_step":
             kinds |= {"observations": ([None, *shape], FLOAT), "controls": ([None, dim], FLOAT)}
         if not dim and "controls" in names:
@@ -147,14 +148,3 @@ class Functions:
         count = validation.check_count("num_samples", num_samples)
         bound = bounds.log_prob_bound(*self.models, batch, count, random.stateless_seed(seed))
         return {"log_prob_bound": bound}
-
-
-ARGUMENTS = {
-    "filter_init": ("initial_observations", "num_particles", "seed"),
-    "filter_step": ("observations", "controls", "observed", "seed"),  # Besides the belief.
-    "sample_posterior": ("observations", "controls", "mask", "seed"),
-    "forecast": ("observations", "controls", "mask", "num_samples", "seed"),
-    "generate": ("initial_observations", "controls", "num_samples", "seed"),
-    "log_prob_bound": ("observations", "controls", "num_samples", "seed"),
-}
-NAMES = tuple(ARGUMENTS)
