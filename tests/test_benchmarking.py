@@ -24,7 +24,7 @@ from tfp_dvbf.experiments.benchmarking import (
 )
 
 SIZES = {"batch_size": 2, "num_steps": 5, "hidden_units": 8}
-PEERS = [program for programs in processes.PEERS.values() for program in programs]
+PEERS = [*processes.PEERS.values()]
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +38,14 @@ def references(tmp_path_factory):
 
 
 def skip_unless_installed(program):
-    package = program.module.removesuffix("_peer")
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed; the extra `{processes.EXTRA}` has it")
+    if importlib.util.find_spec(program.package) is None:
+        pytest.skip(f"{program.package} is not installed; the extra `{processes.EXTRA}` has it")
 
 
 @pytest.mark.parametrize("posterior", processes.POSTERIORS)
 @pytest.mark.parametrize(
     "program",
-    [pytest.param(each, marks=[pytest.mark.slow] * (each.way == "compiled")) for each in PEERS],
+    [pytest.param(each, marks=[pytest.mark.slow] * each.slow_to_start) for each in PEERS],
     ids=lambda program: program.name,
 )
 def test_a_peer_trains_the_same_model(references, program, posterior):
@@ -170,7 +169,7 @@ def test_a_worker_keeps_to_its_cores():
 
 def test_peers_that_are_not_installed_are_named(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "jax" or None)
-    assert processes.installed(["jax", "torch"]) == ["jax"]
+    assert processes.installed(["jax", "torch", "torch_compile"]) == ["jax"]
     expected = "torch is not installed and left out: pip install tfp_dvbf[benchmark]\n"
     assert capsys.readouterr().out == expected
 
@@ -199,7 +198,7 @@ def test_the_operations_of_a_training_step(references):
         ({"threads": (10**6,)}, "`threads` must not exceed the .* cores; got 1000000"),
         ({"device": "tpu"}, "`device` must be one of cpu, gpu; got 'tpu'"),
         ({"posteriors": ("chain_iaf",)}, "`posteriors` must be one of gaussian, innovation, iaf"),
-        ({"peers": ("mxnet",)}, "`peers` must be one of jax, torch; got 'mxnet'"),
+        ({"peers": ("mxnet",)}, "`peers` must be one of jax, torch, torch_compile; got 'mxnet'"),
         ({"what": ("all",)}, "`what` must be one of training, length, streaming, starting, floor"),
         ({"json": "no/such/folder.json"}, "`--json` must lie in a folder that exists"),
     ],

@@ -31,7 +31,7 @@ STREAMS = {1: 300, 64: 300, 4096: 20}  # Numbers of streams, and of steps that a
 
 def training(args):
     """Times a training step of every program, posterior, batch size and number of threads."""
-    peers = [program for name in args.peers for program in processes.PEERS[name]]
+    peers = [processes.PEERS[name] for name in args.peers]
     for threads in args.threads:
         with started([*processes.OURS, *peers], threads, args.device) as workers:
             for posterior in args.posteriors:
@@ -43,8 +43,8 @@ def training(args):
 
 
 def length(args):
-    """Times a training step on sequences of several lengths, with the first way of each program."""
-    programs = [processes.DEFAULT, *(processes.PEERS[name][0] for name in args.peers)]
+    """Times a training step of one program of each package on sequences of several lengths."""
+    programs = [processes.DEFAULT, *soon_started(args.peers)]
     threads = max(args.threads)
     with started(programs, threads, args.device) as workers:
         for posterior in args.posteriors:
@@ -57,6 +57,11 @@ def length(args):
                     row | {"microseconds_a_time_step": 1e3 * row["milliseconds"] / num_steps}
                     for row in compared(samples, about)
                 ]
+
+
+def soon_started(peers):
+    """Returns the programs of peers, but for those that compile for minutes at every size."""
+    return [processes.PEERS[name] for name in peers if not processes.PEERS[name].slow_to_start]
 
 
 def trained(workers, posterior, sizes, rounds, updates):
@@ -109,7 +114,7 @@ def starting(args):
     is done, in all programs.
     """
     threads = max(args.threads)
-    programs = [*processes.OURS[:2], *(processes.PEERS[name][0] for name in args.peers)]
+    programs = [*processes.OURS[:2], *soon_started(args.peers)]
     with tempfile.TemporaryDirectory() as folder:
         path = write_reference(folder, LENGTH_BATCH, threads, args.device)
         functions = {

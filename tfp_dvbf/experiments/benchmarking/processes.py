@@ -28,12 +28,16 @@ class Program(NamedTuple):
       module: Name of its module in this package.
       way: What its module calls the way.
       posteriors: Those that it trains.
+      package: What has to be installed for it.
+      slow_to_start: Whether it compiles for minutes at every size.
     """
 
     name: str
     module: str
     way: str
     posteriors: tuple = POSTERIORS
+    package: str = "tensorflow"
+    slow_to_start: bool = False
 
 
 OURS = (
@@ -43,20 +47,19 @@ OURS = (
 )
 DEFAULT = OURS[0]  # What `compile()` chooses, as a test makes sure.
 PEERS = {
-    "jax": (Program("JAX", "jax_peer", "jit"),),
-    "torch": (
-        Program("PyTorch, eager", "torch_peer", "eager", ("gaussian",)),
-        Program("PyTorch, torch.compile", "torch_peer", "compiled", ("gaussian",)),
+    "jax": Program("JAX", "jax_peer", "jit", package="jax"),
+    "torch": Program("PyTorch, eager", "torch_peer", "eager", ("gaussian",), "torch"),
+    "torch_compile": Program(
+        "PyTorch, torch.compile", "torch_peer", "compiled", ("gaussian",), "torch", True
     ),
 }
 
 
 def installed(peers):
     """Returns those of `peers` that are installed, and prints a line for each of the others."""
-    found = [name for name in peers if importlib.util.find_spec(name)]
-    for name in peers:
-        if name not in found:
-            print(f"{name} is not installed and left out: pip install tfp_dvbf[{EXTRA}]")
+    found = [name for name in peers if importlib.util.find_spec(PEERS[name].package)]
+    for package in dict.fromkeys(PEERS[name].package for name in peers if name not in found):
+        print(f"{package} is not installed and left out: pip install tfp_dvbf[{EXTRA}]")
     return found
 
 
@@ -71,7 +74,8 @@ def describe(peers):
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     versions = {"python": platform.python_version(), "tfp_dvbf": tfp_dvbf.__version__}
-    versions |= {name: importlib.metadata.version(name) for name in ["tensorflow", *peers]}
+    packages = dict.fromkeys(["tensorflow", *(PEERS[name].package for name in peers)])
+    versions |= {name: importlib.metadata.version(name) for name in packages}
     return {
         "cpu": (names or [cpu])[0],
         "cores": startup.num_cores(),
