@@ -27,6 +27,8 @@ class Protocol(NamedTuple):
       hidden_units: Sizes of the hidden layers of the transition.
       noise_floors: Least noise of the emission, a fraction of the scale of the data, and of the
         transition. A floor too low makes the model sure of what it has merely fitted.
+      hidden_steps: Share of the time steps that the posterior is not shown in training and the
+        mean length of a run of them, or None.
       published: Names of published models mapped to their RMSE on each test record; the recomputed
         figures of Champneys et al. 2024 (arXiv:2405.10779).
     """
@@ -40,6 +42,7 @@ class Protocol(NamedTuple):
     epochs: int
     hidden_units: tuple
     noise_floors: tuple
+    hidden_steps: tuple | None
     published: dict
 
 
@@ -57,11 +60,11 @@ class Records(NamedTuple):
 
 PROTOCOLS = {
     "tanks": Protocol(
-        "V", 1.0, 50, 0, 200, 10, 100, (128,), (0.05, 0.03),
+        "V", 1.0, 50, 0, 200, 10, 100, (128,), (0.05, 0.03), None,
         {"LSTM": {"test": 0.493}, "polynomial NARX": {"test": 0.416}, "GRU": {"test": 0.401}},
     ),
     "ced": Protocol(
-        "ticks/s", 1.0, 10, 0, 100, 5, 150, (128,), (0.05, 0.03),
+        "ticks/s", 1.0, 10, 0, 100, 5, 600, (128,), (0.05, 0.03), (0.7, 30.0),
         {
             "polynomial NARX": {"first": 0.100, "second": 0.141},
             "GP-NARX": {"first": 0.102, "second": 0.0895},
@@ -69,7 +72,7 @@ PROTOCOLS = {
         },
     ),
     "silverbox": Protocol(
-        "mV", 1000.0, 50, 1, 200, 100, 60, (128,), (1e-3, 1e-3),
+        "mV", 1000.0, 50, 1, 200, 100, 60, (128,), (1e-3, 1e-3), None,
         {"best recurrent network": {"multisine": 1.49, "arrow": 2.39, "no_extrapolation": 0.947}},
     ),
 }  # fmt: skip

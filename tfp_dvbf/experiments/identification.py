@@ -29,7 +29,7 @@ def log_of(pairs, protocol):
     )
 
 
-def make_model(protocol, posterior="innovation", state_dim=4, seed=1, **others):
+def make_model(protocol, posterior="innovation", state_dim=4, seed=1):
     """Returns a new `DVBF`, the settings of its parts those of the benchmark."""
     from tfp_dvbf import DVBF, layers
 
@@ -39,8 +39,8 @@ def make_model(protocol, posterior="innovation", state_dim=4, seed=1, **others):
         posterior=posterior,
         transition=layers.MLPTransition(protocol.hidden_units, noise_floor=transition_floor),
         emission=layers.GaussianEmission(noise_floor=emission_floor),
+        hidden_steps=protocol.hidden_steps,
         seed=seed,
-        **others,
     )
 
 
