@@ -93,6 +93,16 @@ def test_a_file_that_is_none_is_refused(tmp_path):
             benchmarks.read("tanks", tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["tanks", "ced"])
+def test_a_model_has_the_settings_of_its_protocol(name):
+    protocol = benchmarks.PROTOCOLS[name]
+    model = identification.make_model(protocol)
+    found = model.hidden_steps and tuple(model.hidden_steps)
+    assert found == protocol.hidden_steps
+    parts = model.state_space_model.emission, model.state_space_model.transition
+    assert tuple(part.noise_floor for part in parts) == protocol.noise_floors
+
+
 @pytest.mark.slow
 def test_a_run_scores_every_seed_and_the_ensemble(tmp_path, monkeypatch, without_xla, capsys):
     monkeypatch.setattr(identification, "NUM_FOLDS", 2)
