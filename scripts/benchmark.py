@@ -19,7 +19,7 @@ class Args:
         processes.POSTERIORS, "posteriors to train", list(processes.POSTERIORS)
     )
     peers: tuple[str, ...] = option(
-        tuple(processes.PEERS), "packages to compare with", list(processes.PEERS)
+        tuple(processes.PEERS), "programs to compare with", list(processes.PEERS)
     )
     batch_sizes: tuple[int, ...] = option((16, 64), "sequences a batch")
     threads: tuple[int, ...] = option((1, 2), "cores and threads of each program")

@@ -16,7 +16,7 @@ class Args:
     output: str = option("runs/innovation/saved_model", "folder to make")
     signatures: tuple[str, ...] = option(
         (),
-        "signatures to write; all that the model has where none is named",
+        "signatures to write; without this option, all that the model has",
         [*registry.SIGNATURES],
     )
     import_: tuple[str, ...] = option((), options.IMPORT)

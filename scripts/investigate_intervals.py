@@ -11,7 +11,8 @@ SETTINGS = {
     "as sysid.py": ({}, {}),
     "default noise floors": ({"noise_floors": DEFAULT_FLOORS}, {}),
     "gaussian": ({}, {"posterior": "gaussian"}),
-    "steps hidden in training": ({"hidden_steps": (0.5, 50.0)}, {}),
+    "no steps hidden": ({"hidden_steps": None}, {}),
+    "half of the steps hidden": ({"hidden_steps": (0.5, 50.0)}, {}),
 }
 
 

@@ -174,6 +174,12 @@ def test_peers_that_are_not_installed_are_named(monkeypatch, capsys):
     assert capsys.readouterr().out == expected
 
 
+def test_a_peer_that_compiles_for_minutes_is_left_out_where_there_are_many_sizes(capsys):
+    found = measures.quick_peers(processes.PEERS)
+    assert [peer.name for peer in found] == ["JAX", "PyTorch, eager"]
+    assert "PyTorch, torch.compile is left out here" in capsys.readouterr().out
+
+
 def test_the_operations_of_a_training_step(references):
     """By hand, for layers of 8 units, 2 sequences of 5 steps, 3 observations, 1 control."""
     found = floor.count(reference.load(references["gaussian"]))

@@ -131,11 +131,11 @@ def test_what_evaluate_adds(model, sequences, tmp_path):
     assert rows == evaluation.forecast_baselines(sequences, sequences, 3, 100, seed=1)
     assert metrics["left_out"] == {} and len(run["by_horizon"]["rmse"]) == 5
     names = ["rmse", "nll", "nll_mixture", "crps", "coverage_50", "coverage_90"]
-    hold, mean, arx = rows
-    for row, others in zip(
-        [run, arx, metrics["one_step"], hold, mean], [[*registry.METRICS]] * 2 + [[]] * 3
-    ):  # Metrics score draws, which a Gaussian has none of.
-        assert [*row["by_horizon"]] == [*row["intervals"]] == names + others
+    hold, mean, autoregressive = rows
+    for row in [run, autoregressive]:
+        assert [*row["by_horizon"]] == [*row["intervals"]] == [*names, *registry.METRICS]
+    for row in [metrics["one_step"], hold, mean]:  # A Gaussian has no draws to score.
+        assert [*row["by_horizon"]] == [*row["intervals"]] == names
     for start in range(0, 12, 5):
         data.save(tmp_path / f"{start:02}.npz", sequences[start : start + 5])
     folder = shards.Shards(tmp_path)
@@ -243,7 +243,7 @@ def test_hold_and_mean_by_hand(sequences):
 MEMORY = """
 import resource
 import numpy as np, scipy.special, tensorflow as tf, tf_keras, tfp_dvbf
-from tfp_dvbf import data, evaluation, registry
+from tfp_dvbf import data, evaluation
 angle = 0.1 * np.arange(40000)
 record = data.Sequences(np.sin(angle)[None, :, None], np.cos(angle)[None, :-1, None])
 model = tfp_dvbf.DVBF(1, 1, 4, seed=1)

@@ -39,7 +39,7 @@ def test_every_block_is_scored_by_models_that_have_not_seen_it(
     tmp_path, monkeypatch, without_xla, capsys
 ):
     monkeypatch.setattr(identification, "NUM_FOLDS", 2)
-    setting = "steps hidden in training"
+    setting = "half of the steps hidden"
     args = arguments(tmp_path, settings=(setting,), epochs=1)
     investigate_intervals.main(args)
     rows = json.loads((tmp_path / "out" / "report.json").read_text())["rows"]

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -136,7 +135,7 @@ def test_what_is_left_out_and_why(exported):
 
 def test_signatures_that_are_asked_for_alone(exported, tmp_path):
     model, _, _ = exported["chain_iaf"]
-    reasons = saved_model.export(model, tmp_path / "model", signatures=["generate"])
+    reasons = saved_model.export(model, tmp_path / "model", signatures=iter(["generate"]))
     assert {name for name, reason in reasons.items() if not reason} == {"generate"}
     assert reasons["forecast"] == "not asked for" != reasons["filter_step"]
     assert {*saved_model.load_exported(tmp_path / "model").signatures} == {"generate"}
@@ -144,10 +143,7 @@ def test_signatures_that_are_asked_for_alone(exported, tmp_path):
         (["generated"], "`signatures` must be one of .* did you mean 'generate'"),
         ("generate", "`signatures` must be a list of names, one or more; got 'generate'"),
         ([], "`signatures` must be a list of names, one or more; got "),
-        (
-            ["filter_step"],
-            "`filter_step` cannot be exported: .*" + re.escape(reasons["filter_step"]),
-        ),
+        (["filter_step"], "that the model can serve; got 'filter_step': .*one draw"),
     ]:
         with pytest.raises(ValueError, match=message):
             saved_model.export(model, tmp_path / "refused", signatures=names)

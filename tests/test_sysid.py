@@ -93,7 +93,7 @@ def test_a_file_that_is_none_is_refused(tmp_path):
             benchmarks.read("tanks", tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["tanks", "ced"])
+@pytest.mark.parametrize("name", benchmarks.PROTOCOLS)
 def test_a_model_has_the_settings_of_its_protocol(name):
     protocol = benchmarks.PROTOCOLS[name]
     model = identification.make_model(protocol)
@@ -101,6 +101,12 @@ def test_a_model_has_the_settings_of_its_protocol(name):
     assert found == protocol.hidden_steps
     parts = model.state_space_model.emission, model.state_space_model.transition
     assert tuple(part.noise_floor for part in parts) == protocol.noise_floors
+    assert parts[1].hidden_units == protocol.hidden_units
+
+
+def test_no_steps_are_hidden_from_a_posterior_that_has_to_see_all():
+    model = identification.make_model(benchmarks.PROTOCOLS["ced"], "chain_iaf")
+    assert model.hidden_steps is None
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The names of parts, metrics, objectives and bounds, and how a name becomes a part.
+"""The names of parts, metrics, objectives, bounds and signatures, and how a name becomes a part.
 
 This module imports no TensorFlow until a part is made, so that `--help` can list the names.
 """
@@ -65,7 +65,7 @@ MOVED = {
 }
 OBJECTIVES = ("elbo", "iwae")  # Those that `fit` can train.
 BOUNDS = (*OBJECTIVES, "fivo")  # Those that `log_prob_bound` can estimate.
-# The signatures of an exported model and their arguments.
+# Each line maps a signature of an exported model to its arguments.
 SIGNATURES = {
     "filter_init": ("initial_observations", "num_particles", "seed"),
     "filter_step": ("observations", "controls", "observed", "seed"),  # Besides the belief.

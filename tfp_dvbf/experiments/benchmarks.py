@@ -27,10 +27,10 @@ class Protocol(NamedTuple):
       hidden_units: Sizes of the hidden layers of the transition.
       noise_floors: Least noise of the emission, a fraction of the scale of the data, and of the
         transition. A floor too low makes the model sure of what it has merely fitted.
-      hidden_steps: Share of the time steps that the posterior is not shown in training and the
-        mean length of a run of them, or None.
       published: Names of published models mapped to their RMSE on each test record; the recomputed
         figures of Champneys et al. 2024 (arXiv:2405.10779).
+      hidden_steps: Share of the time steps that the posterior is not shown in training and the
+        mean length of a run of them, or None.
     """
 
     unit: str
@@ -42,8 +42,8 @@ class Protocol(NamedTuple):
     epochs: int
     hidden_units: tuple
     noise_floors: tuple
-    hidden_steps: tuple | None
     published: dict
+    hidden_steps: tuple | None = None
 
 
 class Records(NamedTuple):
@@ -60,19 +60,20 @@ class Records(NamedTuple):
 
 PROTOCOLS = {
     "tanks": Protocol(
-        "V", 1.0, 50, 0, 200, 10, 100, (128,), (0.05, 0.03), None,
+        "V", 1.0, 50, 0, 200, 10, 100, (128,), (0.05, 0.03),
         {"LSTM": {"test": 0.493}, "polynomial NARX": {"test": 0.416}, "GRU": {"test": 0.401}},
     ),
     "ced": Protocol(
-        "ticks/s", 1.0, 10, 0, 100, 5, 600, (128,), (0.05, 0.03), (0.7, 30.0),
+        "ticks/s", 1.0, 10, 0, 100, 5, 600, (128,), (0.05, 0.03),
         {
             "polynomial NARX": {"first": 0.100, "second": 0.141},
             "GP-NARX": {"first": 0.102, "second": 0.0895},
             "best of any method": {"first": 0.0849, "second": 0.0895},
         },
+        hidden_steps=(0.7, 30.0),
     ),
     "silverbox": Protocol(
-        "mV", 1000.0, 50, 1, 200, 100, 60, (128,), (1e-3, 1e-3), None,
+        "mV", 1000.0, 50, 1, 200, 100, 60, (128,), (1e-3, 1e-3),
         {"best recurrent network": {"multisine": 1.49, "arrow": 2.39, "no_extrapolation": 0.947}},
     ),
 }  # fmt: skip

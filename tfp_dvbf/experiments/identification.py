@@ -8,7 +8,7 @@ learned noise and several models as one, was chosen by them: docs/intervals.md.
 
 import numpy as np
 
-from tfp_dvbf import evaluation
+from tfp_dvbf import evaluation, registry
 from tfp_dvbf.evaluation import forecasts, measures
 from tfp_dvbf.experiments import options, recipe, run_folder, tables
 
@@ -30,16 +30,20 @@ def log_of(pairs, protocol):
 
 
 def make_model(protocol, posterior="innovation", state_dim=4, seed=1):
-    """Returns a new `DVBF`, the settings of its parts those of the benchmark."""
+    """Returns a new `DVBF` with the settings of the benchmark.
+
+    No steps are hidden from a posterior that has to see all of them.
+    """
     from tfp_dvbf import DVBF, layers
 
     emission_floor, transition_floor = protocol.noise_floors
+    takes_gaps = registry.class_of("posterior", posterior).takes_gaps
     return DVBF(
         *(1, 1, state_dim),
         posterior=posterior,
         transition=layers.MLPTransition(protocol.hidden_units, noise_floor=transition_floor),
         emission=layers.GaussianEmission(noise_floor=emission_floor),
-        hidden_steps=protocol.hidden_steps,
+        hidden_steps=protocol.hidden_steps if takes_gaps else None,
         seed=seed,
     )
 

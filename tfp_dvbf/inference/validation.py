@@ -127,7 +127,7 @@ def check_context(rules, observations, controls, mask=None, num_steps=None):
 def check_future(rules, controls, num_steps=None, initial_observations=None, initial_state=None):
     """Returns checked controls u[0:T-1] of a generated trajectory.
 
-    Without controls in the model there are `num_steps` T, as many sequences as there are starts.
+    For a model without controls, `num_steps` is T, and there are as many sequences as starts.
     """
     checks = Checks()
     if controls is None and rules.control_dim == 0:

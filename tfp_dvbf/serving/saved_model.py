@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import convert_to_constants
 
 import tfp_dvbf
-from tfp_dvbf import ensemble, errors
+from tfp_dvbf import ensemble, errors, registry
 from tfp_dvbf.serving import ensemble_signatures
 from tfp_dvbf.serving import signatures as model_signatures
 
@@ -47,14 +47,15 @@ def export(model, path, metadata=None, signatures=None):
       metadata: Dictionary for `metadata.json`, such as training arguments, metrics and the spec
         of the data, which names their dimensions; or None.
       signatures: Names of the signatures to write, such as ("filter_init", "filter_step") for a
-        stream: fewer are smaller and sooner written. None writes all that the model has.
+        stream; a SavedModel of fewer is smaller and is written sooner. None writes all that the
+        model has.
 
     Returns:
       Names of the signatures mapped to None, or to why they were left out.
 
     Raises:
-      ValueError: If `path` exists, a weight of the model is not finite, or the model does not have
-        one of `signatures`.
+      ValueError: If `path` exists, a weight of the model is not finite, or `signatures` is empty
+        or names one that the model does not have.
     """
     path = pathlib.Path(path)
     if path.exists():
@@ -86,23 +87,26 @@ def export(model, path, metadata=None, signatures=None):
 
 
 def _signatures_of(model, names):
-    """Returns the signatures of a model by name; those that are not asked for say so."""
-    of_ensemble = isinstance(model, ensemble.Ensemble)
-    made = (ensemble_signatures if of_ensemble else model_signatures).signatures_of(model)
+    """Returns the signatures of a model by name; those that `names` lacks have a reason."""
+    kind = ensemble_signatures if isinstance(model, ensemble.Ensemble) else model_signatures
     if names is None:
-        return made
-    if isinstance(names, str) or not names:
+        return kind.signatures_of(model)
+    if isinstance(names, str) or not (names := list(names)):
         raise ValueError(f"`signatures` must be a list of names, one or more; got {names!r}.")
     for name in names:
-        errors.check_choice("signatures", name, made)
-        if made[name].reason:
-            raise ValueError(f"`{name}` cannot be exported: {made[name].reason}")
-    return {
-        name: signature
-        if name in names or signature.reason
-        else signature._replace(reason=NOT_ASKED_FOR)
+        errors.check_choice("signatures", name, registry.SIGNATURES)
+    made = kind.signatures_of(model)
+    for name in names:
+        if reason := made[name].reason:
+            raise ValueError(
+                f"`signatures` must be those that the model can serve; got {name!r}: {reason}."
+            )
+    others = {
+        name: signature._replace(reason=signature.reason or NOT_ASKED_FOR)
         for name, signature in made.items()
+        if name not in names
     }
+    return {**made, **others}
 
 
 def with_constant_weights(function, specs):

@@ -44,7 +44,7 @@ def training(args):
 
 def length(args):
     """Times a training step of one program of each package on sequences of several lengths."""
-    programs = [processes.DEFAULT, *soon_started(args.peers)]
+    programs = [processes.DEFAULT, *quick_peers(args.peers)]
     threads = max(args.threads)
     with started(programs, threads, args.device) as workers:
         for posterior in args.posteriors:
@@ -59,9 +59,13 @@ def length(args):
                 ]
 
 
-def soon_started(peers):
-    """Returns the programs of peers, but for those that compile for minutes at every size."""
-    return [processes.PEERS[name] for name in peers if not processes.PEERS[name].slow_to_start]
+def quick_peers(names):
+    """Returns the peers of these names, without those that compile for minutes at every size."""
+    peers = [processes.PEERS[name] for name in names]
+    for peer in peers:
+        if peer.slow_to_start:
+            print(f"{peer.name} is left out here: it compiles for minutes at every size")
+    return [peer for peer in peers if not peer.slow_to_start]
 
 
 def trained(workers, posterior, sizes, rounds, updates):
@@ -114,7 +118,7 @@ def starting(args):
     is done, in all programs.
     """
     threads = max(args.threads)
-    programs = [*processes.OURS[:2], *soon_started(args.peers)]
+    programs = [*processes.OURS[:2], *quick_peers(args.peers)]
     with tempfile.TemporaryDirectory() as folder:
         path = write_reference(folder, LENGTH_BATCH, threads, args.device)
         functions = {

@@ -48,9 +48,14 @@ OURS = (
 DEFAULT = OURS[0]  # What `compile()` chooses, as a test makes sure.
 PEERS = {
     "jax": Program("JAX", "jax_peer", "jit", package="jax"),
-    "torch": Program("PyTorch, eager", "torch_peer", "eager", ("gaussian",), "torch"),
+    "torch": Program("PyTorch, eager", "torch_peer", "eager", ("gaussian",), package="torch"),
     "torch_compile": Program(
-        "PyTorch, torch.compile", "torch_peer", "compiled", ("gaussian",), "torch", True
+        "PyTorch, torch.compile",
+        "torch_peer",
+        "compiled",
+        posteriors=("gaussian",),
+        package="torch",
+        slow_to_start=True,
     ),
 }
 

@@ -38,7 +38,7 @@ def prepare(way, streams, hidden_units=0):
     signatures = signatures_of(way, hidden_units)
     rng, seed = np.random.default_rng(1), tf.constant(1)
     observations = tf.constant(rng.normal(size=[streams, 3]), tf.float32)
-    now = {
+    inputs = {
         "observations": observations,
         "controls": tf.constant(rng.normal(size=[streams, 1]), tf.float32),
         "observed": tf.ones([streams]),
@@ -53,6 +53,6 @@ def prepare(way, streams, hidden_units=0):
 
     def run(count):
         for _ in range(count):
-            signatures["filter_step"](**belief, **now)["log_evidence"].numpy()
+            signatures["filter_step"](**belief, **inputs)["log_evidence"].numpy()
 
     return {"particles": NUM_PARTICLES}, run
