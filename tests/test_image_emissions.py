@@ -158,7 +158,7 @@ def test_images_are_trained_saved_exported_and_streamed(name, tmp_path):
     loaded = tf_keras.models.load_model(tmp_path / "model.keras")
     for a, b in zip(model.sample_posterior(x, u, seed=1), loaded.sample_posterior(x, u, seed=1)):
         np.testing.assert_array_equal(a, b)
-    tfp_dvbf.export(model, tmp_path / "exported", signatures=["filter_step"])
+    tfp_dvbf.export(model, tmp_path / "exported", signatures=["filter_step", "forecast"])
     exported = tfp_dvbf.load_exported(tmp_path / "exported")
     belief = model.filter_init(x[:, :2], 4, seed=1)
     step = model.filter_step(belief, x[:, 2], u[:, 1], seed=2)

@@ -37,9 +37,9 @@ def export(model, path, metadata=None, signatures=None):
 
     The signatures take batches and sequences of any size; `seed`, `num_samples` and
     `num_particles` are scalar int32, and the same seed gives the same output. Left out are
-    `filter_init` and `filter_step` where the model cannot be stepped and `log_prob_bound` where
-    its posterior has no density. `assets/metadata.json` holds the version, the model's arguments,
-    the signatures, what units their tensors have, and `metadata`.
+    `filter_init` and `filter_step` where the model cannot be stepped, `log_prob_bound` where its
+    posterior has no density, and what `signatures` does not name. `assets/metadata.json` holds the
+    version, the model's arguments, the signatures, what units their tensors have, and `metadata`.
 
     Args:
       model: A `DVBF` or an `Ensemble`.

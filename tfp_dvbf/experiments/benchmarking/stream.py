@@ -23,7 +23,8 @@ def signatures_of(posterior, hidden_units):
     """Returns the signatures of an exported model."""
     with tempfile.TemporaryDirectory() as folder:
         model = ours.make_model(posterior, hidden_units, observation_dim=3, control_dim=1)
-        saved_model.export(model, f"{folder}/model")
+        names = ["filter_init", "filter_step"]
+        saved_model.export(model, f"{folder}/model", signatures=names)
         return saved_model.load_exported(f"{folder}/model").signatures
 
 
