@@ -1,6 +1,7 @@
 # make demo       install, collect data, train the recommended model, show a table and a picture
 # make test       install the test extra and run the tests, two files at a time
-# make test-slow  the tests that train to quality or start processes, two files at a time
+# make test-slow  the tests that run whole scripts or start processes
+# make test-long  those that train to quality or repeat a slow test with other parts: not a part of CI
 # make lint       ruff
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --progress-bar off
 
-.PHONY: demo test test-slow lint
+.PHONY: demo test test-slow test-long lint
 
 demo: $(VENV)/installed data/pendulum
 	@$(RUN) scripts/demo.py --resume
@@ -18,6 +19,9 @@ test: $(VENV)/installed-test
 
 test-slow: $(VENV)/installed-test
 	@$(RUN) tests/run.py --slow
+
+test-long: $(VENV)/installed-test
+	@$(RUN) tests/run.py --long
 
 lint: $(VENV)/installed-test
 	@$(RUN) -m ruff check .

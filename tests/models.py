@@ -6,6 +6,7 @@ import os
 import pathlib
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import tfp_dvbf
@@ -18,6 +19,16 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # With these options p(x, z | u) is linear and Gaussian, so that the Kalman filter is exact.
 LINEAR = {"transition": "locally_linear", "num_bases": 1, "decoder_units": ()}
+
+
+def marked(slow, long):
+    """Returns parameters of a test: `slow` for `make test-slow`, `long` for `make test-long`."""
+    kinds = {"slow": slow, "long": long}
+    return [
+        pytest.param(*each if isinstance(each, tuple) else [each], marks=getattr(pytest.mark, kind))
+        for kind, values in kinds.items()
+        for each in values
+    ]
 
 
 @contextlib.contextmanager

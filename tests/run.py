@@ -26,19 +26,21 @@ LONGEST = """multi_worker scripts quick_protocol readme callbacks combinations r
 IMPORTS = ("gymnasium", "matplotlib.pyplot", "pytest", "scipy.stats")
 IMPORTS += ("tensorflow", "tensorflow_probability", "tf_keras")
 SLOWEST = 40
+FAST = "not slow and not long"
 NO_TESTS = 5  # The exit status of pytest where a file has no test of this kind.
 
 
-def groups(slow):
+def groups(kind):
     """Returns lists of test files: those of a list share a process."""
     names = [f"test_{name}.py" for name in LONGEST]
     files = sorted(TESTS.glob("test_*.py"), key=lambda file: (file.name not in names, file))
-    files = [file for file in files if not slow or "mark.slow" in file.read_text()]
+    if kind != FAST:
+        files = [file for file in files if re.search(rf"mark\.{kind}|marked\(", file.read_text())]
     ports = [file for file in files if file.name in PORTS]
     return [*[ports] * bool(ports), *([file] for file in files if file not in ports)]
 
 
-def fork(files, slow, folder):
+def fork(files, kind, folder):
     """Starts pytest on files in a process of its own; returns its number."""
     sys.stdout.flush()
     pid = os.fork()
@@ -50,7 +52,7 @@ def fork(files, slow, folder):
     os.dup2(log, 2)
     import pytest
 
-    arguments = ["-q", "-rs", "-m", "slow" if slow else "not slow", "-p", "no:cacheprovider"]
+    arguments = ["-q", "-rs", "-m", kind, "-p", "no:cacheprovider"]
     arguments.append(f"--junitxml={folder / files[0].stem}.xml")
     status = 1
     try:
@@ -91,7 +93,7 @@ def report(files, status, seconds, peak, folder):
 
 def main(arguments):
     import_quietly()
-    waiting, running = groups(arguments.slow), {}
+    waiting, running = groups(arguments.kind), {}
     failed, times, memory, start = [], {}, 0, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TFP_DVBF_EXPORTS"] = os.path.join(folder, "exported")
@@ -99,7 +101,7 @@ def main(arguments):
         while waiting or running:
             while waiting and len(running) < arguments.processes:
                 files = waiting.pop(0)
-                running[fork(files, arguments.slow, folder)] = files, time.monotonic()
+                running[fork(files, arguments.kind, folder)] = files, time.monotonic()
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if not pid:
                 for pid, (_, started) in running.items():
@@ -124,7 +126,11 @@ def main(arguments):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--slow", action="store_true", help="the tests marked slow, not the others")
+    for name in ["slow", "long"]:
+        text = f"the tests marked {name}, not the others"
+        parser.add_argument(
+            f"--{name}", dest="kind", action="store_const", const=name, default=FAST, help=text
+        )
     parser.add_argument("--processes", type=int, default=2, help="files at a time")
     parser.add_argument("--timeout", type=float, default=1500, help="seconds a file may take")
     main(parser.parse_args())

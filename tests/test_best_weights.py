@@ -107,7 +107,9 @@ class Crash(tf_keras.callbacks.Callback):
 
 
 @pytest.mark.slow
-def test_a_run_stops_at_its_best_weights_and_resumes_to_the_same(sequences, tmp_path):
+def test_a_run_stops_at_its_best_weights_and_resumes_to_the_same(
+    sequences, tmp_path, evaluation_without_graphs
+):
     whole = run(sequences, tmp_path / "whole")
     history = run_folder.read_history(tmp_path / "whole" / "history.csv")
     stopped = len(history["val_neg_elbo"])

@@ -240,8 +240,7 @@ def straight(tmp_path_factory, sequences):
     return folder / "run", options
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("kill", models.marked([signal.SIGKILL], [signal.SIGINT]))
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path, straight, kill):
     # Children of a process that ignores Ctrl-C, as one in the background does, would ignore it too.
     signal.signal(signal.SIGINT, signal.default_int_handler)

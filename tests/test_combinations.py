@@ -135,8 +135,7 @@ def signature_arguments(model, x, u):
     }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join(map(str, row)))
+@pytest.mark.parametrize("row", models.marked(ROWS[:NUM_FAST], ROWS[NUM_FAST:]), ids=str)
 def test_every_signature_of_every_combination(row):
     """As graphs of open sizes, as they are exported."""
     dx, _, du, *_ = row

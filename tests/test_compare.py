@@ -84,7 +84,7 @@ def test_compare_needs_its_folder_to_be_new(dataset, tmp_path):
         compare.main(args)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_investigate_kl(dataset, tmp_path, capsys, monkeypatch, without_xla):
     for posterior in registry.names("posterior"):  # What it reads of compare.py's runs.
         run = tmp_path / "compare" / f"{posterior}-seed1"

@@ -1,14 +1,14 @@
 """identify.py at a small size: what it writes, that it resumes, and what it refuses."""
 
 import identify
+import models
 import numpy as np
 import pytest
 
 from tfp_dvbf.experiments import latent_regression, run_folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("observation", latent_regression.OBSERVATIONS)
+@pytest.mark.parametrize("observation", models.marked(["pixels"], ["position", "angle"]))
 def test_what_a_run_leaves_and_how_it_resumes(tmp_path, monkeypatch, observation, eagerly):
     monkeypatch.setattr(latent_regression, "SIZES", {"train": 8, "validation": 4, "test": 6})
     args = identify.Args(

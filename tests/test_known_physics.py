@@ -30,7 +30,7 @@ def test_few_sequences_are_repeated(sequences):
 
 
 @pytest.mark.slow
-def test_every_variant_is_trained_and_compared(dataset, tmp_path):
+def test_every_variant_is_trained_and_compared(dataset, tmp_path, without_xla):
     options = {"data": str(dataset), "output": str(tmp_path / "out"), "verbose": 0}
     args = known_physics.Args(sizes=(6,), seeds=(1,), epochs=1, **options)
     known_physics.main(args)

@@ -60,8 +60,7 @@ def interpret(path, name, given, folder):
     return dict(np.load(files[1]))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("posterior", models.marked(POSTERIORS[:1], POSTERIORS[1:]))
 def test_conversion(posterior, tmp_path):
     path = str(tmp_path / "model")
     names = ["filter_init", "filter_step", "forecast"]

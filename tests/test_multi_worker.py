@@ -133,7 +133,7 @@ def kill_one(workers, killed, run, count):
     workers[killed].communicate()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_of_which_one_is_killed_resume_to_the_same_weights(dataset, tmp_path):
     """First the one that writes the run folder is killed, then the other one."""
     folders, run = [dataset, dataset], tmp_path / "killed"

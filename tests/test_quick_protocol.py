@@ -7,7 +7,7 @@ import pytest
 import reproduce
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_quick_protocol_reaches_its_error(tmp_path):
     generate_data.main(generate_data.Args(output=str(tmp_path / "data")))
     args = reproduce.Args(

@@ -76,7 +76,7 @@ def same(results):
 
 @pytest.mark.parametrize(
     "posterior, transition",
-    PAIRS[:1] + [pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS[1:]],
+    PAIRS[:1] + models.marked(PAIRS[1:2], PAIRS[2:]),
 )
 def test_every_method_three_times(posterior, transition):
     names = list(methods(make(posterior, transition)))
@@ -85,8 +85,7 @@ def test_every_method_three_times(posterior, transition):
         same([call() for _ in range(3)])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("posterior, transition", PAIRS[:1] + PAIRS[3:4])
+@pytest.mark.parametrize("posterior, transition", models.marked(PAIRS[:1], PAIRS[3:4]))
 def test_every_signature_three_times(posterior, transition, tmp_path):
     saved_model.export(make(posterior, transition), tmp_path / "model")
     x, u, mask = map(tf.constant, arrays())
@@ -132,8 +131,7 @@ print(peak() - before)
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("posterior, transition", [PAIRS[0], PAIRS[1]])
+@pytest.mark.parametrize("posterior, transition", models.marked(PAIRS[:1], PAIRS[1:2]))
 def test_fifty_thousand_trajectories_fit_into_memory(posterior, transition):
     """In a process of its own: the peak of a process never falls."""
     command = [sys.executable, "-c", MEMORY, posterior, transition]
@@ -143,8 +141,7 @@ def test_fifty_thousand_trajectories_fit_into_memory(posterior, transition):
     assert int(ran.stdout.split()[-1]) < MAX_MEMORY
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("posterior, transition", PAIRS[:4])
+@pytest.mark.parametrize("posterior, transition", models.marked(PAIRS[:1], PAIRS[1:4]))
 def test_filtering_thousands_of_steps(posterior, transition):
     model = make(posterior, transition)
     x, u, _ = arrays(4, 5000)

@@ -37,7 +37,9 @@ def test_generate_data_in_files(sharded, tmp_path):
 
 
 @pytest.mark.slow
-def test_training_on_files_resumes_to_the_same_weights(sharded, tmp_path, monkeypatch):
+def test_training_on_files_resumes_to_the_same_weights(
+    sharded, tmp_path, monkeypatch, without_xla, evaluation_without_graphs
+):
     short = {"epochs": 4, "kl_annealing_epochs": 2, "batch_size": 5, "checkpoint_seconds": 0.0}
     fit, models = recipe.fit, []
 

@@ -217,7 +217,7 @@ def test_a_killed_search_ends_like_one_that_was_not(dataset, tmp_path):
         assert row == other
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_worker_that_was_killed_gets_its_trial_back(dataset, tmp_path):
     port = free_port()
     chief = start(dataset, tmp_path / "out", chief_environment("chief", port), max_trials=2)
