@@ -135,7 +135,7 @@ def signature_arguments(model, x, u):
     }
 
 
-@pytest.mark.parametrize("row", models.marked(ROWS[:NUM_FAST], ROWS[NUM_FAST:]), ids=str)
+@pytest.mark.parametrize("row", models.marked(zip(ROWS[:NUM_FAST]), zip(ROWS[NUM_FAST:])), ids=str)
 def test_every_signature_of_every_combination(row):
     """As graphs of open sizes, as they are exported."""
     dx, _, du, *_ = row
