@@ -226,7 +226,7 @@ def test_tables_put_ratios_first():
     assert summary.line(rows) == expected
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_benchmark(tmp_path, monkeypatch, capsys):
     """Each measure once, at few steps, with no peer, and in graphs, which compile faster."""
     graph = processes.OURS[1]

@@ -1,5 +1,6 @@
 """Emissions of images: exact densities, constant pixels, ranges and every public method."""
 
+import models
 import numpy as np
 import oracles
 import pytest
@@ -139,7 +140,7 @@ def test_missing_images_lie_in_no_range():
     assert np.all(np.isfinite(belief["predicted_observation_mean"]))
 
 
-@EMISSIONS
+@pytest.mark.parametrize("name", ["image_gaussian", *models.marked([], ["image_bernoulli"])])
 def test_images_are_trained_saved_exported_and_streamed(name, tmp_path):
     """From uint8 arrays through a folder of shards to a stream, constant pixels among them."""
     x = images(high=2 if name == "image_bernoulli" else 256)

@@ -34,7 +34,7 @@ def test_refuses(tmp_path, change, message):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_block_is_scored_by_models_that_have_not_seen_it(
     tmp_path, monkeypatch, without_xla, capsys
 ):

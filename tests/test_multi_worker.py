@@ -154,6 +154,7 @@ def test_workers_of_which_one_is_killed_resume_to_the_same_weights(dataset, tmp_
         assert len(run_folder.read_history(tmp_path / name / "history.csv")["loss"]) == 30
 
 
+@pytest.mark.long
 def test_the_mirrored_strategy_of_the_script(
     dataset, tmp_path, without_xla, evaluation_without_graphs
 ):

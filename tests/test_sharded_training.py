@@ -67,7 +67,7 @@ def test_files_cannot_be_shifted(sharded, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_timing_takes_files(sharded):
     splits = run_folder.read_splits(sharded)
     costs = timing.time_cost({"gaussian": options.ModelOptions()}, splits, 1, 2)
