@@ -10,13 +10,21 @@ from tfp_dvbf.experiments.command_line import option
 class Args:
     """Imports CSV files as train.npz, validation.npz and test.npz, split in time order."""
 
-    csv: tuple[str, ...] = option((), "CSV files with a line of column names, each a record")
+    csv: tuple[str, ...] = option((), "CSV files with a line of column names")
     observations: tuple[str, ...] = option((), "columns that were measured")
     controls: tuple[str, ...] = option((), "columns that were applied")
     time: str | None = option(None, "column of times: numbers or ISO 8601 timestamps")
+    record: str | None = option(
+        None, "column that says which record a row belongs to; each file is one without it"
+    )
+    decimal: str = option(".", "what divides a number from its decimals", (".", ","))
+    encoding: str = option("utf-8", "encoding of the files, such as cp1252")
     window: int = option(200, "time steps of a window")
     stride: int = option(
         10, "time steps between the starts of two windows; those of the test part do not overlap"
+    )
+    split_by: str = option(
+        "time", "cut each record in three, or leave each whole", ("time", "record")
     )
     fractions: tuple[float, ...] = option(
         (0.7, 0.15), "training and validation parts; the rest tests"
@@ -43,11 +51,15 @@ def main(args):
         args.observations,
         args.controls,
         args.time,
+        args.record,
+        decimal=args.decimal,
+        encoding=args.encoding,
         control_lead=args.control_lead,
         fill_controls=args.fill_controls,
     )
     print(log)
-    splits = dict(zip(["train", "validation", "test"], log.split(*args.fractions)))
+    parts = log.split(*args.fractions, by=args.split_by)
+    splits = dict(zip(["train", "validation", "test"], parts))
     strides = {"train": args.stride, "validation": args.stride, "test": args.window}
     files = {name: splits[name].windows(args.window, strides[name]) for name in splits}
     alignment.check_alignment_of(files["train"])

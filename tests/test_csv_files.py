@@ -11,10 +11,10 @@ ROWS = "0,1.5,5\n1,2.5,6\n2,4.5,7\n"
 GERMAN = ROWS.replace(",", ";")
 
 
-def read(tmp_path, text, names=("y", "u"), time=None):
+def read(tmp_path, text, names=("y", "u"), time=None, record=None, **options):
     path = tmp_path / "log.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return csv_files.read_columns(path, list(names), time)
+    return csv_files.read_columns(path, list(names), time, record, **options)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,42 @@ def test_timestamps_become_seconds(tmp_path):
     assert read(tmp_path, text, ["y"], "t").values["t"].tolist() == [1.0, 2.5, 4.0, 5.0]
 
 
+def test_decimal_commas(tmp_path):
+    text = "t;y;u\n0,5;1,5;-2\n1970-01-01T00:00:01;,5;1e-3\n"
+    columns = read(tmp_path, text, time="t", decimal=",")
+    assert [columns.values[name].tolist() for name in "tyu"] == [[0.5, 1], [1.5, 0.5], [-2, 1e-3]]
+    with pytest.raises(ValueError, match=r"line 2, .* got '1\.5'\. Numbers have a decimal \",\";"):
+        read(tmp_path, "t;y;u\n0;1.5;2\n", decimal=",")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16"])
+def test_other_encodings(tmp_path, encoding):
+    text = "T [°C],u\n20,1\n".encode(encoding)
+    assert read(tmp_path, text, ["T [°C]"], encoding=encoding).values["T [°C]"].tolist() == [20]
+    with pytest.raises(ValueError, match="must be text in utf-8; .* `encoding` names another"):
+        read(tmp_path, text, ["T [°C]"])
+
+
+def test_a_column_that_names_records_is_kept_as_text(tmp_path):
+    text = "run,y\n01,1\nb a,2\n 01 ,3\n"
+    assert read(tmp_path, text, ["y"], record="run").values["run"].tolist() == ["01", "b a", "01"]
+    with pytest.raises(ValueError, match=r"line 3, column 'run' must name a record; got ''\."):
+        read(tmp_path, "run,y\n1,1\n ,2\n", ["y"], record="run")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"decimal": ";"}, r'`decimal` must be "\." or ","; got \';\'\.'),
+        ({"encoding": "utf-9"}, "`encoding` must be one that Python knows, .*; got 'utf-9'"),
+        ({"encoding": None}, "`encoding` must be one that Python knows, .*; got None"),
+    ],
+)
+def test_bad_formats(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path, "y,u\n1,2\n", **options)
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
@@ -81,7 +117,10 @@ def test_timestamps_become_seconds(tmp_path):
             "t,y,u\n0,1,2\n1,bad,2\n",
             r"line 3, column 'y' must be a finite number; got 'bad'",
         ),
-        ("t;y;u\n0;0,5;2\n", r"line 2, .* got '0,5'\. Numbers have a decimal point and no comma\."),
+        (
+            "t;y;u\n0;0,5;2\n",
+            r"line 2, .* got '0,5'\. Numbers have a decimal \"\.\"; `decimal` chooses \",\"\.",
+        ),
         ("t,y,u\n\n0,inf,2\n", r"line 3, column 'y' must be a finite number; got 'inf'\."),
         ("t,y,u\n0,1_000,2\n", r"line 2, column 'y' must be a finite number; got '1_000'\."),
         (
@@ -90,7 +129,6 @@ def test_timestamps_become_seconds(tmp_path):
         ),
         ("t,y,u\n0,1,2\n1,2\n", r"line 3 must have 3 cells as the first line; got 2\."),
         ("t,y,u\n0,1,2,3\n", r"line 2 must have 3 cells as the first line; got 4\."),
-        ("t,y °C,u\n".encode("latin-1"), r"log\.csv must be text in UTF-8; "),
         ("t,y,u\n0,1," + "9" * 200_000, r"log\.csv must be a CSV file; field larger than"),
     ],
 )

@@ -88,6 +88,20 @@ def test_missing_controls_are_held_if_asked(csv):
     assert np.flatnonzero(~train.observed[0]).tolist() == [9, 10]
 
 
+def test_records_of_one_file_are_split_whole(tmp_path, capsys):
+    path, rows = tmp_path / "runs.csv", zip(range(STEPS), *system())
+    lines = [f"{t // 40};{t % 40};{x:.9g};{u:.9g}\n".replace(".", ",") for t, x, u in rows]
+    path.write_bytes(("run;t [s];x [°];u [A]\n" + "".join(lines)).encode("cp1252"))
+    form = {"record": "run", "decimal": ",", "encoding": "cp1252", "observations": ("x [°]",)}
+    split = {"split_by": "record", "fractions": (0.6, 0.2), "window": 40}
+    import_log.main(args(path, **form, **split))
+    splits = run_folder.read_splits(tmp_path / "made")
+    assert [len(split) for split in splits] == [3, 1, 1]
+    expected = system()[0][160:].astype(np.float32)
+    np.testing.assert_allclose(splits[2].observations[0, :, 0], expected, rtol=1e-6)
+    assert "records of 40, 40, 40, 40, 40 time steps" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "others, message",
     [
@@ -97,6 +111,8 @@ def test_missing_controls_are_held_if_asked(csv):
         ({"window": 21, "fractions": (0.8, 0.1)}, r"`length` must not exceed the 20 time steps of"),
         ({"window": 300}, r"`length` must not exceed the 140 time steps of .*log\.csv; got 300"),
         ({"window": 1}, r"`length` must be at least 2; got 1\."),
+        ({"record": "run"}, r"must have a column 'run'; its columns are: t \[s\], x \[V\], u"),
+        ({"split_by": "record"}, r"its 1 leave none between"),
         ({"stride": 0}, r"`stride` must be at least 1; got 0\."),
         ({"fractions": (0.8, 0.2)}, r"must be positive fractions .*; got 0\.8 and 0\.2\."),
         ({"fractions": (0.8, 0.3)}, r"must be positive fractions .*; got 0\.8 and 0\.3\."),

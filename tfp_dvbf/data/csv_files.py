@@ -1,5 +1,6 @@
 """Columns of a CSV file, each error with its line."""
 
+import codecs
 import csv
 import datetime
 import difflib
@@ -8,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 DELIMITERS = ",;\t"
+DECIMALS = ".", ","
+UTF_8 = "utf-8-sig"  # With a byte order mark or without.
 MISSING = {"", "nan", "na", "n/a", "null", "none", "<na>", "nat"}
 
 
@@ -16,7 +19,8 @@ class Columns(NamedTuple):
 
     Attributes:
       path: Path of the file.
-      values: float64 [rows] by name of a column, NaN where a cell is empty.
+      values: By name of a column, float64 [rows], NaN where a cell is empty; of the column that
+        tells records apart the cells themselves.
       lines: Line of the file on which each row ends, int [rows].
     """
 
@@ -25,37 +29,58 @@ class Columns(NamedTuple):
     lines: np.ndarray
 
 
-def read_columns(path, names, time=None):
-    """Reads the columns `names` and the column `time` of a CSV file.
+def read_columns(path, names, time=None, record=None, *, decimal=".", encoding=UTF_8):
+    """Reads the columns `names`, `time` and `record` of a CSV file.
 
-    The first line names the columns; its cells are divided by commas, semicolons or tabs. Numbers
-    have a decimal point. Cells that are empty, NaN, NA, N/A, null or None are missing. Empty lines
-    are skipped, and so is a delimiter at the end of a line.
+    The first line names the columns; its cells are divided by commas, semicolons or tabs. Cells
+    that are empty, NaN, NA, N/A, null or None are missing. Empty lines are skipped, and so is a
+    delimiter at the end of a line.
 
     Args:
-      path: Path of a text file in UTF-8.
+      path: Path of a text file.
       names: Names of columns of numbers.
       time: Name of the column of times, numbers or ISO 8601 timestamps, or None.
+      record: Name of the column that says which record a row belongs to, or None.
+      decimal: What divides a number from its decimals, "." or ",".
+      encoding: That of the file, by its name in Python.
 
     Returns:
       `Columns`; timestamps become seconds since 1970.
 
     Raises:
-      ValueError: If a column is missing or comes twice, or a cell is not a finite number; the
-        message names the file, the line and the column.
+      ValueError: If a column is missing or comes twice, a cell is not a finite number or names no
+        record, or the file is in another encoding; the message names the file, the line and the
+        column.
     """
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    check_format(decimal, encoding)
+    parsers = dict.fromkeys(names, number)
+    parsers |= {name: parse for name, parse in [(time, timestamp), (record, label)] if name}
+    with open(path, encoding=encoding, newline="") as file:
         try:
-            return _read(path, file, names, time)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} must be text in UTF-8; {error}.") from error
+            return _read(path, file, parsers, decimal)
+        except UnicodeError as error:
+            remedy = "`encoding` names another, such as cp1252 or utf-16."
+            raise ValueError(
+                f"{path} must be text in {encoding.removesuffix('-sig')}; {error}. {remedy}"
+            ) from error
         except csv.Error as error:
             raise ValueError(f"{path} must be a CSV file; {error}.") from error
 
 
-def _read(path, file, names, time):
-    wanted = [*names, *([] if time is None else [time])]
-    first = file.readline()
+def check_format(decimal, encoding):
+    """Raises ValueError unless numbers can be read with `decimal` and text in `encoding`."""
+    if decimal not in DECIMALS:
+        raise ValueError(f'`decimal` must be "." or ","; got {decimal!r}.')
+    try:
+        codecs.lookup(encoding)
+    except (LookupError, TypeError):
+        raise ValueError(
+            f"`encoding` must be one that Python knows, such as cp1252; got {encoding!r}."
+        ) from None
+
+
+def _read(path, file, parsers, decimal):
+    wanted, first = list(parsers), file.readline()
     header, delimiter = _header(path, first, wanted)
     indices = {name: _index(path, header, name) for name in wanted}
     cells, lines = {name: [] for name in wanted}, []
@@ -67,12 +92,12 @@ def _read(path, file, names, time):
         _check_width(path, row, header, line)
         lines.append(line)
         for name, index in indices.items():
-            parse = timestamp if name == time else number
             try:
-                cells[name].append(parse(row[index].strip()))
+                cells[name].append(parsers[name](row[index].strip(), decimal))
             except ValueError:
-                raise ValueError(_refusal(path, line, name, row[index], parse)) from None
-    values = {name: np.array(column, float) for name, column in cells.items()}
+                place = f"{path}, line {line}, column {name!r}"
+                raise ValueError(_refusal(place, row[index], parsers[name], decimal)) from None
+    values = {name: np.array(column) for name, column in cells.items()}
     return Columns(str(path), values, np.array(lines, int))
 
 
@@ -134,20 +159,22 @@ def _check_width(path, row, header, line):
         )
 
 
-def number(cell):
+def number(cell, decimal="."):
     """Returns a finite number, or NaN for a missing cell; raises ValueError for any other."""
     if cell.lower() in MISSING:
         return np.nan
-    value = float(cell)
+    if decimal == "," and "." in cell:
+        raise ValueError(f"{cell!r} has a decimal point")
+    value = float(cell.replace(decimal, "."))
     if not np.isfinite(value) or "_" in cell:
         raise ValueError(f"{cell!r} is not a finite number")
     return value
 
 
-def timestamp(cell):
+def timestamp(cell, decimal="."):
     """Returns a number, or the seconds since 1970 of an ISO 8601 timestamp, in UTC by default."""
     try:
-        return number(cell)
+        return number(cell, decimal)
     except ValueError:
         moment = datetime.datetime.fromisoformat(cell.replace("Z", "+00:00"))
     if moment.tzinfo is None:
@@ -156,9 +183,22 @@ def timestamp(cell):
     return (moment - epoch).total_seconds()
 
 
-def _refusal(path, line, name, cell, parse):
-    rule = "a finite number"
-    if parse is timestamp:
-        rule += " or an ISO 8601 timestamp"
-    hint = " Numbers have a decimal point and no comma." if "," in cell else ""
-    return f"{path}, line {line}, column {name!r} must be {rule}; got {cell!r}.{hint}"
+def label(cell, decimal="."):
+    """Returns a cell that names a record; raises ValueError for a missing one."""
+    if cell.lower() in MISSING:
+        raise ValueError("it names no record")
+    return cell
+
+
+RULES = {
+    number: "be a finite number",
+    timestamp: "be a finite number or an ISO 8601 timestamp",
+    label: "name a record",
+}
+
+
+def _refusal(place, cell, parse, decimal):
+    hint = ""
+    if parse is not label and (other := DECIMALS[decimal == "."]) in cell:
+        hint = f' Numbers have a decimal "{decimal}"; `decimal` chooses "{other}".'
+    return f"{place} must {RULES[parse]}; got {cell!r}.{hint}"

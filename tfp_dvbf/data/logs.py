@@ -6,11 +6,12 @@ import os
 import numpy as np
 
 from tfp_dvbf import errors
-from tfp_dvbf.data import records, tables
+from tfp_dvbf.data import csv_files, records, tables
 from tfp_dvbf.data.sequences import Sequences
 
 LEADS = (-1, 0, 1)
 FILLS = (None, "hold")
+SPLITS = {"time": records.cut, "record": records.choose}
 
 
 class Log:
@@ -72,18 +73,31 @@ class Log:
 
     @classmethod
     def from_csv(
-        cls, path, observations, controls=(), time=None, *, control_lead=0, fill_controls=None
+        cls,
+        path,
+        observations,
+        controls=(),
+        time=None,
+        record=None,
+        *,
+        decimal=".",
+        encoding=csv_files.UTF_8,
+        control_lead=0,
+        fill_controls=None,
     ):
-        """Reads a CSV file, or several, each a record of its own.
+        """Reads a CSV file, or several.
 
         The first line names the columns; commas, semicolons or tabs divide its cells. Cells that
         are empty, NaN or NA are missing.
 
         Args:
-          path: Path of a file in UTF-8, or a list of paths.
+          path: Path of a file, or a list of paths.
           observations: Names of columns, such as ["level [V]"].
           controls: Names of columns.
           time: Name of the column of times, numbers or ISO 8601 timestamps, or None.
+          record: Name of the column that tells records apart, or None if each file is one.
+          decimal: What divides a number from its decimals, "." or ",".
+          encoding: That of the files, by its name in Python.
           control_lead: As of `Log`.
           fill_controls: As of `Log`.
 
@@ -92,10 +106,10 @@ class Log:
             the line.
         """
         paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
-        names = tables.check_names(observations, controls, time)
+        names = tables.check_names(observations, controls, time, record)
         if not paths:
             raise ValueError("`path` must be the path of a file, or several; got none.")
-        made = [tables.csv_table(each, names) for each in paths]
+        made = tables.csv_tables(paths, names, decimal=decimal, encoding=encoding)
         source = [str(each) for each in paths]
         log = cls.__new__(cls)
         cls._set(log, made, names, control_lead, fill_controls)
@@ -104,15 +118,24 @@ class Log:
 
     @classmethod
     def from_dataframe(
-        cls, frame, observations, controls=(), time=None, *, control_lead=0, fill_controls=None
+        cls,
+        frame,
+        observations,
+        controls=(),
+        time=None,
+        record=None,
+        *,
+        control_lead=0,
+        fill_controls=None,
     ):
         """Takes columns of a pandas DataFrame, or of any with `columns` and `to_numpy`.
 
         Args:
-          frame: The DataFrame, or a list of them, each a record of its own.
+          frame: The DataFrame, or a list of them.
           observations: Names of columns.
           controls: Names of columns.
           time: Name of the column of times, numbers or timestamps, or None.
+          record: Name of the column that tells records apart, or None if each DataFrame is one.
           control_lead: As of `Log`.
           fill_controls: As of `Log`.
 
@@ -120,11 +143,11 @@ class Log:
           ValueError: As `Log`, or if a column is missing or not numeric.
         """
         frames = frame if isinstance(frame, (list, tuple)) else [frame]
-        names = tables.check_names(observations, controls, time)
+        names = tables.check_names(observations, controls, time, record)
         if not frames:
             raise ValueError("`frame` must be a DataFrame, or several; got none.")
-        made = [tables.frame_table(each, f"record {i}", names) for i, each in enumerate(frames)]
         log = cls.__new__(cls)
+        made = tables.frame_tables(frames, names)
         cls._set(log, made, names, control_lead, fill_controls)
         return log
 
@@ -166,38 +189,33 @@ class Log:
             f"missing and {self.lost_values} measured values lost in them)"
         )
 
-    def split(self, train=0.7, validation=0.15):
-        """Splits each record in time order: its first part trains, its last part tests.
+    def split(self, train=0.7, validation=0.15, by="time"):
+        """Splits in time order: what comes first trains, what comes last tests.
 
         Args:
-          train: Fraction of the time steps of each record.
+          train: Fraction of the time steps of each record, or of the records.
           validation: Fraction after it; the rest is the test part.
+          by: "time", so that each record is cut in three, or "record", so that none is.
 
         Returns:
           Three `Log`s: training, validation and test.
 
         Raises:
-          ValueError: If a fraction is not positive or they leave nothing to test, or a record is
-            too short for three parts of two time steps.
+          ValueError: If a fraction is not positive or they leave nothing to test, a record is too
+            short for three parts of two time steps, or there are too few records.
         """
         records.check_fractions(train, validation)
-        bounds = [0.0, train, train + validation, 1.0]
-        return tuple(self._part(*pair) for pair in zip(bounds, bounds[1:]))
+        if by not in SPLITS:
+            raise ValueError(f'`by` must be "time" or "record"; got {by!r}.')
+        edges = [0.0, train, train + validation, 1.0]
+        parts = [SPLITS[by](self.records, *pair) for pair in zip(edges, edges[1:])]
+        return tuple(map(self._with, parts))
 
-    def _part(self, start, stop):
-        """Returns the log of the time steps between two fractions of each record."""
-        part = copy.copy(self)
-        part.records = tuple(
-            record.part(round(start * len(record)), round(stop * len(record)))
-            for record in self.records
-        )
-        for whole, record in zip(self.records, part.records):
-            if len(record) < 2:
-                raise ValueError(
-                    f"{whole.name} must have two time steps or more in each part of the split; its "
-                    f"{len(whole)} leave {len(record)} between {start:g} and {stop:g}."
-                )
-        return part
+    def _with(self, parts):
+        """Returns the log of these records, with names and offsets of this one."""
+        log = copy.copy(self)
+        log.records = tuple(parts)
+        return log
 
     def fold(self, index, count, min_length=2):
         """Leaves a block of each record out: cross-validation in time.
@@ -214,17 +232,9 @@ class Log:
           ValueError: If there is no such block, it is shorter than two time steps, or nothing is
             left.
         """
-        records.check_fold(index, count)
-        held_out, rest = self._part(index / count, (index + 1) / count), copy.copy(self)
-        rest.records = ()
-        for record in self.records:
-            block = [round(edge * len(record) / count) for edge in (index, index + 1)]
-            rest.records += tuple(record.without(*block, min_length))
-        if not rest.records:
-            raise ValueError(
-                f"`min_length` must leave a record beside the block; got {min_length}."
-            )
-        return rest, held_out
+        held_out = records.block(self.records, index, count)
+        rest = records.leave_out(self.records, index, count, min_length)
+        return self._with(rest), self._with(held_out)
 
     def windows(self, length, stride=None):
         """Cuts each record into windows, none of which spans two records.
@@ -245,15 +255,7 @@ class Log:
         """
         length = errors.check_integer("length", length, least=2)
         stride = errors.check_integer("stride", length if stride is None else stride, least=1)
-        parts = []
-        for record in self.records:
-            if len(record) < length:
-                raise ValueError(
-                    f"`length` must not exceed the {len(record)} time steps of {record.name}; "
-                    f"got {length}."
-                )
-            for start in range(0, len(record) - length + 1, stride):
-                parts.append(record.part(start, start + length))
+        parts = records.windows(self.records, length, stride)
         return self._sequences(parts, {"window": length, "stride": stride})
 
     def sequences(self):

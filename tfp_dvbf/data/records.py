@@ -40,6 +40,57 @@ class Record(NamedTuple):
         return [piece for piece in pieces if len(piece) >= max(2, min_length)]
 
 
+def cut(records, start, stop):
+    """Returns the time steps of each record between two fractions of its length, a tuple.
+
+    Raises:
+      ValueError: If these are fewer than two of a record.
+    """
+    parts = tuple(
+        record.part(round(start * len(record)), round(stop * len(record))) for record in records
+    )
+    for whole, record in zip(records, parts):
+        if len(record) < 2:
+            raise ValueError(
+                f"{whole.name} must have two time steps or more in each part of the split; its "
+                f"{len(whole)} leave {len(record)} between {start:g} and {stop:g}."
+            )
+    return parts
+
+
+def choose(records, start, stop):
+    """Returns the whole records between two fractions of their number, a tuple.
+
+    Raises:
+      ValueError: If there is none.
+    """
+    first, last = (round(fraction * len(records)) for fraction in (start, stop))
+    if first == last:
+        raise ValueError(
+            f"A log must have a record or more in each part of the split; its {len(records)} leave "
+            f"none between {start:g} and {stop:g}."
+        )
+    return records[first:last]
+
+
+def windows(records, length, stride):
+    """Returns parts of `length` time steps, which start `stride` apart, of every record.
+
+    Raises:
+      ValueError: If a record is shorter than one.
+    """
+    parts = []
+    for record in records:
+        if len(record) < length:
+            raise ValueError(
+                f"`length` must not exceed the {len(record)} time steps of {record.name}; "
+                f"got {length}."
+            )
+        for start in range(0, len(record) - length + 1, stride):
+            parts.append(record.part(start, start + length))
+    return parts
+
+
 def check_fractions(train, validation):
     """Raises ValueError unless both fractions are positive and leave a rest to test."""
     for name, fraction in {"train": train, "validation": validation}.items():
@@ -52,11 +103,23 @@ def check_fractions(train, validation):
         )
 
 
-def check_fold(index, count):
-    """Raises ValueError unless `index` is that of one of `count` blocks, two or more."""
+def block(records, index, count):
+    """Returns one of `count` blocks of each record, two or more."""
     errors.check_integer("count", count, least=2)
     if errors.check_integer("index", index, least=0) >= count:
         raise ValueError(f"`index` must be less than `count`, {count}; got {index}.")
+    return cut(records, index / count, (index + 1) / count)
+
+
+def leave_out(records, index, count, min_length):
+    """Returns what lies before and behind a block, as records of `min_length` steps or more."""
+    rest = []
+    for record in records:
+        start, stop = (round(edge * len(record) / count) for edge in (index, index + 1))
+        rest += record.without(start, stop, min_length)
+    if not rest:
+        raise ValueError(f"`min_length` must leave a record beside the block; got {min_length}.")
+    return rest
 
 
 def make_record(table, control_lead=0, fill_controls=None):

@@ -31,14 +31,20 @@ class Table(NamedTuple):
 
 
 class Names(NamedTuple):
-    """Names of columns; `time` is None where there are no times."""
+    """Names of columns; `time` and `record` are None where there are no such columns."""
 
     observations: list
     controls: list
     time: str | None = None
+    record: str | None = None
+
+    @property
+    def numbers(self):
+        """The names of the columns of numbers."""
+        return [*self.observations, *self.controls]
 
 
-def check_names(observations, controls=(), time=None):
+def check_names(observations, controls=(), time=None, record=None):
     """Returns the `Names` of columns, of which a string is one.
 
     Raises:
@@ -47,7 +53,7 @@ def check_names(observations, controls=(), time=None):
     observations, controls = (
         [each] if isinstance(each, str) else list(each or ()) for each in (observations, controls)
     )
-    names = [*observations, *controls, *([] if time is None else [time])]
+    names = [*observations, *controls, *(each for each in (time, record) if each is not None)]
     if not observations:
         raise ValueError("`observations` must name a column or more; got none.")
     for name in names:
@@ -55,7 +61,7 @@ def check_names(observations, controls=(), time=None):
             raise ValueError(f"Names of columns must be strings; got {name!r}.")
         if names.count(name) > 1:
             raise ValueError(f"Each column must have one role; {name!r} is named twice.")
-    return Names(observations, controls, time)
+    return Names(observations, controls, time, record)
 
 
 def given_names(argument, names, letter, size):
@@ -68,26 +74,65 @@ def given_names(argument, names, letter, size):
     return names
 
 
-def csv_table(path, names):
-    """Returns the `Table` of a CSV file."""
-    columns = csv_files.read_columns(path, [*names.observations, *names.controls], names.time)
-    return _table(columns.path, columns.values, names, columns.lines)
+def csv_tables(paths, names, **options):
+    """Returns the `Table` of each record of CSV files; options are those of `read_columns`."""
+    made = []
+    for path in paths:
+        columns = csv_files.read_columns(path, names.numbers, names.time, names.record, **options)
+        made += _tables(columns.path, columns.values, names, columns.lines)
+    return made
 
 
-def frame_table(frame, name, names):
-    """Returns the `Table` of a DataFrame of any kind that has `columns` and `to_numpy`."""
+def frame_tables(frames, names):
+    """Returns the `Table` of each record of DataFrames, with `columns` and `to_numpy`."""
+    made = []
+    for index, frame in enumerate(frames):
+        name = f"record {index}"
+        made += _tables(name, _frame_columns(frame, name, names), names)
+    return made
+
+
+def _frame_columns(frame, name, names):
+    """Returns the values of the columns of a DataFrame by their names."""
     if not (hasattr(frame, "columns") and hasattr(frame, "__getitem__")):
         raise ValueError(f"`frame` must be a DataFrame; got {type(frame).__name__}.")
     held = list(frame.columns)
+    parsers = dict.fromkeys(names.numbers, csv_files.number)
+    parsers |= {names.time: csv_files.timestamp, names.record: csv_files.label}
+    parsers.pop(None, None)
     values = {}
-    for column in [*names.observations, *names.controls, *filter(None, [names.time])]:
+    for column, parse in parsers.items():
         if held.count(column) != 1:
             found = "; it comes twice" if column in held else csv_files.nearest(column, held)
             columns = ", ".join(map(str, held))
             raise ValueError(f"{name} must have one column {column!r}{found}: {columns}.")
-        parse = csv_files.timestamp if column == names.time else csv_files.number
-        values[column] = _numbers(f"{name}, column {column!r}", frame[column].to_numpy(), parse)
-    return _table(name, values, names)
+        parse_all = _labels if parse is csv_files.label else _numbers
+        values[column] = parse_all(f"{name}, column {column!r}", frame[column].to_numpy(), parse)
+    return values
+
+
+def _tables(name, values, names, lines=None):
+    """Returns a `Table`, or one for each record that the column `names.record` names."""
+    if names.record is None:
+        return [_table(name, values, names, lines)]
+    labels, made = values[names.record], []
+    for each in dict.fromkeys(labels.tolist()):
+        rows = labels == each
+        of_record = {column: values[column][rows] for column in values}
+        own = None if lines is None else lines[rows]
+        made.append(_table(f"{name}, {names.record} {each}", of_record, names, own))
+    return made
+
+
+def _labels(name, values, parse):
+    """Returns the names of records [rows], strings."""
+    labels = []
+    for row, value in enumerate(values):
+        try:
+            labels.append(parse(str(value).strip()))
+        except ValueError:
+            raise ValueError(f"{name} must name a record; got {value!r} in row {row}.") from None
+    return np.array(labels)
 
 
 def _table(name, values, names, lines=None):
