@@ -2,16 +2,15 @@
 
 import codecs
 import csv
-import datetime
 import difflib
 from typing import NamedTuple
 
 import numpy as np
 
+from tfp_dvbf.data import cells
+
 DELIMITERS = ",;\t"
-DECIMALS = ".", ","
 UTF_8 = "utf-8-sig"  # With a byte order mark or without.
-MISSING = {"", "nan", "na", "n/a", "null", "none", "<na>", "nat"}
 
 
 class Columns(NamedTuple):
@@ -53,8 +52,10 @@ def read_columns(path, names, time=None, record=None, *, decimal=".", encoding=U
         column.
     """
     check_format(decimal, encoding)
-    parsers = dict.fromkeys(names, number)
-    parsers |= {name: parse for name, parse in [(time, timestamp), (record, label)] if name}
+    parsers = dict.fromkeys(names, cells.number)
+    parsers |= {
+        name: parse for name, parse in [(time, cells.timestamp), (record, cells.label)] if name
+    }
     with open(path, encoding=encoding, newline="") as file:
         try:
             return _read(path, file, parsers, decimal)
@@ -69,7 +70,7 @@ def read_columns(path, names, time=None, record=None, *, decimal=".", encoding=U
 
 def check_format(decimal, encoding):
     """Raises ValueError unless numbers can be read with `decimal` and text in `encoding`."""
-    if decimal not in DECIMALS:
+    if decimal not in cells.DECIMALS:
         raise ValueError(f'`decimal` must be "." or ","; got {decimal!r}.')
     try:
         codecs.lookup(encoding)
@@ -83,7 +84,7 @@ def _read(path, file, parsers, decimal):
     wanted, first = list(parsers), file.readline()
     header, delimiter = _header(path, first, wanted)
     indices = {name: _index(path, header, name) for name in wanted}
-    cells, lines = {name: [] for name in wanted}, []
+    found, lines = {name: [] for name in wanted}, []
     reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
     for row in reader:
         line = reader.line_num + 1
@@ -93,11 +94,11 @@ def _read(path, file, parsers, decimal):
         lines.append(line)
         for name, index in indices.items():
             try:
-                cells[name].append(parsers[name](row[index].strip(), decimal))
+                found[name].append(parsers[name](row[index].strip(), decimal))
             except ValueError:
                 place = f"{path}, line {line}, column {name!r}"
-                raise ValueError(_refusal(place, row[index], parsers[name], decimal)) from None
-    values = {name: np.array(column) for name, column in cells.items()}
+                raise ValueError(cells.refusal(place, row[index], parsers[name], decimal)) from None
+    values = {name: np.array(column) for name, column in found.items()}
     return Columns(str(path), values, np.array(lines, int))
 
 
@@ -124,9 +125,9 @@ def _header(path, line, wanted):
     return header, delimiter
 
 
-def _are_numbers(cells):
+def _are_numbers(row):
     try:
-        return [number(cell) for cell in cells] != []
+        return [cells.number(cell) for cell in row] != []
     except ValueError:
         return False
 
@@ -157,48 +158,3 @@ def _check_width(path, row, header, line):
         raise ValueError(
             f"{path}, line {line} must have {len(header)} cells as the first line; got {len(row)}."
         )
-
-
-def number(cell, decimal="."):
-    """Returns a finite number, or NaN for a missing cell; raises ValueError for any other."""
-    if cell.lower() in MISSING:
-        return np.nan
-    if decimal == "," and "." in cell:
-        raise ValueError(f"{cell!r} has a decimal point")
-    value = float(cell.replace(decimal, "."))
-    if not np.isfinite(value) or "_" in cell:
-        raise ValueError(f"{cell!r} is not a finite number")
-    return value
-
-
-def timestamp(cell, decimal="."):
-    """Returns a number, or the seconds since 1970 of an ISO 8601 timestamp, in UTC by default."""
-    try:
-        return number(cell, decimal)
-    except ValueError:
-        moment = datetime.datetime.fromisoformat(cell.replace("Z", "+00:00"))
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.timezone.utc)
-    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
-    return (moment - epoch).total_seconds()
-
-
-def label(cell, decimal="."):
-    """Returns a cell that names a record; raises ValueError for a missing one."""
-    if cell.lower() in MISSING:
-        raise ValueError("it names no record")
-    return cell
-
-
-RULES = {
-    number: "be a finite number",
-    timestamp: "be a finite number or an ISO 8601 timestamp",
-    label: "name a record",
-}
-
-
-def _refusal(place, cell, parse, decimal):
-    hint = ""
-    if parse is not label and (other := DECIMALS[decimal == "."]) in cell:
-        hint = f' Numbers have a decimal "{decimal}"; `decimal` chooses "{other}".'
-    return f"{place} must {RULES[parse]}; got {cell!r}.{hint}"

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfp_dvbf.data import checks, csv_files
+from tfp_dvbf.data import cells, checks, csv_files
 
 
 class Table(NamedTuple):
@@ -97,8 +97,8 @@ def _frame_columns(frame, name, names):
     if not (hasattr(frame, "columns") and hasattr(frame, "__getitem__")):
         raise ValueError(f"`frame` must be a DataFrame; got {type(frame).__name__}.")
     held = list(frame.columns)
-    parsers = dict.fromkeys(names.numbers, csv_files.number)
-    parsers |= {names.time: csv_files.timestamp, names.record: csv_files.label}
+    parsers = dict.fromkeys(names.numbers, cells.number)
+    parsers |= {names.time: cells.timestamp, names.record: cells.label}
     parsers.pop(None, None)
     values = {}
     for column, parse in parsers.items():
@@ -106,7 +106,7 @@ def _frame_columns(frame, name, names):
             found = "; it comes twice" if column in held else csv_files.nearest(column, held)
             columns = ", ".join(map(str, held))
             raise ValueError(f"{name} must have one column {column!r}{found}: {columns}.")
-        parse_all = _labels if parse is csv_files.label else _numbers
+        parse_all = _labels if parse is cells.label else _numbers
         values[column] = parse_all(f"{name}, column {column!r}", frame[column].to_numpy(), parse)
     return values
 
@@ -146,7 +146,7 @@ def _table(name, values, names, lines=None):
     return Table(name, observations, controls, times, lines)
 
 
-def _numbers(name, values, parse=csv_files.number):
+def _numbers(name, values, parse=cells.number):
     """Returns values [rows] as float64, seconds for times of day; text is read as a CSV cell is."""
     if values.dtype.kind in "mM":
         since = values if values.dtype.kind == "m" else values - values[:1]
@@ -214,7 +214,7 @@ def _array_table(name, observations, controls, time):
         time = np.asarray(time)
         if time.shape != (steps,):
             raise ValueError(f"`time` must have shape {(steps,)}; got {time.shape} in {name}.")
-        time = _numbers(f"{name}, `time`", time, csv_files.timestamp)
+        time = _numbers(f"{name}, `time`", time, cells.timestamp)
     return Table(name, observations, np.concatenate([controls, unknown]), time)
 
 
