@@ -72,7 +72,9 @@ def test_decimal_commas(tmp_path):
     text = "t;y;u\n0,5;1,5;-2\n1970-01-01T00:00:01;,5;1e-3\n"
     columns = read(tmp_path, text, time="t", decimal=",")
     assert [columns.values[name].tolist() for name in "tyu"] == [[0.5, 1], [1.5, 0.5], [-2, 1e-3]]
-    with pytest.raises(ValueError, match=r"line 2, .* got '1\.5'\. Numbers have a decimal \",\";"):
+    with pytest.raises(
+        ValueError, match=r"line 2, .* got '1\.5'\. Numbers have a decimal \",\" and"
+    ):
         read(tmp_path, "t;y;u\n0;1.5;2\n", decimal=",")
 
 
@@ -91,12 +93,69 @@ def test_a_column_that_names_records_is_kept_as_text(tmp_path):
         read(tmp_path, "run,y\n1,1\n ,2\n", ["y"], record="run")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le"])
+def test_byte_order_marks(tmp_path, encoding):
+    text = "\ufeff" * (encoding != "utf-16") + "y,u\n1,2\n"
+    assert read(tmp_path, text.encode(encoding), encoding=encoding).values["y"].tolist() == [1.0]
+
+
+def test_what_spreadsheets_write_above_and_into_the_names(tmp_path):
+    text = 'sep=;\n"y\n[V]";u\n1;2\n\n3;bad\n'
+    with pytest.raises(ValueError, match=r"line 6, column 'u' must be a finite number; got 'bad'"):
+        read(tmp_path, text, ["y [V]", "u"])
+    columns = read(tmp_path, text, ["y [V]"])
+    assert columns.values["y [V]"].tolist() == [1, 3] and columns.lines.tolist() == [4, 6]
+    path = tmp_path / "log.xlsx"
+    path.write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(ValueError, match=r"log\.xlsx must be a CSV file, and not a workbook"):
+        csv_files.read_columns(path, ["y"])
+
+
+@pytest.mark.parametrize("first, second", [(5, 50), (5, None), (50, 50)])
+def test_a_quote_that_is_not_closed_costs_no_rows(tmp_path, first, second):
+    notes = ['"3 inch' if t in (first, second) else "" for t in range(100)]
+    rows = [f"{t},{t % 3},{note}\n" for t, note in enumerate(notes)]
+    with pytest.raises(ValueError, match=f"log.csv, line {first + 2}: the row that begins here"):
+        read(tmp_path, "y,u,note\n" + "".join(rows))
+
+
+THOUSANDS = r"\. Write numbers without separators of thousands\."
+
+
+@pytest.mark.parametrize(
+    "cell, decimal, hint",
+    [
+        ("1.234,5", ".", THOUSANDS),
+        ("1.234,5", ",", THOUSANDS),
+        ("1,234.5", ".", THOUSANDS),
+        ("1 234", ".", THOUSANDS),
+        ("1\u202f234,5", ",", THOUSANDS),
+        ("1'234.5", ".", THOUSANDS),
+        ("1,234,567", ".", THOUSANDS),
+        ("1,012", ".", r'\. Numbers have a decimal "\." and no separators of thousands; where ","'),
+        ("0.5", ",", r'\. Numbers have a decimal "," and no separators of thousands; where "\."'),
+        ("[V]", ".", r"\. Delete lines of text below the column names\."),
+    ],
+)
+def test_the_remedy_fits_the_cell(tmp_path, cell, decimal, hint):
+    with pytest.raises(ValueError, match=f"got {re.escape(repr(cell))}{hint}"):
+        read(tmp_path, f"y;u\n{cell};2\n", decimal=decimal)
+
+
+def test_names_that_are_repeated_and_times_of_another_form(tmp_path):
+    with pytest.raises(ValueError, match=r"line 4, .* got 'y'\. Delete lines of text below"):
+        read(tmp_path, "y,u\n1,2\n3,4\ny,u\n")
+    with pytest.raises(ValueError, match=r"got '31\.12\.2024 12:00'\. Write times as 2024-12-31T"):
+        read(tmp_path, "t;y;u\n0;1;2\n31.12.2024 12:00;1;2\n", time="t", decimal=",")
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
         ({"decimal": ";"}, r'`decimal` must be "\." or ","; got \';\'\.'),
-        ({"encoding": "utf-9"}, "`encoding` must be one that Python knows, .*; got 'utf-9'"),
-        ({"encoding": None}, "`encoding` must be one that Python knows, .*; got None"),
+        ({"encoding": "utf-9"}, "`encoding` must be one of text .*; got 'utf-9'"),
+        ({"encoding": None}, "`encoding` must be one of text .*; got None"),
+        ({"encoding": "rot13"}, "`encoding` must be one of text .*; got 'rot13'"),
     ],
 )
 def test_bad_formats(tmp_path, options, message):
@@ -119,7 +178,7 @@ def test_bad_formats(tmp_path, options, message):
         ),
         (
             "t;y;u\n0;0,5;2\n",
-            r"line 2, .* got '0,5'\. Numbers have a decimal \"\.\"; `decimal` chooses \",\"\.",
+            r"line 2, .* got '0,5'\. Numbers have a decimal \"\.\" and no .*, `decimal` says so\.",
         ),
         ("t,y,u\n\n0,inf,2\n", r"line 3, column 'y' must be a finite number; got 'inf'\."),
         ("t,y,u\n0,1_000,2\n", r"line 2, column 'y' must be a finite number; got '1_000'\."),
@@ -129,7 +188,7 @@ def test_bad_formats(tmp_path, options, message):
         ),
         ("t,y,u\n0,1,2\n1,2\n", r"line 3 must have 3 cells as the first line; got 2\."),
         ("t,y,u\n0,1,2,3\n", r"line 2 must have 3 cells as the first line; got 4\."),
-        ("t,y,u\n0,1," + "9" * 200_000, r"log\.csv must be a CSV file; field larger than"),
+        ("t,y,u\n0,1," + "9" * 200_000, r"line 2: the row that .* a CSV file; field larger than"),
     ],
 )
 def test_refusals(tmp_path, text, message):

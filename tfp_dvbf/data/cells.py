@@ -1,11 +1,16 @@
 """Cells of a log: numbers, times and the names of records, and why one is none of them."""
 
 import datetime
+import re
 
 import numpy as np
 
 DECIMALS = ".", ","
 MISSING = {"", "nan", "na", "n/a", "null", "none", "<na>", "nat"}
+# Digits in threes: 1.234,5 or 1 234; and those of which it is not sure: 1,234.
+SEPARATED = re.compile(r"[+-]?\d{1,3}([.,' \u00a0\u202f]\d{3})+([.,]\d*)?")
+SEPARATED_ONCE = re.compile(r"[+-]?\d{1,3}[.,]\d{3}")
+COMPACT = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 
 
 def number(cell, decimal="."):
@@ -47,7 +52,48 @@ RULES = {
 
 
 def refusal(place, cell, parse, decimal):
-    hint = ""
-    if parse is not label and (other := DECIMALS[decimal == "."]) in cell:
-        hint = f' Numbers have a decimal "{decimal}"; `decimal` chooses "{other}".'
-    return f"{place} must {RULES[parse]}; got {cell!r}.{hint}"
+    """Returns what is wrong with a cell at a place, and what to do about it."""
+    return f"{place} must {RULES[parse]}; got {cell!r}.{_hint(cell.strip(), parse, decimal)}"
+
+
+def _hint(cell, parse, decimal):
+    """Returns the likely remedy, or nothing."""
+    other = DECIMALS[decimal == "."]
+    if parse is label:
+        return ""
+    if SEPARATED.fullmatch(cell) and not SEPARATED_ONCE.fullmatch(cell):
+        return " Write numbers without separators of thousands."
+    if other in cell and _is_number(cell, other):
+        return (
+            f' Numbers have a decimal "{decimal}" and no separators of thousands; where "{other}" '
+            "is the decimal sign, `decimal` says so."
+        )
+    return " Write times as 2024-12-31T12:00." if parse is timestamp else ""
+
+
+def _is_number(cell, decimal="."):
+    try:
+        return np.isfinite(number(cell, decimal))
+    except ValueError:
+        return False
+
+
+def are_numbers(row):
+    """Returns whether all cells are numbers, one or more."""
+    return len(row) > 0 and all(map(_is_number, row))
+
+
+def are_dates(times):
+    """Returns whether numbers are the digits of dates, such as 2024013112, and count nothing."""
+    sample = times[np.unique(np.linspace(0, len(times) - 1, 50).astype(int))]
+    return len(times) > 0 and all(map(_is_date, sample))
+
+
+def _is_date(value):
+    digits = f"{value:.0f}"
+    if not np.isfinite(value) or value % 1 or len(digits) not in COMPACT:
+        return False
+    try:
+        return 1900 <= datetime.datetime.strptime(digits, COMPACT[len(digits)]).year <= 2100
+    except ValueError:
+        return False

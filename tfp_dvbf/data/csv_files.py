@@ -1,8 +1,8 @@
 """Columns of a CSV file, each error with its line."""
 
-import codecs
 import csv
 import difflib
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy as np
 from tfp_dvbf.data import cells
 
 DELIMITERS = ",;\t"
-UTF_8 = "utf-8-sig"  # With a byte order mark or without.
+WORKBOOK = b"PK\x03\x04"  # What an .xlsx or .ods begins with: it is a ZIP archive.
+BETWEEN = " Delete lines of text below the column names."
 
 
 class Columns(NamedTuple):
@@ -28,7 +29,7 @@ class Columns(NamedTuple):
     lines: np.ndarray
 
 
-def read_columns(path, names, time=None, record=None, *, decimal=".", encoding=UTF_8):
+def read_columns(path, names, time=None, record=None, *, decimal=".", encoding="utf-8"):
     """Reads the columns `names`, `time` and `record` of a CSV file.
 
     The first line names the columns; its cells are divided by commas, semicolons or tabs. Cells
@@ -52,20 +53,20 @@ def read_columns(path, names, time=None, record=None, *, decimal=".", encoding=U
         column.
     """
     check_format(decimal, encoding)
+    with open(path, "rb") as file:
+        if file.read(len(WORKBOOK)) == WORKBOOK:
+            raise ValueError(f"{path} must be a CSV file, and not a workbook; save it as one.")
     parsers = dict.fromkeys(names, cells.number)
-    parsers |= {
-        name: parse for name, parse in [(time, cells.timestamp), (record, cells.label)] if name
-    }
+    parsers |= {time: cells.timestamp, record: cells.label}
+    parsers.pop(None, None)
     with open(path, encoding=encoding, newline="") as file:
         try:
             return _read(path, file, parsers, decimal)
         except UnicodeError as error:
-            remedy = "`encoding` names another, such as cp1252 or utf-16."
             raise ValueError(
-                f"{path} must be text in {encoding.removesuffix('-sig')}; {error}. {remedy}"
+                f"{path} must be text in {encoding}; {error}. `encoding` names another, such as "
+                "utf-8, cp1252 or utf-16."
             ) from error
-        except csv.Error as error:
-            raise ValueError(f"{path} must be a CSV file; {error}.") from error
 
 
 def check_format(decimal, encoding):
@@ -73,68 +74,91 @@ def check_format(decimal, encoding):
     if decimal not in cells.DECIMALS:
         raise ValueError(f'`decimal` must be "." or ","; got {decimal!r}.')
     try:
-        codecs.lookup(encoding)
+        "".encode(encoding)
     except (LookupError, TypeError):
         raise ValueError(
-            f"`encoding` must be one that Python knows, such as cp1252; got {encoding!r}."
+            f"`encoding` must be one of text that Python knows, such as cp1252; got {encoding!r}."
         ) from None
 
 
 def _read(path, file, parsers, decimal):
-    wanted, first = list(parsers), file.readline()
-    header, delimiter = _header(path, first, wanted)
-    indices = {name: _index(path, header, name) for name in wanted}
-    found, lines = {name: [] for name in wanted}, []
-    reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-    for row in reader:
-        line = reader.line_num + 1
+    text, before = _header_text(file)
+    header, delimiter = _header(path, text, list(parsers))
+    indices = {name: _index(path, header, name) for name in parsers}
+    found, lines = {name: [] for name in parsers}, []
+    for line, row in _rows(path, file, delimiter, before):
         if not any(map(str.strip, row)):
             continue
         _check_width(path, row, header, line)
         lines.append(line)
         for name, index in indices.items():
+            cell = row[index].strip()
             try:
-                found[name].append(parsers[name](row[index].strip(), decimal))
+                found[name].append(parsers[name](cell, decimal))
             except ValueError:
                 place = f"{path}, line {line}, column {name!r}"
-                raise ValueError(cells.refusal(place, row[index], parsers[name], decimal)) from None
+                message = cells.refusal(place, row[index], parsers[name], decimal)
+                between = len(lines) == 1 or cell == name
+                raise ValueError(message + BETWEEN * (between and message[-1] == ".")) from None
     values = {name: np.array(column) for name, column in found.items()}
     return Columns(str(path), values, np.array(lines, int))
 
 
-def _header(path, line, wanted):
-    """Returns the names in the first line of a file, and the delimiter that divides them."""
+def _header_text(file):
+    """Returns the line of column names, without a byte order mark, and how many lines it ends.
+
+    Line breaks in quotes belong to it; a line `sep=;` before it does not.
+    """
+    text, count = file.readline().removeprefix("\ufeff"), 1
+    if re.fullmatch(r'"?sep=."?\s*', text, re.IGNORECASE):
+        text, count = file.readline(), 2
+    while text.count('"') % 2 and (more := file.readline()):
+        text, count = text + more, count + 1
+    return text, count
+
+
+def _rows(path, file, delimiter, line):
+    """Yields the line on which a row ends, and its cells."""
+    reader, before = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True), line
+    try:
+        for row in reader:
+            line = before + reader.line_num
+            yield line, row
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {line + 1}: the row that begins here must be one of a CSV file; {error}."
+        ) from error
+
+
+def _header(path, text, wanted):
+    """Returns the names in the first row of a file, and the delimiter that divides them.
+
+    A line break in a name counts as a space.
+    """
+    wanted = {" ".join(name.split()) for name in wanted}
 
     def names(delimiter):
-        row = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
-        return [name.strip() for name in row]
+        lines = text.splitlines(keepends=True)
+        row = next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
+        return [" ".join(name.split()) for name in row]
 
     # The delimiter by which the wanted columns are found, or else most columns.
-    delimiter = max(
-        DELIMITERS, key=lambda each: (set(wanted) <= set(names(each)), len(names(each)))
-    )
+    delimiter = max(DELIMITERS, key=lambda each: (wanted <= set(names(each)), len(names(each))))
     header = names(delimiter)
     while header and not header[-1]:  # A delimiter at the end of the line.
         header.pop()
     if not header:
         raise ValueError(f"{path} must begin with a line of column names; its first line is empty.")
-    if _are_numbers(header) and not set(wanted) <= set(header):
+    if cells.are_numbers(header) and not wanted <= set(header):
         raise ValueError(
             f"{path} must begin with a line of column names; its first line holds numbers."
         )
     return header, delimiter
 
 
-def _are_numbers(row):
-    try:
-        return [cells.number(cell) for cell in row] != []
-    except ValueError:
-        return False
-
-
 def _index(path, header, name):
     """Returns which column is called `name`."""
-    found = [index for index, each in enumerate(header) if each == name.strip()]
+    found = [index for index, each in enumerate(header) if each == " ".join(name.split())]
     if len(found) == 1:
         return found[0]
     columns = ", ".join(filter(None, header))

@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from tfp_dvbf import errors
-from tfp_dvbf.data import csv_files, records, tables
+from tfp_dvbf.data import records, tables
 from tfp_dvbf.data.sequences import Sequences
 
 LEADS = (-1, 0, 1)
@@ -81,7 +81,7 @@ class Log:
         record=None,
         *,
         decimal=".",
-        encoding=csv_files.UTF_8,
+        encoding="utf-8",
         control_lead=0,
         fill_controls=None,
     ):
