@@ -112,7 +112,7 @@ def test_records_of_one_file_are_split_whole(tmp_path, capsys):
         ({"window": 300}, r"`length` must not exceed the 140 time steps of .*log\.csv; got 300"),
         ({"window": 1}, r"`length` must be at least 2; got 1\."),
         ({"record": "run"}, r"must have a column 'run'; its columns are: t \[s\], x \[V\], u"),
-        ({"split_by": "record"}, r"its 1 leave none between"),
+        ({"split_by": "record"}, r"must have three records or more; this log has 1"),
         ({"stride": 0}, r"`stride` must be at least 1; got 0\."),
         ({"fractions": (0.8, 0.2)}, r"must be positive fractions .*; got 0\.8 and 0\.2\."),
         ({"fractions": (0.8, 0.3)}, r"must be positive fractions .*; got 0\.8 and 0\.3\."),

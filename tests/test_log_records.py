@@ -44,7 +44,7 @@ def test_a_column_tells_records_apart(tmp_path, interleaved):
     check(Log.from_dataframe(Frame({"run": run.astype(object), **columns}), *names))
     numbers = np.array([RUNS.index(each) for each in run])
     log = Log.from_dataframe(Frame({"run": numbers, **columns}), *names)
-    assert [record.name for record in log.records] == [f"record 0, run {k}" for k in range(3)]
+    assert [record.name for record in log.records] == [f"DataFrame 0, run {k}" for k in range(3)]
 
 
 def test_an_error_names_the_record_and_the_line_of_the_file(tmp_path):
@@ -58,7 +58,9 @@ def test_an_error_names_the_record_and_the_line_of_the_file(tmp_path):
 @pytest.mark.parametrize("value", [None, np.nan, "", " NA "])
 def test_a_row_of_no_record_is_refused(value):
     columns = {"run": np.array(["a", value, "a"], object), "x": np.arange(3.0)}
-    with pytest.raises(ValueError, match=r"record 0, column 'run' must name a record; .* in row 1"):
+    with pytest.raises(
+        ValueError, match=r"DataFrame 0, column 'run' must name a record; .* in row 1"
+    ):
         Log.from_dataframe(Frame(columns), "x", record="run")
 
 
@@ -67,29 +69,124 @@ def test_a_column_has_one_role():
         Log.from_dataframe(Frame({"x": np.arange(3.0)}), "x", record="x")
 
 
-def ten_records():
-    return Log([X + k for k in range(10)], [U] * 10, **NAMES)
-
-
-def test_a_split_by_records_keeps_them_whole():
-    log = ten_records()
-    parts = log.split(0.6, 0.2, by="record")
-    assert [len(part.records) for part in parts] == [6, 2, 2]
-    kept = [record.observations[0, 0] for part in parts for record in part.records]
-    assert kept == list(range(10)) and {len(r) for p in parts for r in p.records} == {STEPS}
-    assert parts[2].windows(STEPS).observations.shape == (2, STEPS, 2)
+def records(count):
+    return Log([X + k for k in range(count)], [U + k for k in range(count)], **NAMES)
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    "count, fractions, sizes",
     [
-        ({"by": "row"}, r'`by` must be "time" or "record"; got \'row\'\.'),
+        (10, (0.6, 0.2), [6, 2, 2]),
+        (10, (0.9, 0.04), [8, 1, 1]),
+        (10, (0.01, 0.01), [1, 1, 8]),
+        *[(k, (0.7, 0.15), [k - 2, 1, 1]) for k in range(3, 9)],
+        (100, (0.7, 0.15), [70, 15, 15]),
+    ],
+)
+def test_a_split_by_records_keeps_them_whole(count, fractions, sizes):
+    parts = records(count).split(*fractions, by="record")
+    assert [len(part.records) for part in parts] == sizes
+    kept = [record.observations[0, 0] for part in parts for record in part.records]
+    assert kept == list(range(count)) and {len(r) for p in parts for r in p.records} == {STEPS}
+    assert parts[2].windows(STEPS).observations.shape == (sizes[2], STEPS, 2)
+
+
+@pytest.mark.parametrize(
+    "by, message",
+    [
+        ("row", "`by` must be one of time, record; got 'row'"),
+        (["record"], "`by` must be one of time, record; got "),
+        ("record", '`by="record"` must have three records or more; this log has 2'),
+    ],
+)
+def test_splits_that_are_refused(by, message):
+    with pytest.raises(ValueError, match=message):
+        records(2).split(by=by)
+
+
+def test_what_does_not_change_in_the_training_part_is_named():
+    loads = [np.full([STEPS, 1], load) for load in (1.0, 1.0, 2.0, 3.0)]
+    log = Log([X] * 4, loads, **NAMES)
+    with pytest.warns(UserWarning, match=r"`controls`: 'u \[A\]' does not change in the training"):
+        log.split(0.5, 0.25, by="record")
+
+
+def test_records_shorter_than_a_window_are_left_out_with_a_word():
+    log = Log([X, X[:15], X])
+    with pytest.warns(UserWarning, match="left out: 1 of 3 records, .* record 1 with 15"):
+        assert len(log.windows(20)) == 4
+    with pytest.raises(ValueError, match="must not exceed the 40 time steps of record 0; got 41"):
+        log.windows(41)
+
+
+def test_an_offset_has_to_fit_every_record():
+    near = [5e5 + 0.02 * np.sin(np.arange(200.0) / k) for k in (5, 7)]
+    log = Log(near)
+    assert log.offsets == {"x[0]": near[0][0]}
+    assert len(np.unique(log.windows(200).observations[1])) > 150
+    with pytest.raises(
+        ValueError, match=r"'x\[0\]' must lie in one range; .* 610000.* in record 1"
+    ):
+        Log([near[0], near[1] + 1.1e5])
+    rest = 3.0 + 1e-9 * np.sin(np.arange(200.0))  # Hardly moves, where the others do.
+    assert Log([rest, np.sin(np.arange(200.0))]).offsets == {}
+
+
+def test_times_that_are_dates_are_refused_and_counts_are_not(tmp_path):
+    days = [2024013100 + hour for hour in range(24)] + [2024020100 + hour for hour in range(24)]
+    with pytest.raises(ValueError, match="2024013100 looks like a date. Write 2024-12-31T12:00"):
+        Log(np.arange(48.0), time=np.array(days))
+    assert Log(np.arange(90.0), time=20240101 + np.arange(90)).time_step == 1.0
+
+
+def test_a_step_is_one_of_the_differences():
+    for times in ([0, 1, 4], [0, 2, 3], [0, 1, 4, 7, 8]):
+        assert Log(np.arange(len(times)), time=np.array(times)).time_step == 1.0
+    bursts = (7200.0 * np.arange(500)[:, np.newaxis] + np.arange(4)).ravel()
+    with pytest.raises(ValueError, match="2000 rows must not lie on 3592804 time steps of 1, most"):
+        Log(np.arange(2000.0), time=bursts)
+
+
+def test_many_records_are_told_apart_at_once():
+    count = 2000
+    columns = {"run": np.repeat(np.arange(count), 50).astype(str), "x": np.arange(50.0 * count)}
+    log = Log.from_dataframe(Frame(columns), "x", record="run")
+    assert len(log.records) == count and log.records[7].observations[0, 0] == 350.0
+    assert "2000 records of 50 to 50 time steps" in repr(log)
+
+
+def test_rows_are_those_of_the_dataframe():
+    times = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 3, 5, 4.0])
+    columns = {"run": np.array(["a", "b"] * 6), "t": times, "x": np.arange(12.0)}
+    with pytest.raises(ValueError, match="DataFrame 0, run b, row 9: the time must increase"):
+        Log.from_dataframe(Frame(columns), "x", time="t", record="run")
+
+
+def test_no_control_is_held_past_the_last_one():
+    log = Log(np.arange(4.0), np.array([10.0, 11, 12]), control_lead=1, fill_controls="hold")
+    assert log.records[0].controls.tolist() == [[11.0], [12.0]]
+
+
+@pytest.mark.parametrize(
+    "columns, names, message",
+    [
+        ({"x": np.arange(3.0)}, ["x", "x "], "must have one role; 'x' is named twice"),
+        ({"x": np.arange(3.0)}, [""], "must be strings that are not empty; got ''"),
         (
-            {"train": 0.9, "validation": 0.04, "by": "record"},
-            r"a record or more in each part of the split; its 10 leave none between 0\.9 and 0\.94",
+            {"x": np.arange(3).astype("M8[s]")},
+            ["x"],
+            "column 'x' must hold numbers; it holds times",
         ),
     ],
 )
-def test_splits_that_are_refused(options, message):
+def test_columns_that_are_refused(columns, names, message):
     with pytest.raises(ValueError, match=message):
-        ten_records().split(**options)
+        Log.from_dataframe(Frame(columns), names)
+
+
+def test_names_may_be_an_array_and_a_record_needs_a_row():
+    columns = {"x": np.arange(3.0), "y": np.arange(3.0) ** 2, "run": np.array([])}
+    assert Log.from_dataframe(Frame(columns), np.array(["x", "y"])).observation_names == ["x", "y"]
+    empty = Frame({"x": np.array([]), "run": np.array([])})
+    with pytest.raises(ValueError, match="DataFrame 0 must have a row below the column names"):
+        Log.from_dataframe(empty, "x", record="run")

@@ -239,9 +239,9 @@ def test_arguments_that_are_refused(arguments, message):
     [
         (([], "b"), r"`observations` must name a column or more; got none\."),
         ((["b"], ["b"]), r"Each column must have one role; 'b' is named twice\."),
-        (([3],), r"Names of columns must be strings; got 3\."),
-        ((["a"],), r"record 0 must have one column 'a'; .* is 'a \[V\]': t \[s\], a \[V\], b\."),
-        ((["text"],), r"record 0, column 'text' must hold finite numbers; got 'x' in row 0\."),
+        (([3],), r"Names of columns must be strings that are not empty; got 3\."),
+        ((["a"],), r"DataFrame 0 must have one column 'a'; .* is 'a \[V\]': t \[s\], a"),
+        ((["text"],), r"DataFrame 0, column 'text', row 0 must be a finite number; got 'x'\."),
     ],
 )
 def test_columns_that_are_refused(names, message):

@@ -6,12 +6,12 @@ import os
 import numpy as np
 
 from tfp_dvbf import errors
-from tfp_dvbf.data import records, tables
+from tfp_dvbf.data import records, tables, time_grid
 from tfp_dvbf.data.sequences import Sequences
 
 LEADS = (-1, 0, 1)
 FILLS = (None, "hold")
-SPLITS = {"time": records.cut, "record": records.choose}
+SPLITS = {"time": records.in_three, "record": records.whole_in_three}
 
 
 class Log:
@@ -158,17 +158,16 @@ class Log:
             raise ValueError(f"`control_lead` must be -1, 0 or 1; got {control_lead}.")
         if fill_controls not in FILLS:
             raise ValueError(f'`fill_controls` must be None or "hold"; got {fill_controls!r}.')
-        made = [records.make_record(table, control_lead, fill_controls) for table in read]
+        made = [time_grid.make_record(table, control_lead, fill_controls) for table in read]
         self.records = tuple(record for record, _ in made)
-        self.time_step = records.common_step(self.records, [step for _, step in made])
+        self.time_step = time_grid.common_step(self.records, [step for _, step in made])
         self.observation_names, self.control_names = names.observations, names.controls
         self.control_lead = control_lead
         self.source = None
-        observed, applied = zip(*(record[1:] for record in self.records))
-        self.offsets = {
-            **records.column_offsets("observations", self.observation_names, observed),
-            **records.column_offsets("controls", self.control_names, applied),
-        }
+        self.offsets = records.column_offsets(self.records, self._names())
+
+    def _names(self):
+        return {"observations": self.observation_names, "controls": self.control_names}
 
     def __len__(self):
         """Returns the number of time steps in all records."""
@@ -181,12 +180,14 @@ class Log:
         return int(sum((each.any(axis=1, keepdims=True) & ~each).sum() for each in missing))
 
     def __repr__(self):
-        sizes = ", ".join(str(len(record)) for record in self.records)
+        sizes = list(map(len, self.records))
+        many = f"{len(sizes)} records of {min(sizes)} to {max(sizes)}"
+        listed = many if len(sizes) > 10 else "records of " + ", ".join(map(str, sizes))
         missing = sum(np.isnan(each.observations).any(axis=1).sum() for each in self.records)
         return (
             f"Log(observations {self.observation_names}, controls {self.control_names}, "
-            f"records of {sizes} time steps, time step {self.time_step}, {missing} time steps "
-            f"missing and {self.lost_values} measured values lost in them)"
+            f"{listed} time steps, time step {self.time_step}, {missing} time steps missing and "
+            f"{self.lost_values} measured values lost in them)"
         )
 
     def split(self, train=0.7, validation=0.15, by="time"):
@@ -205,11 +206,10 @@ class Log:
             short for three parts of two time steps, or there are too few records.
         """
         records.check_fractions(train, validation)
-        if by not in SPLITS:
-            raise ValueError(f'`by` must be "time" or "record"; got {by!r}.')
-        edges = [0.0, train, train + validation, 1.0]
-        parts = [SPLITS[by](self.records, *pair) for pair in zip(edges, edges[1:])]
-        return tuple(map(self._with, parts))
+        errors.check_choice("by", by, list(SPLITS))
+        parts = tuple(map(self._with, SPLITS[by](self.records, train, validation)))
+        records.warn_of_constants(parts[0].records, self._names())
+        return parts
 
     def _with(self, parts):
         """Returns the log of these records, with names and offsets of this one."""

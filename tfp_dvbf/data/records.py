@@ -1,15 +1,14 @@
-"""From the rows of a log to records on a regular grid of time steps."""
+"""Records of a system: their parts, windows of them, and the offsets of their columns."""
 
+import functools
 import numbers
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 
 from tfp_dvbf import errors
 from tfp_dvbf.data import moments
-
-TOLERANCE = 0.05  # Of a time step, by which a time may miss the grid.
-MAX_GAP = 10_000  # Time steps.
 
 
 class Record(NamedTuple):
@@ -58,37 +57,54 @@ def cut(records, start, stop):
     return parts
 
 
-def choose(records, start, stop):
-    """Returns the whole records between two fractions of their number, a tuple.
+def in_three(records, train, validation):
+    """Returns three tuples of parts of each record, the fractions being of its length."""
+    edges = [0.0, train, train + validation, 1.0]
+    return [cut(records, *pair) for pair in zip(edges, edges[1:])]
+
+
+def whole_in_three(records, train, validation):
+    """Returns three tuples of records, the fractions being of their number, one or more each.
 
     Raises:
-      ValueError: If there is none.
+      ValueError: If there are fewer than three.
     """
-    first, last = (round(fraction * len(records)) for fraction in (start, stop))
-    if first == last:
-        raise ValueError(
-            f"A log must have a record or more in each part of the split; its {len(records)} leave "
-            f"none between {start:g} and {stop:g}."
-        )
-    return records[first:last]
+    count = len(records)
+    if count < 3:
+        raise ValueError(f'`by="record"` must have three records or more; this log has {count}.')
+    last = max(1, round((1 - train - validation) * count))
+    middle = max(1, min(round(validation * count), count - last - 1))
+    last = min(last, count - middle - 1)
+    first = count - middle - last
+    return records[:first], records[first : first + middle], records[first + middle :]
 
 
 def windows(records, length, stride):
     """Returns parts of `length` time steps, which start `stride` apart, of every record.
 
+    Warns of records that are shorter, and leaves them out.
+
     Raises:
-      ValueError: If a record is shorter than one.
+      ValueError: If all records are shorter.
     """
-    parts = []
-    for record in records:
-        if len(record) < length:
-            raise ValueError(
-                f"`length` must not exceed the {len(record)} time steps of {record.name}; "
-                f"got {length}."
-            )
-        for start in range(0, len(record) - length + 1, stride):
-            parts.append(record.part(start, start + length))
-    return parts
+    short = [record for record in records if len(record) < length]
+    if len(short) == len(records):
+        longest = max(records, key=len)
+        raise ValueError(
+            f"`length` must not exceed the {len(longest)} time steps of {longest.name}; "
+            f"got {length}."
+        )
+    if short:
+        warnings.warn(
+            f"Shorter than a window of {length} time steps and left out: {len(short)} of "
+            f"{len(records)} records, the first of them {short[0].name} with {len(short[0])}.",
+            stacklevel=3,
+        )
+    return [
+        record.part(start, start + length)
+        for record in records
+        for start in range(0, len(record) - length + 1, stride)
+    ]
 
 
 def check_fractions(train, validation):
@@ -122,100 +138,6 @@ def leave_out(records, index, count, min_length):
     return rest
 
 
-def make_record(table, control_lead=0, fill_controls=None):
-    """Returns the `Record` of a table, and its time step, None where the table has no times.
-
-    Args:
-      table: `Table`.
-      control_lead: Time steps by which the control that acts between x[t] and x[t+1] stands later
-        than x[t]: -1, 0 or 1.
-      fill_controls: None, or "hold": the last control before it takes the place of a missing one.
-
-    Raises:
-      ValueError: If times do not increase or miss the grid, a control that is applied is missing,
-        or fewer than two time steps are left.
-    """
-    positions, step = np.arange(len(table.observations)), None
-    if table.time is not None and len(positions) > 1:
-        positions, step = grid_positions(table)
-    first = max(0, -control_lead)
-    observations = _spread(table.observations, positions)[first:]
-    controls = _spread(table.controls, positions)
-    if fill_controls == "hold":
-        controls = _held(controls)
-    start = first + control_lead
-    applied = controls[start : start + len(observations) - 1]
-    if control_lead == 1 and np.isnan(applied[-1:]).any():
-        observations, applied = observations[:-1], applied[:-1]
-    if len(observations) < 2:
-        raise ValueError(f"{table.name} must have two time steps or more; got {len(observations)}.")
-    _check_controls(table, applied, start, positions, fill_controls)
-    return Record(table.name, observations, applied), step
-
-
-def grid_positions(table):
-    """Returns the time step of each row, int [rows], and the length of a time step.
-
-    The length is the median difference of the times, or the mean of those differences that are one
-    step by it: times are often rounded.
-
-    Raises:
-      ValueError: If a time is missing, does not increase or misses the grid by more than 5 % of a
-        step, or if more than 10,000 time steps are missing in a row.
-    """
-    time = table.time
-    for row in np.flatnonzero(np.isnan(time))[:1]:
-        raise ValueError(f"{table.place(row)}: the time must be a number; got {time[row]}.")
-    differences = np.diff(time)
-    for row in np.flatnonzero(differences <= 0)[:1] + 1:
-        times = f"got {time[row]:.15g} after {time[row - 1]:.15g}"
-        raise ValueError(f"{table.place(row)}: the time must increase; {times}.")
-    step = np.median(differences)
-    single = differences[np.abs(differences / step - 1) < TOLERANCE]
-    if np.ptp(single) > 1e-6 * step:
-        step = single.mean()
-    counts = np.round(differences / step)
-    for row in np.flatnonzero(np.abs(differences / step - counts) > TOLERANCE)[:1] + 1:
-        raise ValueError(
-            f"{table.place(row)}: the times must lie on a grid of {step:g}, within 5 % of it; got "
-            f"{differences[row - 1]:g} after the row before. Resample the log."
-        )
-    for row in np.flatnonzero(counts > MAX_GAP)[:1] + 1:
-        raise ValueError(
-            f"{table.place(row)}: at most {MAX_GAP} time steps may be missing; got "
-            f"{counts[row - 1]:.0f}. Give the parts as records of their own."
-        )
-    rounded = float(f"{step:.6g}")  # Of times since 1970, float64 holds a step of 0.1 s no better.
-    return np.concatenate([[0], np.cumsum(counts.astype(int))]), rounded
-
-
-def _spread(values, positions):
-    """Returns rows at their positions on the grid, NaN in all others."""
-    if len(positions) == 0:
-        return values
-    spread = np.full([positions[-1] + 1, values.shape[1]], np.nan)
-    spread[positions] = values
-    return spread
-
-
-def _held(values):
-    """Returns values [steps, dim] where the last one before it takes the place of each NaN."""
-    steps = np.arange(len(values))[:, np.newaxis]
-    last = np.maximum.accumulate(np.where(np.isnan(values), 0, steps), axis=0)
-    return np.take_along_axis(values, last, axis=0)
-
-
-def _check_controls(table, applied, start, positions, fill_controls):
-    """Raises ValueError if a control that is applied is missing."""
-    for step in np.flatnonzero(np.isnan(applied).any(axis=1))[:1] + start:
-        row = np.searchsorted(positions, step)
-        what = "its control" if positions[row] == step else "the control of a row before it"
-        remedy = '`fill_controls` must be "hold" to go on with the last one before.'
-        if fill_controls == "hold":
-            remedy = "There is none before to hold; begin the log later."
-        raise ValueError(f"{table.place(row)}: {what} is missing. {remedy}")
-
-
 def stack_records(parts):
     """Stacks records, all of them padded to the time steps of the longest.
 
@@ -245,37 +167,72 @@ def _padded(values, num_steps):
     return np.concatenate([values, padding])
 
 
-def common_step(made, steps):
-    """Returns the time step of all records, None if it is unknown."""
-    for record, step in zip(made, steps):
-        if step is not None and abs(step / steps[0] - 1) > TOLERANCE:
-            raise ValueError(
-                f"{record.name} must have the time step of {made[0].name}, {steps[0]:g}; "
-                f"got {step:g}."
-            )
-    return steps[0]
-
-
-def column_offsets(argument, names, values):
+def column_offsets(records, names):
     """Returns the first value by name of each column whose digits float32 cannot hold.
 
+    Args:
+      records: The `Record`s.
+      names: Names of the columns of their "observations" and "controls".
+
     Raises:
-      ValueError: If a column holds no value, an infinite one or only one.
+      ValueError: If a column holds no value, an infinite one or only one, or no offset lets
+        float32 hold its digits in all records.
     """
     offsets = {}
-    for index, name in enumerate(names):
-        column = np.concatenate([each[:, index] for each in values])
-        column = column[~np.isnan(column)]
-        if not len(column) or not np.isfinite(column).all():
-            got = column[~np.isfinite(column)][0] if len(column) else "none"
-            raise ValueError(f"`{argument}`: {name!r} must hold finite numbers; got {got}.")
-        of_column = moments.Moments.of(column[:, np.newaxis])
-        constant = of_column.is_constant[0]
-        if constant and len(column) > 1:
+    for argument, name, columns in columns_of(records, names):
+        _check_column(f"`{argument}`: {name!r}", np.concatenate(columns))
+        of_records = [moments.Moments.of(column[:, np.newaxis]) for column in columns]
+        far = moments.MAX_RATIO * _movement(of_records)
+        means = np.array([each.mean[0] for each in of_records])
+        if np.abs(means).max() > far:
+            offsets[name] = next(float(column[0]) for column in columns if len(column))
+        for index in np.flatnonzero(np.abs(means - offsets.get(name, 0.0)) > far)[:1]:
             raise ValueError(
-                f"`{argument}`: {name!r} must change; it is {column[0]:g} in all {len(column)} "
-                "rows. Leave it out, or write it with more digits."
+                f"`{argument}`: {name!r} must lie in one range; its mean is {means[0]:.9g} in "
+                f"{records[0].name} and {means[index]:.9g} in {records[index].name}, and float32 "
+                "has too few digits for how little it moves in each. Subtract an offset from each."
             )
-        if not constant and abs(of_column.mean[0]) > moments.MAX_RATIO * of_column.stddev[0]:
-            offsets[name] = float(column[0])
     return offsets
+
+
+def _movement(of_records):
+    """Returns the standard deviation of a column within records, or of all if it is constant."""
+    everything = functools.reduce(moments.Moments.merge, of_records)
+    within = sum(each.squared_deviations[0] for each in of_records) / everything.count
+    return max(np.sqrt(within), everything.resolution[0]) if within else everything.stddev[0]
+
+
+def columns_of(records, names):
+    """Yields "observations" or "controls", the name of a column, and its values in each record."""
+    for argument, columns in names.items():
+        arrays = [getattr(record, argument) for record in records]
+        for index, name in enumerate(columns):
+            yield argument, name, [each[~np.isnan(each[:, index]), index] for each in arrays]
+
+
+def warn_of_constants(records, names):
+    """Warns of columns that do not change in the records that a model is trained on."""
+    for argument, name, columns in columns_of(records, names):
+        if is_constant(np.concatenate(columns)):
+            warnings.warn(
+                f"`{argument}`: {name!r} does not change in the training part, so that no model "
+                "can learn what it does. Split in another way.",
+                stacklevel=3,
+            )
+
+
+def _check_column(place, column):
+    """Raises ValueError unless a column holds finite numbers, not all of them the same."""
+    if not len(column) or not np.isfinite(column).all():
+        got = column[~np.isfinite(column)][0] if len(column) else "none"
+        raise ValueError(f"{place} must hold finite numbers; got {got}.")
+    if is_constant(column) and len(column) > 1:
+        raise ValueError(
+            f"{place} must change; it is {column[0]:g} in all {len(column)} rows. Leave it out, or "
+            "write it with more digits."
+        )
+
+
+def is_constant(column):
+    """Returns whether values [rows] are the same as far as float64 can tell."""
+    return bool(moments.Moments.of(column[:, np.newaxis]).is_constant[0])

@@ -15,19 +15,20 @@ class Table(NamedTuple):
       observations: float64 [rows, dx], NaN where a value is missing.
       controls: float64 [rows, du], NaN where a value is missing.
       time: float64 [rows], or None where the rows are one time step apart.
-      lines: Line of each row in the file, or None.
+      lines: Line of each row in the file, or its number in the DataFrame or array, int [rows].
+      counted: What `lines` counts, "line" or "row".
     """
 
     name: str
     observations: np.ndarray
     controls: np.ndarray
-    time: np.ndarray | None = None
-    lines: np.ndarray | None = None
+    time: np.ndarray | None
+    lines: np.ndarray
+    counted: str
 
     def place(self, row):
         """Returns in words where a row is."""
-        where = f"row {row}" if self.lines is None else f"line {self.lines[row]}"
-        return f"{self.name}, {where}"
+        return f"{self.name}, {self.counted} {self.lines[row]}"
 
 
 class Names(NamedTuple):
@@ -48,20 +49,27 @@ def check_names(observations, controls=(), time=None, record=None):
     """Returns the `Names` of columns, of which a string is one.
 
     Raises:
-      ValueError: If there is no observation, one is not a string, or one comes twice.
+      ValueError: If there is no observation, one is not a string or empty, or one comes twice.
     """
-    observations, controls = (
-        [each] if isinstance(each, str) else list(each or ()) for each in (observations, controls)
-    )
+    observations, controls = map(_listed, (observations, controls))
     names = [*observations, *controls, *(each for each in (time, record) if each is not None)]
     if not observations:
         raise ValueError("`observations` must name a column or more; got none.")
     for name in names:
-        if not isinstance(name, str):
-            raise ValueError(f"Names of columns must be strings; got {name!r}.")
-        if names.count(name) > 1:
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"Names of columns must be strings that are not empty; got {name!r}.")
+    stripped = [name.strip() for name in names]
+    for name in stripped:
+        if stripped.count(name) > 1:
             raise ValueError(f"Each column must have one role; {name!r} is named twice.")
     return Names(observations, controls, time, record)
+
+
+def _listed(names):
+    """Returns the names of columns as a list; one that stands alone may be no list."""
+    if names is None:
+        return []
+    return list(names) if np.iterable(names) and not isinstance(names, str) else [names]
 
 
 def given_names(argument, names, letter, size):
@@ -79,7 +87,7 @@ def csv_tables(paths, names, **options):
     made = []
     for path in paths:
         columns = csv_files.read_columns(path, names.numbers, names.time, names.record, **options)
-        made += _tables(columns.path, columns.values, names, columns.lines)
+        made += _tables(columns.path, columns.values, names, columns.lines, "line")
     return made
 
 
@@ -87,8 +95,9 @@ def frame_tables(frames, names):
     """Returns the `Table` of each record of DataFrames, with `columns` and `to_numpy`."""
     made = []
     for index, frame in enumerate(frames):
-        name = f"record {index}"
-        made += _tables(name, _frame_columns(frame, name, names), names)
+        name = f"DataFrame {index}"
+        values = _frame_columns(frame, name, names)
+        made += _tables(name, values, names, np.arange(len(next(iter(values.values())))), "row")
     return made
 
 
@@ -111,16 +120,21 @@ def _frame_columns(frame, name, names):
     return values
 
 
-def _tables(name, values, names, lines=None):
+def _tables(name, values, names, lines, counted):
     """Returns a `Table`, or one for each record that the column `names.record` names."""
     if names.record is None:
-        return [_table(name, values, names, lines)]
-    labels, made = values[names.record], []
-    for each in dict.fromkeys(labels.tolist()):
-        rows = labels == each
-        of_record = {column: values[column][rows] for column in values}
-        own = None if lines is None else lines[rows]
-        made.append(_table(f"{name}, {names.record} {each}", of_record, names, own))
+        return [_table(name, values, names, lines, counted)]
+    if not len(lines):
+        raise ValueError(f"{name} must have a row below the column names.")
+    labels, first, inverse, counts = np.unique(
+        values[names.record], return_index=True, return_inverse=True, return_counts=True
+    )
+    rows = np.split(np.argsort(inverse, kind="stable"), np.cumsum(counts)[:-1])
+    made = []
+    for index in np.argsort(first):  # In the order in which they begin.
+        of_record = {column: values[column][rows[index]] for column in values}
+        title = f"{name}, {names.record} {labels[index]}"
+        made.append(_table(title, of_record, names, lines[rows[index]], counted))
     return made
 
 
@@ -135,19 +149,21 @@ def _labels(name, values, parse):
     return np.array(labels)
 
 
-def _table(name, values, names, lines=None):
+def _table(name, values, names, lines, counted):
     observations, controls = (
         np.stack([values[column] for column in columns], axis=1)
         if columns
-        else np.empty([len(values[names.observations[0]]), 0])
+        else np.empty([len(lines), 0])
         for columns in names[:2]
     )
     times = None if names.time is None else values[names.time]
-    return Table(name, observations, controls, times, lines)
+    return Table(name, observations, controls, times, lines, counted)
 
 
 def _numbers(name, values, parse=cells.number):
     """Returns values [rows] as float64, seconds for times of day; text is read as a CSV cell is."""
+    if values.dtype.kind in "mM" and parse is cells.number:
+        raise ValueError(f"{name} must hold numbers; it holds times.")
     if values.dtype.kind in "mM":
         since = values if values.dtype.kind == "m" else values - values[:1]
         seconds = since.astype("timedelta64[ns]").astype(np.int64) / 1e9
@@ -159,9 +175,8 @@ def _numbers(name, values, parse=cells.number):
         try:
             numbers[row] = parse(str(value).strip())
         except ValueError:
-            raise ValueError(
-                f"{name} must hold finite numbers; got {str(value)!r} in row {row}."
-            ) from None
+            place = f"{name}, row {row}"
+            raise ValueError(cells.refusal(place, str(value), parse, ".")) from None
     return numbers
 
 
@@ -215,7 +230,8 @@ def _array_table(name, observations, controls, time):
         if time.shape != (steps,):
             raise ValueError(f"`time` must have shape {(steps,)}; got {time.shape} in {name}.")
         time = _numbers(f"{name}, `time`", time, cells.timestamp)
-    return Table(name, observations, np.concatenate([controls, unknown]), time)
+    controls = np.concatenate([controls, unknown])
+    return Table(name, observations, controls, time, np.arange(steps), "row")
 
 
 def _matrix(name, values):
