@@ -1,7 +1,7 @@
 # make demo       install, collect data, train the recommended model, show a table and a picture
 # make test       install the test extra and run the tests, two files at a time
 # make test-slow  the tests that run whole scripts or start processes
-# make test-long  those that train to quality or repeat a slow test with other parts: not a part of CI
+# make test-long  the tests that take minutes or repeat a slow one with other parts; not in CI
 # make lint       ruff
 
 PYTHON ?= python3

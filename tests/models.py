@@ -22,7 +22,7 @@ LINEAR = {"transition": "locally_linear", "num_bases": 1, "decoder_units": ()}
 
 
 def marked(slow, long):
-    """Returns parameters of a test: `slow` for `make test-slow`, `long` for `make test-long`."""
+    """Returns the parameters of a test, those for `make test-slow` and for `make test-long`."""
     kinds = {"slow": slow, "long": long}
     return [
         pytest.param(*each if isinstance(each, tuple) else [each], marks=getattr(pytest.mark, kind))

@@ -52,9 +52,17 @@ def test_files_that_hold_the_same(tmp_path, text):
 def test_missing_cells_and_empty_lines(tmp_path):
     text = "y,u\n\n1,\nnan,NA\n,,\n N/A ,None\n+2.,1e-3\n"
     columns = read(tmp_path, text)
-    np.testing.assert_array_equal(columns.values["y"], [1, np.nan, np.nan, 2])
-    np.testing.assert_array_equal(columns.values["u"], [np.nan, np.nan, np.nan, 1e-3])
-    assert columns.lines.tolist() == [3, 4, 6, 7]
+    np.testing.assert_array_equal(columns.values["y"], [1, *[np.nan] * 3, 2])
+    np.testing.assert_array_equal(columns.values["u"], [*[np.nan] * 4, 1e-3])
+    assert columns.lines.tolist() == [3, 4, 5, 6, 7]
+
+
+def test_rows_of_empty_cells(tmp_path):
+    """Without times they are time steps, but for those at the end, which spreadsheets write."""
+    text = "t,y\n0,1\n,\n2,3\n,\n,\n"
+    assert read(tmp_path, text, ["y"]).lines.tolist() == [2, 3, 4]
+    assert read(tmp_path, text, ["y"], "t").values["t"].tolist() == [0, 2]
+    assert read(tmp_path, text, ["y"], record="t").lines.tolist() == [2, 4]
 
 
 def test_the_delimiter_is_the_one_that_finds_the_columns(tmp_path):
@@ -111,15 +119,37 @@ def test_what_spreadsheets_write_above_and_into_the_names(tmp_path):
         csv_files.read_columns(path, ["y"])
 
 
-@pytest.mark.parametrize("first, second", [(5, 50), (5, None), (50, 50)])
-def test_a_quote_that_is_not_closed_costs_no_rows(tmp_path, first, second):
-    notes = ['"3 inch' if t in (first, second) else "" for t in range(100)]
-    rows = [f"{t},{t % 3},{note}\n" for t, note in enumerate(notes)]
-    with pytest.raises(ValueError, match=f"log.csv, line {first + 2}: the row that begins here"):
+@pytest.mark.parametrize(
+    "notes, line",
+    [
+        ({5: '"3 inch', 50: '"3 inch'}, 7),
+        ({5: '"3 inch'}, 7),
+        ({5: '"', 50: '"'}, 7),
+        ({5: '"valve open', 50: 'valve closed"'}, 7),
+    ],
+)
+def test_a_quotation_mark_costs_no_rows_in_silence(tmp_path, notes, line):
+    rows = [f"{t},{t % 3},{notes.get(t, '')}\n" for t in range(100)]
+    with pytest.raises(ValueError, match=f"log.csv, line {line}: the row that begins here"):
         read(tmp_path, "y,u,note\n" + "".join(rows))
 
 
+def test_quotation_marks_that_cost_nothing(tmp_path):
+    rows = "".join(f"{t},{t % 3},{chr(34) * 2}\n" for t in range(100))
+    assert len(read(tmp_path, 'y ["],u,note\n' + rows, ['y ["]', "u"]).lines) == 100
+    text = 'y,u,note\n1,2,"two\nlines"\n3,4,"a ""quoted"" word, and a comma"\n'
+    assert read(tmp_path, text).lines.tolist() == [3, 4]
+
+
+def test_one_column_of_decimal_commas(tmp_path):
+    assert read(tmp_path, "y\n1,5\n2,5\n", ["y"], decimal=",").values["y"].tolist() == [1.5, 2.5]
+
+
 THOUSANDS = r"\. Write numbers without separators of thousands\."
+TEXT = r"\. Delete lines of text below the column names, and leave a cell without a value empty\."
+OTHER = (
+    r'\. Numbers have a decimal "{}" and no separators .*; where "{}" is .*, `decimal` says so\.'
+)
 
 
 @pytest.mark.parametrize(
@@ -132,13 +162,15 @@ THOUSANDS = r"\. Write numbers without separators of thousands\."
         ("1\u202f234,5", ",", THOUSANDS),
         ("1'234.5", ".", THOUSANDS),
         ("1,234,567", ".", THOUSANDS),
-        ("1,012", ".", r'\. Numbers have a decimal "\." and no separators of thousands; where ","'),
-        ("0.5", ",", r'\. Numbers have a decimal "," and no separators of thousands; where "\."'),
-        ("[V]", ".", r"\. Delete lines of text below the column names\."),
+        ("1,012", ".", OTHER.format(r"\.", ",")),
+        ("0.5", ",", OTHER.format(",", r"\.")),
+        ("[V]", ".", TEXT),
+        ("---", ".", TEXT),
+        ("12 V", ".", r"\. Write numbers without units\."),
     ],
 )
 def test_the_remedy_fits_the_cell(tmp_path, cell, decimal, hint):
-    with pytest.raises(ValueError, match=f"got {re.escape(repr(cell))}{hint}"):
+    with pytest.raises(ValueError, match=f"got {re.escape(repr(cell))}{hint}$"):
         read(tmp_path, f"y;u\n{cell};2\n", decimal=decimal)
 
 

@@ -59,7 +59,7 @@ def test_an_error_names_the_record_and_the_line_of_the_file(tmp_path):
 def test_a_row_of_no_record_is_refused(value):
     columns = {"run": np.array(["a", value, "a"], object), "x": np.arange(3.0)}
     with pytest.raises(
-        ValueError, match=r"DataFrame 0, column 'run' must name a record; .* in row 1"
+        ValueError, match=r"DataFrame 0, column 'run', row 1 must name a record; got "
     ):
         Log.from_dataframe(Frame(columns), "x", record="run")
 
@@ -77,6 +77,7 @@ def records(count):
     "count, fractions, sizes",
     [
         (10, (0.6, 0.2), [6, 2, 2]),
+        (10, (0.7, 0.15), [7, 1, 2]),
         (10, (0.9, 0.04), [8, 1, 1]),
         (10, (0.01, 0.01), [1, 1, 8]),
         *[(k, (0.7, 0.15), [k - 2, 1, 1]) for k in range(3, 9)],
@@ -107,7 +108,7 @@ def test_splits_that_are_refused(by, message):
 def test_what_does_not_change_in_the_training_part_is_named():
     loads = [np.full([STEPS, 1], load) for load in (1.0, 1.0, 2.0, 3.0)]
     log = Log([X] * 4, loads, **NAMES)
-    with pytest.warns(UserWarning, match=r"`controls`: 'u \[A\]' does not change in the training"):
+    with pytest.warns(UserWarning, match=r"`controls`: 'u \[A\]' holds no value in the"):
         log.split(0.5, 0.25, by="record")
 
 
@@ -119,17 +120,27 @@ def test_records_shorter_than_a_window_are_left_out_with_a_word():
         log.windows(41)
 
 
-def test_an_offset_has_to_fit_every_record():
+def test_an_offset_that_does_not_fit_every_record_is_no_secret(recwarn):
     near = [5e5 + 0.02 * np.sin(np.arange(200.0) / k) for k in (5, 7)]
     log = Log(near)
     assert log.offsets == {"x[0]": near[0][0]}
     assert len(np.unique(log.windows(200).observations[1])) > 150
-    with pytest.raises(
-        ValueError, match=r"'x\[0\]' must lie in one range; .* 610000.* in record 1"
-    ):
-        Log([near[0], near[1] + 1.1e5])
     rest = 3.0 + 1e-9 * np.sin(np.arange(200.0))  # Hardly moves, where the others do.
     assert Log([rest, np.sin(np.arange(200.0))]).offsets == {}
+    set_points = [np.full(200, each) for each in (20.0, 30.0, 40.0)]
+    set_points[0][7] = np.nextafter(20.0, 21.0)
+    assert Log(set_points).offsets == {} and not recwarn.list
+    with pytest.warns(
+        UserWarning, match=r"500000.* in record 0 and of 610000.* in record 1: float32"
+    ):
+        Log([near[0], near[1] + 1.1e5])
+
+
+@pytest.mark.parametrize("empty", [0, 1])
+def test_a_column_may_have_no_value_in_a_record(empty, recwarn):
+    columns = [np.stack([1e6 + np.sin(np.arange(50.0)), np.arange(50.0)], axis=1) for _ in range(2)]
+    columns[empty][:, 0] = np.nan
+    assert Log(columns).offsets == {"x[0]": 1e6} and not recwarn.list
 
 
 def test_times_that_are_dates_are_refused_and_counts_are_not(tmp_path):

@@ -51,6 +51,17 @@ RULES = {
 }
 
 
+def parsers(names, time=None, record=None):
+    """Returns what reads the cells of each column, by its name."""
+    special = {time: timestamp, record: label}
+    return dict.fromkeys(names, number) | {k: parse for k, parse in special.items() if k}
+
+
+def plain(name):
+    """Returns the name of a column with single spaces in place of line breaks and the like."""
+    return " ".join(name.split())
+
+
 def refusal(place, cell, parse, decimal):
     """Returns what is wrong with a cell at a place, and what to do about it."""
     return f"{place} must {RULES[parse]}; got {cell!r}.{_hint(cell.strip(), parse, decimal)}"
@@ -68,7 +79,11 @@ def _hint(cell, parse, decimal):
             f' Numbers have a decimal "{decimal}" and no separators of thousands; where "{other}" '
             "is the decimal sign, `decimal` says so."
         )
-    return " Write times as 2024-12-31T12:00." if parse is timestamp else ""
+    if parse is timestamp:
+        return " Write times as 2024-12-31T12:00."
+    if re.search(r"\d", cell):
+        return " Write numbers without units."
+    return " Delete lines of text below the column names, and leave a cell without a value empty."
 
 
 def _is_number(cell, decimal="."):
@@ -90,8 +105,8 @@ def are_dates(times):
 
 
 def _is_date(value):
-    digits = f"{value:.0f}"
-    if not np.isfinite(value) or value % 1 or len(digits) not in COMPACT:
+    digits = f"{np.floor(value):.0f}"
+    if not np.isfinite(value) or len(digits) not in COMPACT:
         return False
     try:
         return 1900 <= datetime.datetime.strptime(digits, COMPACT[len(digits)]).year <= 2100

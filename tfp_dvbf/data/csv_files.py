@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import itertools
 import re
 from typing import NamedTuple
 
@@ -9,9 +10,8 @@ import numpy as np
 
 from tfp_dvbf.data import cells
 
-DELIMITERS = ",;\t"
+DELIMITERS = ";\t,"  # The comma is last, since it may be a decimal sign.
 WORKBOOK = b"PK\x03\x04"  # What an .xlsx or .ods begins with: it is a ZIP archive.
-BETWEEN = " Delete lines of text below the column names."
 
 
 class Columns(NamedTuple):
@@ -34,7 +34,8 @@ def read_columns(path, names, time=None, record=None, *, decimal=".", encoding="
 
     The first line names the columns; its cells are divided by commas, semicolons or tabs. Cells
     that are empty, NaN, NA, N/A, null or None are missing. Empty lines are skipped, and so is a
-    delimiter at the end of a line.
+    delimiter at the end of a line. So are rows of empty cells at the end, and elsewhere if `time`
+    or `record` is given; without these they are rows of missing values.
 
     Args:
       path: Path of a text file.
@@ -56,9 +57,7 @@ def read_columns(path, names, time=None, record=None, *, decimal=".", encoding="
     with open(path, "rb") as file:
         if file.read(len(WORKBOOK)) == WORKBOOK:
             raise ValueError(f"{path} must be a CSV file, and not a workbook; save it as one.")
-    parsers = dict.fromkeys(names, cells.number)
-    parsers |= {time: cells.timestamp, record: cells.label}
-    parsers.pop(None, None)
+    parsers = cells.parsers(names, time, record)
     with open(path, encoding=encoding, newline="") as file:
         try:
             return _read(path, file, parsers, decimal)
@@ -82,65 +81,72 @@ def check_format(decimal, encoding):
 
 
 def _read(path, file, parsers, decimal):
-    text, before = _header_text(file)
-    header, delimiter = _header(path, text, list(parsers))
+    header, delimiter = _header(path, file, {cells.plain(name) for name in parsers})
     indices = {name: _index(path, header, name) for name in parsers}
-    found, lines = {name: [] for name in parsers}, []
-    for line, row in _rows(path, file, delimiter, before):
+    keeps_empty = set(parsers.values()) <= {cells.number}
+    found, lines, empty = {name: [] for name in parsers}, [], []
+    for line, row in _rows(path, file, delimiter, len(header)):
         if not any(map(str.strip, row)):
+            empty += [line] * (keeps_empty and len(row) > 0)
             continue
         _check_width(path, row, header, line)
-        lines.append(line)
         for name, index in indices.items():
-            cell = row[index].strip()
-            try:
-                found[name].append(parsers[name](cell, decimal))
-            except ValueError:
-                place = f"{path}, line {line}, column {name!r}"
-                message = cells.refusal(place, row[index], parsers[name], decimal)
-                between = len(lines) == 1 or cell == name
-                raise ValueError(message + BETWEEN * (between and message[-1] == ".")) from None
+            found[name] += [np.nan] * len(empty)
+            found[name].append(_parsed(path, line, name, row[index], parsers[name], decimal))
+        lines += [*empty, line]
+        empty = []
     values = {name: np.array(column) for name, column in found.items()}
     return Columns(str(path), values, np.array(lines, int))
 
 
-def _header_text(file):
-    """Returns the line of column names, without a byte order mark, and how many lines it ends.
-
-    Line breaks in quotes belong to it; a line `sep=;` before it does not.
-    """
-    text, count = file.readline().removeprefix("\ufeff"), 1
-    if re.fullmatch(r'"?sep=."?\s*', text, re.IGNORECASE):
-        text, count = file.readline(), 2
-    while text.count('"') % 2 and (more := file.readline()):
-        text, count = text + more, count + 1
-    return text, count
-
-
-def _rows(path, file, delimiter, line):
-    """Yields the line on which a row ends, and its cells."""
-    reader, before = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True), line
+def _parsed(path, line, name, cell, parse, decimal):
+    """Returns the value of a cell, or raises ValueError with where it is and what to do."""
     try:
-        for row in reader:
-            line = before + reader.line_num
-            yield line, row
+        return parse(cell.strip(), decimal)
+    except ValueError:
+        place = f"{path}, line {line}, column {name!r}"
+        raise ValueError(cells.refusal(place, cell, parse, decimal)) from None
+
+
+def _text_lines(file):
+    """Returns an iterator of a file's lines from its start, and how many it skips.
+
+    It skips a byte order mark and a line `sep=;`, which spreadsheets write.
+    """
+    file.seek(0)
+    first = file.readline().removeprefix("\ufeff")
+    if re.fullmatch(r'"?sep=."?\s*', first, re.IGNORECASE):
+        return file, 1
+    return itertools.chain([first], file), 0
+
+
+def _rows(path, file, delimiter, width):
+    """Yields the line on which a row below the header ends, and its cells."""
+    text, skipped = _text_lines(file)
+    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
+    line = skipped
+    try:
+        for index, row in enumerate(reader):
+            lines = [each for cell in row for each in cell.splitlines()[1:]]
+            if width > 1 and any(each.count(delimiter) >= width - 1 for each in lines):
+                raise csv.Error("a quotation mark opens a cell that swallows others")
+            line = skipped + reader.line_num
+            if index > 0:
+                yield line, row
     except csv.Error as error:
         raise ValueError(
-            f"{path}, line {line + 1}: the row that begins here must be one of a CSV file; {error}."
+            f"{path}, line {line + 1}: the row that begins here must be one of a CSV file; "
+            f"{error}. Close or delete its quotation mark."
         ) from error
 
 
-def _header(path, text, wanted):
-    """Returns the names in the first row of a file, and the delimiter that divides them.
-
-    A line break in a name counts as a space.
-    """
-    wanted = {" ".join(name.split()) for name in wanted}
+def _header(path, file, wanted):
+    """Returns the names in the first row of a file, and the delimiter that divides them."""
 
     def names(delimiter):
-        lines = text.splitlines(keepends=True)
-        row = next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
-        return [" ".join(name.split()) for name in row]
+        lines, _ = _text_lines(file)
+        rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+        return [cells.plain(name) for name in next(rows, [])]
 
     # The delimiter by which the wanted columns are found, or else most columns.
     delimiter = max(DELIMITERS, key=lambda each: (wanted <= set(names(each)), len(names(each))))
@@ -158,7 +164,7 @@ def _header(path, text, wanted):
 
 def _index(path, header, name):
     """Returns which column is called `name`."""
-    found = [index for index, each in enumerate(header) if each == " ".join(name.split())]
+    found = [index for index, each in enumerate(header) if each == cells.plain(name)]
     if len(found) == 1:
         return found[0]
     columns = ", ".join(filter(None, header))
@@ -180,5 +186,6 @@ def nearest(name, names):
 def _check_width(path, row, header, line):
     if len(row) < len(header) or any(map(str.strip, row[len(header) :])):
         raise ValueError(
-            f"{path}, line {line} must have {len(header)} cells as the first line; got {len(row)}."
+            f"{path}, line {line} must have {len(header)} cells as the first line; got {len(row)}. "
+            "Put a cell that holds a delimiter in quotes."
         )

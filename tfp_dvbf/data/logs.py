@@ -43,8 +43,8 @@ class Log:
       control_names: List of names, empty without controls.
       time_step: Length of a time step, in the unit of the times, s for timestamps; None if unknown.
       control_lead: As given.
-      offsets: What `windows` and `sequences` subtract, by name of a column: of columns with a mean
-        above 1e5 standard deviations float32 would hold too few digits. `restore` adds it again.
+      offsets: What `windows` and `sequences` subtract, by name of a column: float32 would hold too
+        few digits of a mean above 1e5 times the deviation in a record. `restore` adds it again.
       source: Path or paths of the files, or None.
 
     Raises:
@@ -191,7 +191,7 @@ class Log:
         )
 
     def split(self, train=0.7, validation=0.15, by="time"):
-        """Splits in time order: what comes first trains, what comes last tests.
+        """Splits in order: what comes first trains, what comes last tests.
 
         Args:
           train: Fraction of the time steps of each record, or of the records.
@@ -240,7 +240,7 @@ class Log:
         """Cuts each record into windows, none of which spans two records.
 
         A record's last time steps, too few for another window, are left out; so are windows
-        without an observed time step.
+        without an observed time step and, with a warning, records shorter than a window.
 
         Args:
           length: Time steps of a window.
@@ -251,7 +251,7 @@ class Log:
           `Sequences`, whose `spec` holds names, time step, offsets, source and the arguments.
 
         Raises:
-          ValueError: If a record is shorter than a window, or no time step is observed.
+          ValueError: If every record is shorter than a window, or no time step is observed.
         """
         length = errors.check_integer("length", length, least=2)
         stride = errors.check_integer("stride", length if stride is None else stride, least=1)

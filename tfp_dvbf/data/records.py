@@ -72,11 +72,9 @@ def whole_in_three(records, train, validation):
     count = len(records)
     if count < 3:
         raise ValueError(f'`by="record"` must have three records or more; this log has {count}.')
-    last = max(1, round((1 - train - validation) * count))
-    middle = max(1, min(round(validation * count), count - last - 1))
-    last = min(last, count - middle - 1)
-    first = count - middle - last
-    return records[:first], records[first : first + middle], records[first + middle :]
+    first = min(max(1, round(train * count)), count - 2)
+    second = min(max(first + 1, round((train + validation) * count)), count - 1)
+    return records[:first], records[first:second], records[second:]
 
 
 def windows(records, length, stride):
@@ -170,27 +168,30 @@ def _padded(values, num_steps):
 def column_offsets(records, names):
     """Returns the first value by name of each column whose digits float32 cannot hold.
 
+    Warns where these lie too far apart in two records for one offset.
+
     Args:
       records: The `Record`s.
       names: Names of the columns of their "observations" and "controls".
 
     Raises:
-      ValueError: If a column holds no value, an infinite one or only one, or no offset lets
-        float32 hold its digits in all records.
+      ValueError: If a column holds no value, an infinite one or only one.
     """
     offsets = {}
     for argument, name, columns in columns_of(records, names):
         _check_column(f"`{argument}`: {name!r}", np.concatenate(columns))
-        of_records = [moments.Moments.of(column[:, np.newaxis]) for column in columns]
+        held = [(record.name, column) for record, column in zip(records, columns) if len(column)]
+        of_records = [moments.Moments.of(column[:, np.newaxis]) for _, column in held]
         far = moments.MAX_RATIO * _movement(of_records)
         means = np.array([each.mean[0] for each in of_records])
         if np.abs(means).max() > far:
-            offsets[name] = next(float(column[0]) for column in columns if len(column))
+            offsets[name] = float(held[0][1][0])
         for index in np.flatnonzero(np.abs(means - offsets.get(name, 0.0)) > far)[:1]:
-            raise ValueError(
-                f"`{argument}`: {name!r} must lie in one range; its mean is {means[0]:.9g} in "
-                f"{records[0].name} and {means[index]:.9g} in {records[index].name}, and float32 "
-                "has too few digits for how little it moves in each. Subtract an offset from each."
+            warnings.warn(
+                f"`{argument}`: {name!r} has a mean of {means[0]:.9g} in {held[0][0]} and of "
+                f"{means[index]:.9g} in {held[index][0]}: float32 holds too few digits of how it "
+                "moves within a record. If that matters, subtract an offset from each record.",
+                stacklevel=4,
             )
     return offsets
 
@@ -198,8 +199,8 @@ def column_offsets(records, names):
 def _movement(of_records):
     """Returns the standard deviation of a column within records, or of all if it is constant."""
     everything = functools.reduce(moments.Moments.merge, of_records)
-    within = sum(each.squared_deviations[0] for each in of_records) / everything.count
-    return max(np.sqrt(within), everything.resolution[0]) if within else everything.stddev[0]
+    within = np.sqrt(sum(each.squared_deviations[0] for each in of_records) / everything.count)
+    return within if within > everything.resolution[0] else everything.stddev[0]
 
 
 def columns_of(records, names):
@@ -215,8 +216,8 @@ def warn_of_constants(records, names):
     for argument, name, columns in columns_of(records, names):
         if is_constant(np.concatenate(columns)):
             warnings.warn(
-                f"`{argument}`: {name!r} does not change in the training part, so that no model "
-                "can learn what it does. Split in another way.",
+                f"`{argument}`: {name!r} holds no value in the training part or does not change, "
+                "so that no model can learn what it does. Split in another way.",
                 stacklevel=3,
             )
 

@@ -58,9 +58,9 @@ def check_names(observations, controls=(), time=None, record=None):
     for name in names:
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"Names of columns must be strings that are not empty; got {name!r}.")
-    stripped = [name.strip() for name in names]
-    for name in stripped:
-        if stripped.count(name) > 1:
+    plain = list(map(cells.plain, names))
+    for name in plain:
+        if plain.count(name) > 1:
             raise ValueError(f"Each column must have one role; {name!r} is named twice.")
     return Names(observations, controls, time, record)
 
@@ -106,16 +106,14 @@ def _frame_columns(frame, name, names):
     if not (hasattr(frame, "columns") and hasattr(frame, "__getitem__")):
         raise ValueError(f"`frame` must be a DataFrame; got {type(frame).__name__}.")
     held = list(frame.columns)
-    parsers = dict.fromkeys(names.numbers, cells.number)
-    parsers |= {names.time: cells.timestamp, names.record: cells.label}
-    parsers.pop(None, None)
+    parsers = cells.parsers(names.numbers, names.time, names.record)
     values = {}
     for column, parse in parsers.items():
         if held.count(column) != 1:
             found = "; it comes twice" if column in held else csv_files.nearest(column, held)
             columns = ", ".join(map(str, held))
             raise ValueError(f"{name} must have one column {column!r}{found}: {columns}.")
-        parse_all = _labels if parse is cells.label else _numbers
+        parse_all = _parsed if parse is cells.label else _numbers
         values[column] = parse_all(f"{name}, column {column!r}", frame[column].to_numpy(), parse)
     return values
 
@@ -138,15 +136,16 @@ def _tables(name, values, names, lines, counted):
     return made
 
 
-def _labels(name, values, parse):
-    """Returns the names of records [rows], strings."""
-    labels = []
+def _parsed(name, values, parse):
+    """Returns values [rows] of any kind, each read as a cell of a CSV file is."""
+    made = []
     for row, value in enumerate(values):
         try:
-            labels.append(parse(str(value).strip()))
+            made.append(parse(str(value).strip()))
         except ValueError:
-            raise ValueError(f"{name} must name a record; got {value!r} in row {row}.") from None
-    return np.array(labels)
+            message = cells.refusal(f"{name}, row {row}", str(value), parse, ".")
+            raise ValueError(message) from None
+    return np.array(made)
 
 
 def _table(name, values, names, lines, counted):
@@ -161,7 +160,7 @@ def _table(name, values, names, lines, counted):
 
 
 def _numbers(name, values, parse=cells.number):
-    """Returns values [rows] as float64, seconds for times of day; text is read as a CSV cell is."""
+    """Returns values [rows] as float64, timestamps and durations as seconds, text as CSV cells."""
     if values.dtype.kind in "mM" and parse is cells.number:
         raise ValueError(f"{name} must hold numbers; it holds times.")
     if values.dtype.kind in "mM":
@@ -170,14 +169,7 @@ def _numbers(name, values, parse=cells.number):
         return np.where(np.isnat(values), np.nan, seconds)
     if values.dtype.kind in "fiub":
         return values.astype(float)
-    numbers = np.empty(len(values))
-    for row, value in enumerate(values):
-        try:
-            numbers[row] = parse(str(value).strip())
-        except ValueError:
-            place = f"{name}, row {row}"
-            raise ValueError(cells.refusal(place, str(value), parse, ".")) from None
-    return numbers
+    return _parsed(name, values, parse).astype(float)
 
 
 def array_tables(observations, controls=None, time=None):

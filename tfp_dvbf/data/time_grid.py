@@ -29,14 +29,18 @@ def make_record(table, control_lead=0, fill_controls=None):
     observations = _spread(table.observations, positions)[first:]
     controls = _spread(table.controls, positions)
     if fill_controls == "hold":
-        last = len(controls) - (np.isnan(controls[-1:]).all() and control_lead == 1)
-        controls[:last] = _held(controls[:last])
+        # With control_lead=1 the control of the last row may not be known yet: it is dropped.
+        unknown = control_lead == 1 and np.isnan(controls[-1:]).all()
+        held = controls[:-1] if unknown else controls
+        held[:] = _held(held)
     start = first + control_lead
     applied = controls[start : start + len(observations) - 1]
     if control_lead == 1 and np.isnan(applied[-1:]).any():
         observations, applied = observations[:-1], applied[:-1]
     if len(observations) < 2:
-        raise ValueError(f"{table.name} must have two time steps or more; got {len(observations)}.")
+        raise ValueError(
+            f"{table.name} must have two time steps or more; got {len(observations)}. Leave it out."
+        )
     _check_controls(table, applied, start, positions, fill_controls)
     return records.Record(table.name, observations, applied), step
 
@@ -48,9 +52,23 @@ def grid_positions(table):
     step by it: times are often rounded.
 
     Raises:
-      ValueError: If a time is missing, does not increase or misses the grid by more than 5 % of a
-        step, or if more than 10,000 time steps are missing in a row.
+      ValueError: If a time is missing, does not increase, is a date written as a number or misses
+        the grid by more than 5 % of a step; or if more than 10,000 time steps are missing in a row,
+        or more than 10,000 and 99 of 100 in all.
     """
+    differences = _differences(table)
+    step = np.sort(differences)[(len(differences) - 1) // 2]  # The median, but never in between.
+    single = differences[np.abs(differences / step - 1) < TOLERANCE]
+    if np.ptp(single) > 1e-6 * step:
+        step = single.mean()
+    counts = np.round(differences / step)
+    _check_counts(table, differences, counts, step)
+    rounded = float(f"{step:.6g}")  # Of times since 1970, float64 holds a step of 0.1 s no better.
+    return np.concatenate([[0], np.cumsum(counts.astype(int))]), rounded
+
+
+def _differences(table):
+    """Returns the differences of the times of a table, or raises ValueError if they are none."""
     time = table.time
     for row in np.flatnonzero(~np.isfinite(time))[:1]:
         raise ValueError(f"{table.place(row)}: the time must be a number; got {time[row]}.")
@@ -64,13 +82,13 @@ def grid_positions(table):
     if cells.are_dates(time):
         raise ValueError(
             f"{table.name}: the times must count seconds or the like; {time[0]:.0f} looks like a "
-            "date. Write 2024-12-31T12:00."
+            "date. Write 2024-12-31T12:00, or subtract the first if it is a count."
         )
-    step = np.sort(differences)[(len(differences) - 1) // 2]  # The median, but never in between.
-    single = differences[np.abs(differences / step - 1) < TOLERANCE]
-    if np.ptp(single) > 1e-6 * step:
-        step = single.mean()
-    counts = np.round(differences / step)
+    return differences
+
+
+def _check_counts(table, differences, counts, step):
+    """Raises ValueError unless differences are `counts` time steps, few of them missing."""
     for row in np.flatnonzero(np.abs(differences / step - counts) > TOLERANCE)[:1] + 1:
         raise ValueError(
             f"{table.place(row)}: the times must lie on a grid of {step:g}, within 5 % of it; got "
@@ -81,13 +99,12 @@ def grid_positions(table):
             f"{table.place(row)}: at most {MAX_GAP} time steps may be missing; got "
             f"{counts[row - 1]:.0f}. Give the parts as records of their own."
         )
-    if counts.sum() > max(MAX_GAP, MAX_MISSING * len(time)):
+    rows, steps = len(table.time), counts.sum() + 1
+    if steps > max(MAX_GAP, MAX_MISSING * rows):
         raise ValueError(
-            f"{table.name}: its {len(time)} rows must not lie on {counts.sum() + 1:.0f} time steps "
-            f"of {step:g}, most of them missing. Resample the log, or give its parts as records."
+            f"{table.name}: its {rows} rows must not lie on {steps:.0f} time steps of {step:g}, "
+            "most of them missing. Resample the log, or give its parts as records."
         )
-    rounded = float(f"{step:.6g}")  # Of times since 1970, float64 holds a step of 0.1 s no better.
-    return np.concatenate([[0], np.cumsum(counts.astype(int))]), rounded
 
 
 def _spread(values, positions):
@@ -123,6 +140,6 @@ def common_step(made, steps):
         if step is not None and abs(step / steps[0] - 1) > TOLERANCE:
             raise ValueError(
                 f"{record.name} must have the time step of {made[0].name}, {steps[0]:g}; "
-                f"got {step:g}."
+                f"got {step:g}. Resample it."
             )
     return steps[0]
