@@ -30,7 +30,6 @@ def main(args):
     metrics = recipe.run(run)
     picture = draw(output, run_folder.read_splits(args.data)[2])
     print(f"\n{comparison(metrics)}")
-    print("Other rows: version 0.2, lower noise floor, so higher bounds; see docs/results.md.")
     print(f"picture: {picture}")
 
 
