@@ -131,9 +131,11 @@ def test_an_offset_that_does_not_fit_every_record_is_no_secret(recwarn):
     set_points[0][7] = np.nextafter(20.0, 21.0)
     assert Log(set_points).offsets == {} and not recwarn.list
     with pytest.warns(
-        UserWarning, match=r"500000.* in record 0 and of 610000.* in record 1: float32"
+        UserWarning, match="from 500000.* in record 0 to 610000.* in record 1: float32"
     ):
-        Log([near[0], near[1] + 1.1e5])
+        assert Log([near[0], near[1] + 1.1e5]).offsets == {}
+    with pytest.warns(UserWarning, match="float32 holds too few digits"):  # But more than without.
+        assert Log([near[0], near[1] + 1e4]).offsets == {"x[0]": near[0][0]}
 
 
 @pytest.mark.parametrize("empty", [0, 1])
@@ -147,15 +149,30 @@ def test_times_that_are_dates_are_refused_and_counts_are_not(tmp_path):
     days = [2024013100 + hour for hour in range(24)] + [2024020100 + hour for hour in range(24)]
     with pytest.raises(ValueError, match="2024013100 looks like a date. Write 2024-12-31T12:00"):
         Log(np.arange(48.0), time=np.array(days))
-    assert Log(np.arange(90.0), time=20240101 + np.arange(90)).time_step == 1.0
+    for count in (20240101 + np.arange(90), 1910101000 + np.arange(20)):
+        assert Log(np.arange(float(len(count))), time=count).time_step == 1.0
 
 
-def test_a_step_is_one_of_the_differences():
-    for times in ([0, 1, 4], [0, 2, 3], [0, 1, 4, 7, 8]):
-        assert Log(np.arange(len(times)), time=np.array(times)).time_step == 1.0
-    bursts = (7200.0 * np.arange(500)[:, np.newaxis] + np.arange(4)).ravel()
+@pytest.mark.parametrize(
+    "times, less, more",
+    [
+        ([0, 1, 4], 1, 3),
+        ([0, 2, 3], 1, 2),
+        ([0, 1, 4, 7, 8], 1, 3),
+        (np.floor(1.5 * np.arange(601)), 1, 2),
+    ],
+)
+def test_a_step_that_is_none_is_refused(times, less, more):
+    with pytest.raises(
+        ValueError, match=f"half of their differences are {less} or less and .* {more}"
+    ):
+        Log(np.arange(len(times)), time=np.array(times))
+
+
+def test_bursts_are_refused():
+    times = (7200.0 * np.arange(500)[:, np.newaxis] + np.arange(4)).ravel()
     with pytest.raises(ValueError, match="2000 rows must not lie on 3592804 time steps of 1, most"):
-        Log(np.arange(2000.0), time=bursts)
+        Log(np.arange(2000.0), time=times)
 
 
 def test_many_records_are_told_apart_at_once():

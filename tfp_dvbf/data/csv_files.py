@@ -85,11 +85,18 @@ def _read(path, file, parsers, decimal):
     indices = {name: _index(path, header, name) for name in parsers}
     keeps_empty = set(parsers.values()) <= {cells.number}
     found, lines, empty = {name: [] for name in parsers}, [], []
-    for line, row in _rows(path, file, delimiter, len(header)):
+    for line, row, inside in _rows(path, file, delimiter):
         if not any(map(str.strip, row)):
-            empty += [line] * (keeps_empty and len(row) > 0)
+            empty += [line] * (keeps_empty and len(row) > 1 and len(lines) > 0)
             continue
         _check_width(path, row, header, line)
+        for text in inside:
+            others = dict(zip(header, text.split(delimiter)))
+            if len(others) == len(header) and _is_row(others, parsers, decimal):
+                raise ValueError(
+                    f"{path}: the row that ends on line {line} has a quotation mark that opens a "
+                    "cell of several rows. Close it or delete it."
+                )
         for name, index in indices.items():
             found[name] += [np.nan] * len(empty)
             found[name].append(_parsed(path, line, name, row[index], parsers[name], decimal))
@@ -97,6 +104,14 @@ def _read(path, file, parsers, decimal):
         empty = []
     values = {name: np.array(column) for name, column in found.items()}
     return Columns(str(path), values, np.array(lines, int))
+
+
+def _is_row(texts, parsers, decimal):
+    """Returns whether texts, by the name of a column, could be those of a row."""
+    try:
+        return [parse(texts[cells.plain(name)].strip(), decimal) for name, parse in parsers.items()]
+    except ValueError:
+        return False
 
 
 def _parsed(path, line, name, cell, parse, decimal):
@@ -120,24 +135,27 @@ def _text_lines(file):
     return itertools.chain([first], file), 0
 
 
-def _rows(path, file, delimiter, width):
-    """Yields the line on which a row below the header ends, and its cells."""
+def _rows(path, file, delimiter):
+    """Yields the line on which a row below the header ends, its cells and the lines inside."""
     text, skipped = _text_lines(file)
-    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
+    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
     line = skipped
     try:
         for index, row in enumerate(reader):
-            lines = [each for cell in row for each in cell.splitlines()[1:]]
-            if width > 1 and any(each.count(delimiter) >= width - 1 for each in lines):
-                raise csv.Error("a quotation mark opens a cell that swallows others")
-            line = skipped + reader.line_num
+            before, line = line, skipped + reader.line_num
+            inside = [] if line == before + 1 else _lines_inside(row)
             if index > 0:
-                yield line, row
+                yield line, row, inside
     except csv.Error as error:
         raise ValueError(
             f"{path}, line {line + 1}: the row that begins here must be one of a CSV file; "
             f"{error}. Close or delete its quotation mark."
         ) from error
+
+
+def _lines_inside(row):
+    """Returns the lines of the cells of a row but the first of each."""
+    return [line for cell in row for line in cell.splitlines()[1:]]
 
 
 def _header(path, file, wanted):

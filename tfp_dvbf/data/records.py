@@ -10,6 +10,8 @@ import numpy as np
 from tfp_dvbf import errors
 from tfp_dvbf.data import moments
 
+HELPS = 10.0  # By this factor an offset has to shorten the largest mean.
+
 
 class Record(NamedTuple):
     """Consecutive time steps of a system.
@@ -184,12 +186,14 @@ def column_offsets(records, names):
         of_records = [moments.Moments.of(column[:, np.newaxis]) for _, column in held]
         far = moments.MAX_RATIO * _movement(of_records)
         means = np.array([each.mean[0] for each in of_records])
-        if np.abs(means).max() > far:
-            offsets[name] = float(held[0][1][0])
-        for index in np.flatnonzero(np.abs(means - offsets.get(name, 0.0)) > far)[:1]:
+        first = float(held[0][1][0])
+        if np.abs(means).max() > max(far, HELPS * np.abs(means - first).max()):
+            offsets[name] = first
+        if np.abs(means - offsets.get(name, 0.0)).max() > far:
+            low, high = np.argmin(means), np.argmax(means)
             warnings.warn(
-                f"`{argument}`: {name!r} has a mean of {means[0]:.9g} in {held[0][0]} and of "
-                f"{means[index]:.9g} in {held[index][0]}: float32 holds too few digits of how it "
+                f"`{argument}`: {name!r} has means from {means[low]:.9g} in {held[low][0]} to "
+                f"{means[high]:.9g} in {held[high][0]}: float32 holds too few digits of how it "
                 "moves within a record. If that matters, subtract an offset from each record.",
                 stacklevel=4,
             )

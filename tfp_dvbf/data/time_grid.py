@@ -57,9 +57,9 @@ def grid_positions(table):
         or more than 10,000 and 99 of 100 in all.
     """
     differences = _differences(table)
-    step = np.sort(differences)[(len(differences) - 1) // 2]  # The median, but never in between.
+    step = np.median(differences)
     single = differences[np.abs(differences / step - 1) < TOLERANCE]
-    if np.ptp(single) > 1e-6 * step:
+    if len(single) and np.ptp(single) > 1e-6 * step:
         step = single.mean()
     counts = np.round(differences / step)
     _check_counts(table, differences, counts, step)
@@ -79,7 +79,8 @@ def _differences(table):
             f"{table.place(row)}: the time must increase; {times}. Where another record begins, "
             "`record` names the column that tells them apart."
         )
-    if cells.are_dates(time):
+    rolls_over = len(time) > 31 or np.ptp(differences) > 0  # As a count of few rows does not.
+    if rolls_over and cells.are_dates(time):
         raise ValueError(
             f"{table.name}: the times must count seconds or the like; {time[0]:.0f} looks like a "
             "date. Write 2024-12-31T12:00, or subtract the first if it is a count."
@@ -89,6 +90,12 @@ def _differences(table):
 
 def _check_counts(table, differences, counts, step):
     """Raises ValueError unless differences are `counts` time steps, few of them missing."""
+    less, more = np.sort(differences)[[(len(differences) - 1) // 2, len(differences) // 2]]
+    if more > (1 + TOLERANCE) * less:
+        raise ValueError(
+            f"{table.name}: the times must lie on a grid; half of their differences are {less:g} "
+            f"or less and half are {more:g} or more. Resample the log."
+        )
     for row in np.flatnonzero(np.abs(differences / step - counts) > TOLERANCE)[:1] + 1:
         raise ValueError(
             f"{table.place(row)}: the times must lie on a grid of {step:g}, within 5 % of it; got "
