@@ -134,6 +134,9 @@ def test_a_quotation_mark_costs_no_rows_in_silence(tmp_path, notes):
         ValueError, match=r"ends on line \d+ has a quotation mark that opens a cell"
     ):
         read(tmp_path, "y,u,note\n" + "".join(rows))
+    rows = [f"{t},z,{t % 3},{notes.get(t, '')},z\n" for t in range(100)]
+    with pytest.raises(ValueError, match="a quotation mark that opens a cell"):
+        read(tmp_path, "y,z,u,note,z\n" + "".join(rows))  # Two columns that nobody asks for.
 
 
 @pytest.mark.parametrize(

@@ -89,14 +89,12 @@ def _read(path, file, parsers, decimal):
         if not any(map(str.strip, row)):
             empty += [line] * (keeps_empty and len(row) > 1 and len(lines) > 0)
             continue
+        if any(_is_row(text.split(delimiter), indices, parsers, decimal) for text in inside):
+            raise ValueError(
+                f"{path}: the row that ends on line {line} has a quotation mark that opens a cell "
+                "of several rows. Close it or delete it."
+            )
         _check_width(path, row, header, line)
-        for text in inside:
-            others = dict(zip(header, text.split(delimiter)))
-            if len(others) == len(header) and _is_row(others, parsers, decimal):
-                raise ValueError(
-                    f"{path}: the row that ends on line {line} has a quotation mark that opens a "
-                    "cell of several rows. Close it or delete it."
-                )
         for name, index in indices.items():
             found[name] += [np.nan] * len(empty)
             found[name].append(_parsed(path, line, name, row[index], parsers[name], decimal))
@@ -106,12 +104,14 @@ def _read(path, file, parsers, decimal):
     return Columns(str(path), values, np.array(lines, int))
 
 
-def _is_row(texts, parsers, decimal):
-    """Returns whether texts, by the name of a column, could be those of a row."""
+def _is_row(texts, indices, parsers, decimal):
+    """Returns whether texts hold a value or nothing wherever a row has to."""
     try:
-        return [parse(texts[cells.plain(name)].strip(), decimal) for name, parse in parsers.items()]
-    except ValueError:
+        for name, index in indices.items():
+            parsers[name](texts[index].strip(), decimal)
+    except (ValueError, IndexError):
         return False
+    return True
 
 
 def _parsed(path, line, name, cell, parse, decimal):
