@@ -180,7 +180,7 @@ def test_many_records_are_told_apart_at_once():
     columns = {"run": np.repeat(np.arange(count), 50).astype(str), "x": np.arange(50.0 * count)}
     log = Log.from_dataframe(Frame(columns), "x", record="run")
     assert len(log.records) == count and log.records[7].observations[0, 0] == 350.0
-    assert "2000 records of 50 to 50 time steps" in repr(log)
+    assert "2000 records of 50 time steps" in repr(log)
 
 
 def test_rows_are_those_of_the_dataframe():

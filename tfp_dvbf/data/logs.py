@@ -181,7 +181,7 @@ class Log:
 
     def __repr__(self):
         sizes = list(map(len, self.records))
-        many = f"{len(sizes)} records of {min(sizes)} to {max(sizes)}"
+        many = f"{len(sizes)} records of " + " to ".join(map(str, sorted({min(sizes), max(sizes)})))
         listed = many if len(sizes) > 10 else "records of " + ", ".join(map(str, sizes))
         missing = sum(np.isnan(each.observations).any(axis=1).sum() for each in self.records)
         return (
