@@ -101,7 +101,9 @@ def test_a_model_has_the_settings_of_its_protocol(name):
     assert found == protocol.hidden_steps
     parts = model.state_space_model.emission, model.state_space_model.transition
     assert tuple(part.noise_floor for part in parts) == protocol.noise_floors
-    assert parts[1].hidden_units == protocol.hidden_units
+    assert [part.hidden_units for part in parts] == [protocol.emission_units, protocol.hidden_units]
+    assert [part.activation for part in parts] == 2 * [protocol.activation]
+    assert parts[1].linear_path == protocol.linear_path
 
 
 def test_no_steps_are_hidden_from_a_posterior_that_has_to_see_all():

@@ -82,13 +82,24 @@ def test_a_state_out_of_bounds_moves_as_one_at_the_bound(name):
     np.testing.assert_array_equal(far.covariance(), near.covariance())
 
 
-def test_mlp_density_is_the_documented_one():
-    transition = perturbed(make("mlp"))
+@pytest.mark.parametrize("linear_path", [False, True])
+def test_mlp_density_is_the_documented_one(linear_path):
+    transition = perturbed(make("mlp", linear_path=linear_path))
     density = transition(Z, U)
-    change, scale = networks.gaussian_parameters(transition.network(tf.concat([Z, U], axis=-1)))
+    inputs = tf.concat([Z, U], axis=-1)
+    change, scale = networks.gaussian_parameters(transition.network(inputs))
+    if linear_path:
+        (matrices,) = transition.linear.get_weights()  # A over B, transposed.
+        change = change + inputs.numpy() @ matrices
     next_z = np.asarray(Z) + 0.05
     expected = scipy.stats.norm.logpdf(next_z, Z + change, scale).sum(axis=-1)
     np.testing.assert_allclose(density.log_prob(next_z), expected, rtol=1e-4)
+
+
+def test_a_linear_path_starts_at_nothing_and_is_a_part_of_the_layer():
+    transition, plain = make("mlp", linear_path=True), make("mlp")
+    np.testing.assert_array_equal(transition(Z, U).mean(), plain(Z, U).mean())
+    oracles.check_layer(transition, lambda part: part(Z, U).mean() + part(Z, U).stddev())
 
 
 def test_mlp_starts_near_the_identity():

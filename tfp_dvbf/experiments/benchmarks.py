@@ -31,6 +31,9 @@ class Protocol(NamedTuple):
         figures of Champneys et al. 2024 (arXiv:2405.10779).
       hidden_steps: Share of the time steps that the posterior is not shown in training and the
         mean length of a run of them, or None.
+      activation: Activation of the hidden layers of transition and emission.
+      linear_path: Whether the transition has one, see `layers.MLPTransition`.
+      emission_units: Sizes of the hidden layers of the emission.
     """
 
     unit: str
@@ -44,6 +47,9 @@ class Protocol(NamedTuple):
     noise_floors: tuple
     published: dict
     hidden_steps: tuple | None = None
+    activation: str = "relu"
+    linear_path: bool = False
+    emission_units: tuple = (128,)
 
 
 class Records(NamedTuple):
@@ -75,6 +81,7 @@ PROTOCOLS = {
     "silverbox": Protocol(
         "mV", 1000.0, 50, 1, 200, 100, 60, (128,), (1e-3, 1e-3),
         {"best recurrent network": {"multisine": 1.49, "arrow": 2.39, "no_extrapolation": 0.947}},
+        (0.8, 60.0), "tanh", linear_path=True, emission_units=(),
     ),
 }  # fmt: skip
 

@@ -41,8 +41,15 @@ def make_model(protocol, posterior="innovation", state_dim=4, seed=1):
     return DVBF(
         *(1, 1, state_dim),
         posterior=posterior,
-        transition=layers.MLPTransition(protocol.hidden_units, noise_floor=transition_floor),
-        emission=layers.GaussianEmission(noise_floor=emission_floor),
+        transition=layers.MLPTransition(
+            protocol.hidden_units,
+            protocol.activation,
+            noise_floor=transition_floor,
+            linear_path=protocol.linear_path,
+        ),
+        emission=layers.GaussianEmission(
+            protocol.emission_units, protocol.activation, noise_floor=emission_floor
+        ),
         hidden_steps=protocol.hidden_steps if takes_gaps else None,
         seed=seed,
     )

@@ -72,15 +72,24 @@ class MLPTransition(Transition):
       hidden_units: Sizes of its hidden layers; () makes it linear.
       activation: Activation of its hidden layers.
       noise_floor: Least s, in units of the state, whose prior at t = 0 is N(0, I).
+      linear_path: Whether the mean is z[t-1] + A z[t-1] + B u[t-1] + f(z[t-1], u[t-1]), where A and
+        B are matrices that start at zero. Of a system that is nearly linear f then has to learn
+        only what is not: docs/intervals.md.
     """
 
     def __init__(
-        self, hidden_units=(256, 256), activation="relu", noise_floor=NOISE_FLOOR, **kwargs
+        self,
+        hidden_units=(256, 256),
+        activation="relu",
+        noise_floor=NOISE_FLOOR,
+        linear_path=False,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.hidden_units = errors.check_units("hidden_units", hidden_units)
         self.activation = activation
         self.noise_floor = networks.check_floor(noise_floor)
+        self.linear_path = linear_path
 
     def build(self, spec):
         self.network = networks.MLP(
@@ -91,13 +100,19 @@ class MLPTransition(Transition):
             spec.seed,
             name="network",
         )
+        if self.linear_path:
+            self.linear = tf_keras.layers.Dense(
+                spec.state_dim, use_bias=False, kernel_initializer="zeros", name="linear"
+            )
         super().build(spec)
 
     def call(self, states, controls):
         """Maps z[t-1] [..., dz] and u[t-1] [..., du] to the density of z[t]."""
         states = networks.bounded(states)
-        raw = self.network(tf.concat([states, controls], axis=-1))
-        change, scale = networks.gaussian_parameters(raw, self.noise_floor)
+        inputs = tf.concat([states, controls], axis=-1)
+        change, scale = networks.gaussian_parameters(self.network(inputs), self.noise_floor)
+        if self.linear_path:
+            change += self.linear(inputs)
         return networks.diagonal_normal(networks.unfused(states + change), scale)
 
     def get_config(self):
@@ -105,6 +120,7 @@ class MLPTransition(Transition):
             "hidden_units": self.hidden_units,
             "activation": self.activation,
             "noise_floor": self.noise_floor,
+            "linear_path": self.linear_path,
         }
         return {**super().get_config(), **config}
 
