@@ -106,8 +106,9 @@ def test_mlp_starts_near_the_identity():
     np.testing.assert_allclose(make("mlp", hidden_units=(256, 256))(Z, U).mean(), Z, atol=0.3)
 
 
-def test_locally_linear_density_is_the_documented_one():
-    transition = perturbed(make("locally_linear"))
+@pytest.mark.parametrize("orthogonal", [False, True])
+def test_locally_linear_density_is_the_documented_one(orthogonal):
+    transition = perturbed(make("locally_linear", orthogonal=orthogonal))
     weights = scipy.special.softmax(transition.network(tf.concat([Z, U], axis=-1)), axis=-1)
     bases = [matrix.numpy() for matrix in transition.matrices()]
     density = transition(Z, U)
@@ -128,6 +129,19 @@ def test_one_base_matrix_is_linear_and_has_no_network():
     assert len(transition.weights) == 3
     total = transition(2.0 * Z, 2.0 * U).mean()
     np.testing.assert_allclose(total, 2.0 * transition(Z, U).mean(), rtol=1e-5)
+
+
+def test_orthogonal_matrices_never_lengthen_a_state():
+    transition = perturbed(make("locally_linear", orthogonal=True))
+    a, _, _ = transition.matrices()
+    change = transition.state_change.numpy()
+    skew = 0.5 * (change - np.swapaxes(change, -1, -2))
+    cayley = np.linalg.inv(np.eye(3) - skew) @ (np.eye(3) + skew)
+    np.testing.assert_allclose(a, cayley, atol=1e-5)
+    np.testing.assert_allclose(a @ tf.linalg.matrix_transpose(a), [np.eye(3)] * 4, atol=1e-5)
+    moved = transition(Z, tf.zeros_like(U)).mean()
+    assert np.all(np.linalg.norm(moved, axis=-1) <= 1.00001 * np.linalg.norm(Z, axis=-1))
+    oracles.check_layer(transition, lambda part: part(Z, U).mean() + part(Z, U).stddev())
 
 
 def test_locally_linear_starts_near_the_identity():

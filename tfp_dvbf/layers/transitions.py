@@ -139,6 +139,11 @@ class LocallyLinearTransition(Transition):
       hidden_units: Sizes of the hidden layers of g.
       activation: Activation of the hidden layers of g.
       noise_floor: Least value on the diagonal of each C_m, in units of the state.
+      orthogonal: Whether each A_m is orthogonal, (I - S_m)^-1 (I + S_m) with S_m skew-symmetric
+        (Cayley transform; Helfrich et al. 2018, arXiv:1707.09520). Then |A z| <= |z|: dynamics
+        turn the state about the origin and never stretch it, so that its unit is the same at all
+        times. Without it nothing but p(z[0]) sets a unit, and where the state is not seen, as
+        behind images, it may grow step by step, and then tells the time rather than the system.
     """
 
     def __init__(
@@ -147,9 +152,11 @@ class LocallyLinearTransition(Transition):
         hidden_units=(256, 256),
         activation="relu",
         noise_floor=NOISE_FLOOR,
+        orthogonal=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.orthogonal = orthogonal
         self.noise_floor = networks.check_floor(noise_floor)
         self.num_bases = errors.check_integer("num_bases", num_bases)
         self.hidden_units = errors.check_units("hidden_units", hidden_units)
@@ -175,7 +182,11 @@ class LocallyLinearTransition(Transition):
 
     def matrices(self):
         """Returns the base matrices A [m, dz, dz], B [m, dz, du] and C [m, dz, dz]."""
-        state_matrix = tf.eye(self.spec.state_dim) + self.state_change
+        identity, change = tf.eye(self.spec.state_dim), self.state_change
+        state_matrix = identity + change
+        if self.orthogonal:
+            skew = 0.5 * (change - tf.linalg.matrix_transpose(change))
+            state_matrix = tf.linalg.solve(identity - skew, identity + skew)
         diagonal = networks.positive(tf.linalg.diag_part(self.raw_noise), floor=self.noise_floor)
         noise_matrix = tf.linalg.set_diag(tf.linalg.band_part(self.raw_noise, -1, 0), diagonal)
         return state_matrix, self.control_matrix, noise_matrix
@@ -195,6 +206,7 @@ class LocallyLinearTransition(Transition):
         config = {
             "num_bases": self.num_bases,
             "noise_floor": self.noise_floor,
+            "orthogonal": self.orthogonal,
             "hidden_units": self.hidden_units,
             "activation": self.activation,
         }
