@@ -79,7 +79,7 @@ PROTOCOLS = {
         hidden_steps=(0.7, 30.0),
     ),
     "silverbox": Protocol(
-        "mV", 1000.0, 50, 1, 400, 100, 200, (64,), (1e-3, 1e-3),
+        "mV", 1000.0, 50, 1, 200, 100, 300, (64,), (1e-3, 1e-3),
         {"best recurrent network": {"multisine": 1.49, "arrow": 2.39, "no_extrapolation": 0.947}},
         (0.8, 60.0), "tanh", linear_path=True, emission_units=(),
     ),
