@@ -77,4 +77,16 @@ def test_a_model_of_each_observation_hides_steps():
         protocol = latent_regression.Protocol(hidden_steps=share)
         model = latent_regression.make_model(observation, 3, 1, protocol)
         assert (model.hidden_steps is None) == (share == 0.0)
-        assert model.state_space_model.transition.learns_initial
+        transition = model.state_space_model.transition
+        assert transition.learns_initial and transition.orthogonal
+
+
+def test_a_position_is_linear_in_the_state():
+    protocol = latent_regression.Protocol()
+    models = {
+        observation: latent_regression.make_model(observation, 3, 1, protocol).state_space_model
+        for observation in ["position", "angle"]
+    }
+    units = {name: model.emission.hidden_units for name, model in models.items()}
+    assert units == {"position": (), "angle": (128,)}
+    assert models["angle"].emission.noise_floor == protocol.noise_floor

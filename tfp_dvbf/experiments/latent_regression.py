@@ -31,17 +31,19 @@ class Protocol(NamedTuple):
       hidden_steps: Share of the steps that are hidden from the posterior in training, each on its
         own.
       scale: Standard deviation of a pixel as a fraction of the range, constant.
-      transition_units: Sizes of the hidden layers of the transition.
-      learns_initial: Whether p(z[0]) is learned.
+      noise_floor: Least standard deviation of a position or an angle, a fraction of its scale.
+      num_bases: Number of orthogonal matrices that the transition mixes.
+      transition_units: Sizes of the hidden layers of the network that mixes them.
     """
 
-    epochs: int = 600
-    learning_rate: float = 2e-3
+    epochs: int = 400
+    learning_rate: float = 8e-3
     batch_size: int = 32
     hidden_steps: float = 0.7
-    scale: float = 0.2
+    scale: float = 0.3
+    noise_floor: float = 0.1
+    num_bases: int = 8
     transition_units: tuple = (64,)
-    learns_initial: bool = True
 
 
 def collect(observation, split):
@@ -79,14 +81,19 @@ def make_model(observation, state_dim, seed, protocol):
         }
         shape = (*IMAGE_SIZE, 1)
     else:
+        units = () if observation == "position" else (128,)
         parts = {
-            "emission": "gaussian",
+            "emission": layers.GaussianEmission(units, noise_floor=protocol.noise_floor),
             "encoder": layers.FilterEncoder(num_steps=WINDOW),
             "initial_posterior": layers.GaussianInitialPosterior(INITIAL_STEPS),
         }
         shape = {"position": 2, "angle": 1}[observation]
-    transition = layers.MLPTransition(
-        protocol.transition_units, "tanh", learns_initial=protocol.learns_initial
+    transition = layers.LocallyLinearTransition(
+        protocol.num_bases,
+        protocol.transition_units,
+        "tanh",
+        orthogonal=True,
+        learns_initial=True,
     )
     return DVBF(
         *(shape, 1, state_dim),
