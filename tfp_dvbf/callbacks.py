@@ -2,6 +2,7 @@
 
 import csv
 import os
+import statistics
 import time
 
 import numpy as np
@@ -124,8 +125,8 @@ class ProgressLine(tf_keras.callbacks.Callback):
         epoch  40 of 200: loss -12.35, val_neg_elbo -617.2, 1:10 left
 
     A line comes at the end of an epoch, of the last one in any case, and tells how long the rest
-    will take at the median pace of this `fit`. The first epoch does not count in that, since it
-    compiles the training step.
+    will take at the median pace of this `fit`, once two epochs after the first are known. The first
+    does not count in that, since it compiles the training step; the second may be slow, too.
 
     Args:
       min_seconds: Least time between two lines.
@@ -146,8 +147,9 @@ class ProgressLine(tf_keras.callbacks.Callback):
             return
         self.printed_at = self.ended_at[-1]
         parts = [f"{name} {logs[name]:.4g}" for name in ["loss", "val_neg_elbo"] if name in logs]
-        if remaining and len(self.ended_at) > 1:
-            parts.append(f"{_clock(remaining * np.median(np.diff(self.ended_at)))} left")
+        if remaining and len(self.ended_at) > 2:
+            pace = statistics.median_low(np.diff(self.ended_at).tolist())
+            parts.append(f"{_clock(remaining * pace)} left")
         number = str(epoch + 1).rjust(len(str(self.params["epochs"])))
         print(f"  epoch {number} of {self.params['epochs']}: {', '.join(parts)}", flush=True)
 
