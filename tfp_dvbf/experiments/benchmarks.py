@@ -81,7 +81,7 @@ PROTOCOLS = {
     "silverbox": Protocol(
         "mV", 1000.0, 50, 1, 200, 100, 300, (64,), (1e-3, 1e-3),
         {"best recurrent network": {"multisine": 1.49, "arrow": 2.39, "no_extrapolation": 0.947}},
-        (0.8, 60.0), "tanh", linear_path=True, emission_units=(),
+        activation="tanh", linear_path=True, emission_units=(),
     ),
 }  # fmt: skip
 
