@@ -24,7 +24,9 @@ class Args:
     hidden_steps: float = option(
         DEFAULTS.hidden_steps, "share of the steps that are hidden from the posterior in training"
     )
-    scale: float = option(DEFAULTS.scale, "noise of a pixel, a fraction of its range")
+    scale: float = option(
+        DEFAULTS.scale, "noise of a pixel, a fraction of its range; for images only"
+    )
     output: str = option("runs/identify", "folder to make: data, a run folder a seed, reports")
     resume: bool = option(False, "continue in --output; finished runs are kept")
     verbose: int = option(1, options.VERBOSE, [0, 1, 2])

@@ -131,17 +131,40 @@ def test_one_base_matrix_is_linear_and_has_no_network():
     np.testing.assert_allclose(total, 2.0 * transition(Z, U).mean(), rtol=1e-5)
 
 
-def test_orthogonal_matrices_never_lengthen_a_state():
+def test_orthogonal_matrices_turn_the_state():
+    transition = layers.LocallyLinearTransition(1, orthogonal=True)
+    transition.build(layers.Spec((3,), 1, 2, seed=1))
+    transition.state_change.assign([[[5.0, -0.3], [0.3, 7.0]]])  # The diagonal does not count.
+    angle = 2.0 * np.arctan(0.3)
+    expected = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    np.testing.assert_allclose(transition.matrices()[0][0], expected, atol=1e-6)
+
+
+def test_a_mixture_of_orthogonal_matrices_never_lengthens_a_state():
     transition = perturbed(make("locally_linear", orthogonal=True))
     a, _, _ = transition.matrices()
-    change = transition.state_change.numpy()
-    skew = 0.5 * (change - np.swapaxes(change, -1, -2))
-    cayley = np.linalg.inv(np.eye(3) - skew) @ (np.eye(3) + skew)
-    np.testing.assert_allclose(a, cayley, atol=1e-5)
     np.testing.assert_allclose(a @ tf.linalg.matrix_transpose(a), [np.eye(3)] * 4, atol=1e-5)
     moved = transition(Z, tf.zeros_like(U)).mean()
     assert np.all(np.linalg.norm(moved, axis=-1) <= 1.00001 * np.linalg.norm(Z, axis=-1))
     oracles.check_layer(transition, lambda part: part(Z, U).mean() + part(Z, U).stddev())
+
+
+def test_one_state_cannot_turn():
+    transition = layers.LocallyLinearTransition(orthogonal=True)
+    with pytest.raises(ValueError, match="`orthogonal` must be False for one state"):
+        transition.build(layers.Spec((3,), 1, 1, seed=1))
+
+
+@pytest.mark.parametrize(
+    "make_part, name",
+    [
+        (layers.MLPTransition, "linear_path"),
+        (layers.LocallyLinearTransition, "orthogonal"),
+    ],
+)
+def test_flags_are_true_or_false(make_part, name):
+    with pytest.raises(ValueError, match=f"`{name}` must be True or False; got 'no'"):
+        make_part(**{name: "no"})
 
 
 def test_locally_linear_starts_near_the_identity():

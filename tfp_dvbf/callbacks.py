@@ -125,8 +125,9 @@ class ProgressLine(tf_keras.callbacks.Callback):
         epoch  40 of 200: loss -12.35, val_neg_elbo -617.2, 1:10 left
 
     A line comes at the end of an epoch, of the last one in any case, and tells how long the rest
-    will take at the median pace of this `fit`, once two epochs after the first are known. The first
-    does not count in that, since it compiles the training step; the second may be slow, too.
+    will take at the lower median of the epochs' times, once two epochs after the first are known.
+    The first does not count in that, since it compiles the training step, and the lower median of
+    two leaves out the second where that is slow, as it sometimes is in a new process.
 
     Args:
       min_seconds: Least time between two lines.

@@ -19,6 +19,13 @@ class No(NamedTuple):
         return False
 
 
+def check_flag(name, value):
+    """Returns `value`, or raises ValueError unless it is True or False."""
+    if type(value).__name__ not in ("bool", "bool_"):
+        raise ValueError(f"`{name}` must be True or False; got {value!r}.")
+    return bool(value)
+
+
 def check_integer(name, value, least=1):
     """Returns `value` as an int, or raises ValueError unless it is an integer of at least `least`.
 

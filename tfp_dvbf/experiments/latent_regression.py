@@ -31,7 +31,8 @@ class Protocol(NamedTuple):
       hidden_steps: Share of the steps that are hidden from the posterior in training, each on its
         own.
       scale: Standard deviation of a pixel as a fraction of the range, constant.
-      noise_floor: Least standard deviation of a position or an angle, a fraction of its scale.
+      noise_floor: Least noise of the emission of positions and angles, a fraction of the standard
+        deviation of the data.
       num_bases: Number of orthogonal matrices that the transition mixes.
       transition_units: Sizes of the hidden layers of the network that mixes them.
     """

@@ -55,7 +55,7 @@ class Transition(part.Part):
             return networks.standard_normal(self.spec.state_dim)
         raw_scale = networks.SCALE_SPEED * self.initial_raw_scale
         scale = networks.positive(raw_scale, initial=1.0, floor=INITIAL_FLOOR)
-        # Without a unit the state grows until `networks.bounded` holds it: nothing else does.
+        # Without a unit the state may grow until `networks.bounded` holds it.
         return networks.diagonal_normal(self.initial_loc, scale / tf.reduce_max(scale))
 
     def get_config(self):
@@ -73,8 +73,8 @@ class MLPTransition(Transition):
       activation: Activation of its hidden layers.
       noise_floor: Least s, in units of the state, whose prior at t = 0 is N(0, I).
       linear_path: Whether the mean is z[t-1] + A z[t-1] + B u[t-1] + f(z[t-1], u[t-1]), where A and
-        B are matrices that start at zero. Of a system that is nearly linear f then has to learn
-        only what is not: docs/intervals.md.
+        B are matrices that start at zero. If the system is nearly linear, f has to learn only the
+        nonlinear remainder: docs/intervals.md.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class MLPTransition(Transition):
         self.hidden_units = errors.check_units("hidden_units", hidden_units)
         self.activation = activation
         self.noise_floor = networks.check_floor(noise_floor)
-        self.linear_path = linear_path
+        self.linear_path = errors.check_flag("linear_path", linear_path)
 
     def build(self, spec):
         self.network = networks.MLP(
@@ -140,10 +140,11 @@ class LocallyLinearTransition(Transition):
       activation: Activation of the hidden layers of g.
       noise_floor: Least value on the diagonal of each C_m, in units of the state.
       orthogonal: Whether each A_m is orthogonal, (I - S_m)^-1 (I + S_m) with S_m skew-symmetric
-        (Cayley transform; Helfrich et al. 2018, arXiv:1707.09520). Then |A z| <= |z|: dynamics
-        turn the state about the origin and never stretch it, so that its unit is the same at all
-        times. Without it nothing but p(z[0]) sets a unit, and where the state is not seen, as
-        behind images, it may grow step by step, and then tells the time rather than the system.
+        (Cayley transform; Helfrich et al. 2018, arXiv:1707.09520). Then |A z| <= |z|: one matrix
+        turns the state about the origin, a mixture may shorten it, and only controls and noise can
+        lengthen it. Otherwise p(z[0]) alone sets the unit of the state, which may grow step by step
+        and then tells the time rather than the system, as it did behind images: docs/pixels.md. A
+        state of one dimension cannot turn.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class LocallyLinearTransition(Transition):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.orthogonal = orthogonal
+        self.orthogonal = errors.check_flag("orthogonal", orthogonal)
         self.noise_floor = networks.check_floor(noise_floor)
         self.num_bases = errors.check_integer("num_bases", num_bases)
         self.hidden_units = errors.check_units("hidden_units", hidden_units)
@@ -164,6 +165,8 @@ class LocallyLinearTransition(Transition):
 
     def build(self, spec):
         dim, bases = spec.state_dim, self.num_bases
+        if self.orthogonal and dim == 1:
+            raise ValueError("`orthogonal` must be False for one state: it would stand still.")
         shapes = {
             "state_change": [bases, dim, dim],
             "control_matrix": [bases, dim, spec.control_dim],
