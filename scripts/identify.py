@@ -35,8 +35,10 @@ class Args:
 def main(args):
     command_line.check_choices(args)
     command_line.check_distinct("seeds", args.seeds)
-    if not args.seeds or min(args.epochs, args.state_dim) < 1:
-        raise ValueError("`seeds` must not be empty, `epochs` and `state_dim` be at least 1.")
+    if not args.seeds or args.epochs < 1:
+        raise ValueError("`seeds` must not be empty, and `epochs` be at least 1.")
+    if args.state_dim < 2:
+        raise ValueError(f"`state_dim` must be at least 2; got {args.state_dim}.")
     if not 0 <= args.hidden_steps < 1:
         raise ValueError(f"`hidden_steps` must lie in [0, 1); got {args.hidden_steps}.")
     if not args.scale > 0:

@@ -159,6 +159,7 @@ def test_one_state_cannot_turn():
     "make_part, name",
     [
         (layers.MLPTransition, "linear_path"),
+        (layers.MLPTransition, "learns_initial"),
         (layers.LocallyLinearTransition, "orthogonal"),
     ],
 )

@@ -21,9 +21,14 @@ class No(NamedTuple):
 
 def check_flag(name, value):
     """Returns `value`, or raises ValueError unless it is True or False."""
-    if type(value).__name__ not in ("bool", "bool_"):
+    if not _is_bool(value):
         raise ValueError(f"`{name}` must be True or False; got {value!r}.")
     return bool(value)
+
+
+def _is_bool(value):
+    """Returns whether `value` is True or False, of Python or of NumPy."""
+    return type(value).__name__ in ("bool", "bool_")
 
 
 def check_integer(name, value, least=1):
@@ -32,7 +37,7 @@ def check_integer(name, value, least=1):
     `least` None allows any. NumPy's integers are integers; True and False are not.
     """
     try:
-        if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
+        if _is_bool(value):
             raise TypeError
         number = operator.index(value)
     except TypeError as error:

@@ -39,7 +39,7 @@ class Transition(part.Part):
 
     def __init__(self, learns_initial=False, **kwargs):
         super().__init__(**kwargs)
-        self.learns_initial = learns_initial
+        self.learns_initial = errors.check_flag("learns_initial", learns_initial)
 
     def build(self, spec):
         if self.learns_initial:
