@@ -67,7 +67,7 @@ PART_SETTINGS = {
     },
     "transition": {
         **{"num_bases": 4, "hidden_units": (6,), "activation": "tanh"},
-        **{"noise_floor": 0.001},
+        **{"noise_floor": 0.001, "orthogonal": True},
     },
     "emission": {"hidden_units": (6,), "activation": "tanh", "noise_floor": 0.01},
     "encoder": {"units": (6,), "activation": "tanh"},
