@@ -1,6 +1,7 @@
 """Learns a pendulum from images, and shows what the latent state knows of angle and velocity."""
 
 import dataclasses
+import functools
 
 from tfp_dvbf.experiments import command_line, latent_regression, options, run_folder, tables
 from tfp_dvbf.experiments.command_line import option
@@ -20,7 +21,11 @@ class Args:
     )
     seeds: tuple[int, ...] = option((1, 2, 3), "a model for each seed")
     state_dim: int = option(3, "size of the latent state")
-    epochs: int = option(DEFAULTS.epochs, "epochs of each model")
+    epochs: int = option(DEFAULTS.epochs, "epochs of each model, after those of its starts")
+    starts: int = option(
+        DEFAULTS.starts,
+        f"models that train for {DEFAULTS.start_epochs} epochs first, the best of which goes on",
+    )
     hidden_steps: float = option(
         DEFAULTS.hidden_steps, "share of the steps that are hidden from the posterior in training"
     )
@@ -35,8 +40,8 @@ class Args:
 def main(args):
     command_line.check_choices(args)
     command_line.check_distinct("seeds", args.seeds)
-    if not args.seeds or args.epochs < 1:
-        raise ValueError("`seeds` must not be empty, and `epochs` be at least 1.")
+    if not args.seeds or min(args.epochs, args.starts) < 1:
+        raise ValueError("`seeds` must not be empty, and `epochs` and `starts` be at least 1.")
     if args.state_dim < 2:
         raise ValueError(f"`state_dim` must be at least 2; got {args.state_dim}.")
     if not 0 <= args.hidden_steps < 1:
@@ -45,7 +50,7 @@ def main(args):
         raise ValueError(f"`scale` must be positive; got {args.scale}.")
     output = command_line.check_output(args.output, args.resume)
     splits = collect(args.observation, output / "data")
-    from tfp_dvbf.experiments import startup
+    from tfp_dvbf.experiments import starts, startup
 
     startup.start(args.seeds[0])
     rows = []
@@ -55,6 +60,7 @@ def main(args):
         scores = latent_regression.score(model, splits[0], splits[2])
         latent_regression.draw(folder / "figures", model, splits[2])
         seconds = run_folder.training_seconds(folder)
+        seconds = seconds and seconds + starts.seconds(starts_of(folder))
         rows.append({"observation": args.observation, "seed": seed, **scores, "seconds": seconds})
         write_report(args, rows, output)
     print(f"\n{(output / 'report.md').read_text()}")
@@ -75,10 +81,10 @@ def collect(observation, folder):
 
 
 def train(args, seed, splits, folder):
-    """Trains one model into its run folder, unless that is finished; returns it."""
-    from tfp_dvbf.experiments import recipe
+    """Trains the best of several starts into its run folder, and returns it."""
+    from tfp_dvbf.experiments import recipe, starts
 
-    changed = {name: getattr(args, name) for name in ["epochs", "hidden_steps", "scale"]}
+    changed = {name: getattr(args, name) for name in ["epochs", "starts", "hidden_steps", "scale"]}
     protocol = DEFAULTS._replace(**changed)
     settings = options.Settings(
         epochs=protocol.epochs,
@@ -88,14 +94,24 @@ def train(args, seed, splits, folder):
         seed=seed,
         verbose=args.verbose,
     )
-    model = latent_regression.make_model(args.observation, args.state_dim, seed, protocol)
+    make = functools.partial(
+        latent_regression.make_model, args.observation, args.state_dim, protocol=protocol
+    )
+    short = dataclasses.replace(settings, epochs=protocol.start_epochs)
+    seeds = [seed + 1000 * start for start in range(protocol.starts)]
+    model = starts.best(make, seeds, splits, short, starts_of(folder), args.resume)
     recipe.train(model, splits, folder, settings, resume=args.resume)
     return run_folder.load_model(folder)
 
 
+def starts_of(folder):
+    """Returns the folder beside a run folder in which its starts are."""
+    return folder.with_name(f"{folder.name}-starts")
+
+
 def write_report(args, rows, output):
     """Writes `report.json`, and the table of it beside the published figures as `report.md`."""
-    names = ["state_dim", "hidden_steps", "scale", "epochs"]
+    names = ["state_dim", "hidden_steps", "scale", "epochs", "starts"]
     about = {name: getattr(args, name) for name in names}
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
     published = {"observation": "pixels", "seed": "Karl et al. 2017", **PUBLISHED}

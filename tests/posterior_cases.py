@@ -85,9 +85,12 @@ def make(name, **settings):
 
 
 def make_model(transition):
-    settings = {"num_bases": 2} if transition == "locally_linear" else {}
-    settings |= {"hidden_units": (8,), "activation": "tanh"}
-    transition = registry.class_of("transition", transition)(**settings)
+    settings = {
+        "mlp": {"hidden_units": (8,), "activation": "tanh"},
+        "locally_linear": {"num_bases": 2, "hidden_units": (8,), "activation": "tanh"},
+        "rotation": {},
+    }
+    transition = registry.class_of("transition", transition)(**settings[transition])
     emission = layers.GaussianEmission((8,), "tanh")
     return StateSpaceModel((3,), CONTROLS, DIM, transition, emission)
 

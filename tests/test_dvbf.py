@@ -67,7 +67,7 @@ PART_SETTINGS = {
     },
     "transition": {
         **{"num_bases": 4, "hidden_units": (6,), "activation": "tanh"},
-        **{"noise_floor": 0.001, "orthogonal": True},
+        **{"noise_floor": 0.001},
     },
     "emission": {"hidden_units": (6,), "activation": "tanh", "noise_floor": 0.01},
     "encoder": {"units": (6,), "activation": "tanh"},
@@ -136,7 +136,10 @@ def test_bernoulli_emission(make_model, sequences, posterior):
             "`encoder` must be one of filter, smoother, convolutional; got 'both'",
         ),
         ({"objective": "vae"}, "`objective` must be one of elbo, iwae; got 'vae'"),
-        ({"transition": "gru"}, "`transition` must be one of mlp, locally_linear; got 'gru'"),
+        (
+            {"transition": "gru"},
+            "`transition` must be one of mlp, locally_linear, rotation; got 'gru'",
+        ),
         ({"num_samples": 0}, "`num_samples` must be at least 1; got 0"),
         ({"initial_frames": 0}, "`num_steps` must be at least 1; got 0"),
         (
@@ -214,6 +217,7 @@ NUM_MODELS = max(map(len, NAMES.values()))
 def test_the_seed_decides_the_weights(make_model, index):
     """Whatever other random numbers the process has drawn; every part is in one of the models."""
     parts = {kind: names[index % len(names)] for kind, names in NAMES.items()}
+    parts["state_dim"] = 3  # So that even a vector that is drawn has more than two values.
     first = make_model(seed=1, num_flows=2, **parts).get_weights()
     tf.random.set_seed(5)
     random.seed(7)

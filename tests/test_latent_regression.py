@@ -77,8 +77,7 @@ def test_a_model_of_each_observation_hides_steps():
         protocol = latent_regression.Protocol(hidden_steps=share)
         model = latent_regression.make_model(observation, 3, 1, protocol)
         assert (model.hidden_steps is None) == (share == 0.0)
-        transition = model.state_space_model.transition
-        assert transition.learns_initial and transition.orthogonal
+        assert model.state_space_model.transition.learns_initial
 
 
 def test_a_position_is_linear_in_the_state():

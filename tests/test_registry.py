@@ -71,7 +71,7 @@ REGISTERED = "`transition` must be a config of a class registered with "
         ({"posterior": posteriors.IAF}, "a config or an object .* Posterior; got IAF, a class"),
         (
             {"transition": layers.GaussianEmission()},
-            r"`transition` must be a name \(mlp, locally_linear\), a config .* Transition; got <",
+            r"`transition` must be a name \(mlp, .*, rotation\), a config .* Transition; got <",
         ),
         (
             {"encoder": 3},

@@ -1,6 +1,7 @@
 import numpy as np
 import oracles
 import pytest
+import scipy.linalg
 import scipy.special
 import scipy.stats
 import tensorflow as tf
@@ -13,9 +14,11 @@ TRANSITIONS = pytest.mark.parametrize("name", registry.names("transition"))
 
 
 def make(name, **settings):
-    settings = {"hidden_units": (8,), **settings}
-    if name == "locally_linear":
-        settings = {"num_bases": 4, **settings}
+    defaults = {
+        "mlp": {"hidden_units": (8,)},
+        "locally_linear": {"hidden_units": (8,), "num_bases": 4},
+    }
+    settings = {**defaults.get(name, {}), **settings}
     transition = registry.class_of("transition", name)(**settings)
     transition.build(layers.Spec((3,), 1, 3, seed=1))
     transition(Z, U)
@@ -106,9 +109,8 @@ def test_mlp_starts_near_the_identity():
     np.testing.assert_allclose(make("mlp", hidden_units=(256, 256))(Z, U).mean(), Z, atol=0.3)
 
 
-@pytest.mark.parametrize("orthogonal", [False, True])
-def test_locally_linear_density_is_the_documented_one(orthogonal):
-    transition = perturbed(make("locally_linear", orthogonal=orthogonal))
+def test_locally_linear_density_is_the_documented_one():
+    transition = perturbed(make("locally_linear"))
     weights = scipy.special.softmax(transition.network(tf.concat([Z, U], axis=-1)), axis=-1)
     bases = [matrix.numpy() for matrix in transition.matrices()]
     density = transition(Z, U)
@@ -131,28 +133,47 @@ def test_one_base_matrix_is_linear_and_has_no_network():
     np.testing.assert_allclose(total, 2.0 * transition(Z, U).mean(), rtol=1e-5)
 
 
-def test_orthogonal_matrices_turn_the_state():
-    transition = layers.LocallyLinearTransition(1, orthogonal=True)
-    transition.build(layers.Spec((3,), 1, 2, seed=1))
-    transition.state_change.assign([[[5.0, -0.3], [0.3, 7.0]]])  # The diagonal does not count.
-    angle = 2.0 * np.arctan(0.3)
-    expected = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    np.testing.assert_allclose(transition.matrices()[0][0], expected, atol=1e-6)
+def test_rotation_density_is_the_documented_one():
+    transition = perturbed(make("rotation"))
+    transition.generators.assign(0.1 * transition.generators)  # It turns by 0.1 to 0.3 rad.
+    generators, b, raw_scale = (weight.numpy() for weight in transition.weights)
+    scale = 1e-4 + np.log1p(np.expm1(0.1) * np.exp(networks.SCALE_SPEED * raw_scale))
+    density, next_z = transition(Z, U), Z.numpy() + 0.3
+    for i in range(5):
+        z, u = Z.numpy()[i], U.numpy()[i]
+        upper = np.tensordot([1.0, *z], generators, axes=1)
+        mean = scipy.linalg.expm(upper - upper.T) @ z + b @ u
+        np.testing.assert_allclose(density.mean()[i], mean, rtol=1e-4, atol=1e-5)
+        expected = scipy.stats.norm.logpdf(next_z[i], mean, scale).sum()
+        np.testing.assert_allclose(density.log_prob(next_z)[i], expected, rtol=1e-3)
 
 
-def test_a_mixture_of_orthogonal_matrices_never_lengthens_a_state():
-    transition = perturbed(make("locally_linear", orthogonal=True))
-    a, _, _ = transition.matrices()
-    np.testing.assert_allclose(a @ tf.linalg.matrix_transpose(a), [np.eye(3)] * 4, atol=1e-5)
-    moved = transition(Z, tf.zeros_like(U)).mean()
-    assert np.all(np.linalg.norm(moved, axis=-1) <= 1.00001 * np.linalg.norm(Z, axis=-1))
-    oracles.check_layer(transition, lambda part: part(Z, U).mean() + part(Z, U).stddev())
+def test_rotation_keeps_the_length_of_a_state():
+    moved = make("rotation")(Z, tf.zeros_like(U)).mean()
+    np.testing.assert_allclose(*(np.linalg.norm(z, axis=-1) for z in (moved, Z)), rtol=1e-3)
+
+
+def test_a_pendulum_is_a_rotation():
+    """In z = (cos θ + c, sin θ, a w), a^2 = c / 15, where dθ/dt = w and dw/dt = 15 sin θ + 3 u."""
+    step, c = 1e-3, 1.0
+    a = np.sqrt(c / 15.0)
+    transition = make("rotation")
+    generators = np.zeros([4, 3, 3])
+    generators[0, 1, 2] = -c / a * step
+    generators[3, 0, 1] = -step / a
+    transition.generators.assign(generators)
+    transition.control_matrix.assign([[0.0], [0.0], [3.0 * a * step]])
+    rng = np.random.default_rng(0)
+    angle, speed, u = rng.uniform(-np.pi, np.pi, 50), rng.uniform(-8, 8, 50), rng.normal(size=50)
+    z = np.stack([np.cos(angle) + c, np.sin(angle), a * speed], axis=-1)
+    rates = [-np.sin(angle) * speed, np.cos(angle) * speed, a * (15.0 * np.sin(angle) + 3.0 * u)]
+    mean = transition(tf.constant(z, tf.float32), tf.constant(u[:, None], tf.float32)).mean()
+    np.testing.assert_allclose((mean - z) / step, np.stack(rates, axis=-1), atol=0.05)
 
 
 def test_one_state_cannot_turn():
-    transition = layers.LocallyLinearTransition(orthogonal=True)
-    with pytest.raises(ValueError, match="`orthogonal` must be False for one state"):
-        transition.build(layers.Spec((3,), 1, 1, seed=1))
+    with pytest.raises(ValueError, match="a rotation must have two states or more"):
+        layers.RotationTransition().build(layers.Spec((3,), 1, 1, seed=1))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +181,6 @@ def test_one_state_cannot_turn():
     [
         (layers.MLPTransition, "linear_path"),
         (layers.MLPTransition, "learns_initial"),
-        (layers.LocallyLinearTransition, "orthogonal"),
     ],
 )
 def test_flags_are_true_or_false(make_part, name):

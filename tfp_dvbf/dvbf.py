@@ -45,7 +45,7 @@ class DVBF(training.VariationalModel):
       posterior: "innovation"; "gaussian", the poster's baseline; "iaf", with a flow at every step;
         "trajectory_iaf", one flow over the whole trajectory; "chain_iaf", the poster's, whose
         objective is not a bound; or a `posteriors.Posterior`.
-      transition: "mlp", "locally_linear" or a `layers.Transition`.
+      transition: "mlp", "locally_linear", "rotation" or a `layers.Transition`.
       emission: "gaussian", "bernoulli" for binary pixels, or a `layers.Emission`.
       encoder: "filter", the posterior of z[t] sees x[t]; "smoother", it sees x[t:T]; or a
         `layers.Encoder`.

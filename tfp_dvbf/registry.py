@@ -19,6 +19,7 @@ PARTS = {
     "transition": {
         "mlp": "tfp_dvbf.layers.transitions:MLPTransition",
         "locally_linear": "tfp_dvbf.layers.transitions:LocallyLinearTransition",
+        "rotation": "tfp_dvbf.layers.transitions:RotationTransition",
     },
     "emission": {
         "gaussian": "tfp_dvbf.layers.emissions:GaussianEmission",

@@ -26,6 +26,8 @@ class Protocol(NamedTuple):
 
     Attributes:
       epochs: Epochs.
+      starts: Number of models, from different weights, of which the best is trained on.
+      start_epochs: Epochs of each, after which the elbo of the validation set decides.
       learning_rate: Initial learning rate of Adam.
       batch_size: Sequences a batch.
       hidden_steps: Share of the steps that are hidden from the posterior in training, each on its
@@ -33,18 +35,16 @@ class Protocol(NamedTuple):
       scale: Standard deviation of a pixel as a fraction of the range, constant.
       noise_floor: Least noise of the emission of positions and angles, a fraction of the standard
         deviation of the data.
-      num_bases: Number of orthogonal matrices that the transition mixes.
-      transition_units: Sizes of the hidden layers of the network that mixes them.
     """
 
-    epochs: int = 400
+    epochs: int = 150
+    starts: int = 4
+    start_epochs: int = 60
     learning_rate: float = 8e-3
     batch_size: int = 32
     hidden_steps: float = 0.7
-    scale: float = 0.3
+    scale: float = 0.15
     noise_floor: float = 0.1
-    num_bases: int = 8
-    transition_units: tuple = (64,)
 
 
 def collect(observation, split):
@@ -89,16 +89,9 @@ def make_model(observation, state_dim, seed, protocol):
             "initial_posterior": layers.GaussianInitialPosterior(INITIAL_STEPS),
         }
         shape = {"position": 2, "angle": 1}[observation]
-    transition = layers.LocallyLinearTransition(
-        protocol.num_bases,
-        protocol.transition_units,
-        "tanh",
-        orthogonal=True,
-        learns_initial=True,
-    )
     return DVBF(
         *(shape, 1, state_dim),
-        transition=transition,
+        transition=layers.RotationTransition(learns_initial=True),
         hidden_steps=protocol.hidden_steps,
         seed=seed,
         **parts,

@@ -19,7 +19,12 @@ from tfp_dvbf.layers.initial_posteriors import GaussianInitialPosterior, Initial
 from tfp_dvbf.layers.networks import MLP
 from tfp_dvbf.layers.part import Part, Spec
 from tfp_dvbf.layers.standardization import Standardization
-from tfp_dvbf.layers.transitions import LocallyLinearTransition, MLPTransition, Transition
+from tfp_dvbf.layers.transitions import (
+    LocallyLinearTransition,
+    MLPTransition,
+    RotationTransition,
+    Transition,
+)
 
 __all__ = [
     "MLP",
@@ -41,6 +46,7 @@ __all__ = [
     "LocallyLinearTransition",
     "MLPTransition",
     "Part",
+    "RotationTransition",
     "PoissonEmission",
     "Spec",
     "SmootherEncoder",

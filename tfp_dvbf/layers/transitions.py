@@ -139,12 +139,6 @@ class LocallyLinearTransition(Transition):
       hidden_units: Sizes of the hidden layers of g.
       activation: Activation of the hidden layers of g.
       noise_floor: Least value on the diagonal of each C_m, in units of the state.
-      orthogonal: Whether each A_m is orthogonal, (I - S_m)^-1 (I + S_m) with S_m skew-symmetric
-        (Cayley transform; Helfrich et al. 2018, arXiv:1707.09520). Then |A z| <= |z|: one matrix
-        turns the state about the origin, a mixture may shorten it, and only controls and noise can
-        lengthen it. Otherwise p(z[0]) alone sets the unit of the state, which may grow step by step
-        and then tells the time rather than the system, as it did behind images: docs/pixels.md. A
-        state of one dimension cannot turn.
     """
 
     def __init__(
@@ -153,11 +147,9 @@ class LocallyLinearTransition(Transition):
         hidden_units=(256, 256),
         activation="relu",
         noise_floor=NOISE_FLOOR,
-        orthogonal=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.orthogonal = errors.check_flag("orthogonal", orthogonal)
         self.noise_floor = networks.check_floor(noise_floor)
         self.num_bases = errors.check_integer("num_bases", num_bases)
         self.hidden_units = errors.check_units("hidden_units", hidden_units)
@@ -165,8 +157,6 @@ class LocallyLinearTransition(Transition):
 
     def build(self, spec):
         dim, bases = spec.state_dim, self.num_bases
-        if self.orthogonal and dim == 1:
-            raise ValueError("`orthogonal` must be False for one state: it would stand still.")
         shapes = {
             "state_change": [bases, dim, dim],
             "control_matrix": [bases, dim, spec.control_dim],
@@ -185,11 +175,7 @@ class LocallyLinearTransition(Transition):
 
     def matrices(self):
         """Returns the base matrices A [m, dz, dz], B [m, dz, du] and C [m, dz, dz]."""
-        identity, change = tf.eye(self.spec.state_dim), self.state_change
-        state_matrix = identity + change
-        if self.orthogonal:
-            skew = 0.5 * (change - tf.linalg.matrix_transpose(change))
-            state_matrix = tf.linalg.solve(identity - skew, identity + skew)
+        state_matrix = tf.eye(self.spec.state_dim) + self.state_change
         diagonal = networks.positive(tf.linalg.diag_part(self.raw_noise), floor=self.noise_floor)
         noise_matrix = tf.linalg.set_diag(tf.linalg.band_part(self.raw_noise, -1, 0), diagonal)
         return state_matrix, self.control_matrix, noise_matrix
@@ -209,8 +195,76 @@ class LocallyLinearTransition(Transition):
         config = {
             "num_bases": self.num_bases,
             "noise_floor": self.noise_floor,
-            "orthogonal": self.orthogonal,
             "hidden_units": self.hidden_units,
             "activation": self.activation,
         }
         return {**super().get_config(), **config}
+
+
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class RotationTransition(Transition):
+    """p(z[t] | z[t-1], u[t-1]) = N(R(z[t-1]) z[t-1] + B u[t-1], diag s^2), a state that turns.
+
+        R(z) = exp(S_0 + sum_i z_i S_i),  S_0, S_1, ... skew-symmetric
+
+    In continuous time and without controls this is the system dz/dt = (S_0 + sum_i z_i S_i) z,
+    which keeps |z|. A pendulum is of that kind in (cos θ + c, sin θ, a times its velocity), a rigid
+    body in its angular momentum, and so are the quadratic terms of fluid flows (Schlegel and Noack
+    2015, J. Fluid Mech. 765). Only controls and noise lengthen the state, so that p(z[0]) gives it
+    a unit, and so few weights leave it little room to be bent: docs/pixels.md. A state of one
+    dimension cannot turn.
+
+    Args:
+      noise_floor: Least s, in units of the state.
+    """
+
+    def __init__(self, noise_floor=NOISE_FLOOR, **kwargs):
+        super().__init__(**kwargs)
+        self.noise_floor = networks.check_floor(noise_floor)
+
+    def build(self, spec):
+        dim = spec.state_dim
+        if dim == 1:
+            raise ValueError("a rotation must have two states or more: one state cannot turn.")
+        seeds = networks.split_seed(spec.seed, 2)
+        self.generators = self.add_weight(
+            "generators",
+            [1 + dim, dim, dim],
+            initializer=networks.seeded("random_normal", seeds[0]),
+        )
+        self.control_matrix = self.add_weight(
+            "control_matrix",
+            [dim, spec.control_dim],
+            initializer=networks.seeded("random_normal", seeds[1]),
+        )
+        self.raw_scale = self.add_weight("raw_scale", [dim], initializer="zeros")
+        super().build(spec)
+
+    def call(self, states, controls):
+        """Maps z[t-1] [..., dz] and u[t-1] [..., du] to the density of z[t]."""
+        states = networks.bounded(states)
+        skew = self.generators - tf.linalg.matrix_transpose(self.generators)
+        weights = tf.concat([tf.ones_like(states[..., :1]), states], axis=-1)
+        turned = turn(tf.einsum("...m,mij->...ij", weights, skew), states)
+        loc = turned + tf.linalg.matvec(self.control_matrix, controls)
+        scale = networks.positive(networks.SCALE_SPEED * self.raw_scale, floor=self.noise_floor)
+        return networks.diagonal_normal(networks.unfused(loc), scale + tf.zeros_like(loc))
+
+    def get_config(self):
+        return {**super().get_config(), "noise_floor": self.noise_floor}
+
+
+def turn(skew, states):
+    """Returns exp(S) z by the series of the exponential up to the fourth order.
+
+    It is no longer than z where S turns by less than 2.8 rad, which is far more than in one step.
+
+    Args:
+      skew: S, skew-symmetric [..., dz, dz].
+      states: z [..., dz].
+    """
+    term = total = states
+    for order in range(1, 5):
+        term = tf.linalg.matvec(skew, term) / order
+        total += term
+    return total
