@@ -111,7 +111,8 @@ def starts_of(folder):
 
 def write_report(args, rows, output):
     """Writes `report.json`, and the table of it beside the published figures as `report.md`."""
-    names = ["state_dim", "hidden_steps", "scale", "epochs", "starts"]
+    names = ["state_dim", "hidden_steps", "epochs", "starts"]
+    names += ["scale"] * (args.observation == "pixels")
     about = {name: getattr(args, name) for name in names}
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
     published = {"observation": "pixels", "seed": "Karl et al. 2017", **PUBLISHED}

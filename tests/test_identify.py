@@ -11,15 +11,18 @@ from tfp_dvbf.experiments import latent_regression, run_folder
 @pytest.mark.parametrize("observation", models.marked(["pixels"], ["position", "angle"]))
 def test_what_a_run_leaves_and_how_it_resumes(tmp_path, monkeypatch, observation, eagerly):
     monkeypatch.setattr(latent_regression, "SIZES", {"train": 8, "validation": 4, "test": 6})
+    monkeypatch.setattr(latent_regression, "NUM_STEPS", 7)
     args = identify.Args(
-        observation, seeds=(1, 2), epochs=1, output=str(tmp_path / "run"), verbose=0
+        observation, seeds=(1, 2), epochs=1, starts=2, output=str(tmp_path / "run"), verbose=0
     )
+    monkeypatch.setattr(identify, "DEFAULTS", identify.DEFAULTS._replace(start_epochs=1))
     identify.main(args)
     report = run_folder.read_json(tmp_path / "run" / "report.json")
     assert [(row["observation"], row["seed"]) for row in report["rows"]] == [
         (observation, 1),
         (observation, 2),
     ]
+    assert report["starts"] == 2 and ("scale" in report) == (observation == "pixels")
     for row in report["rows"]:
         assert row["seconds"] > 0
         for name in latent_regression.TARGETS:
@@ -41,7 +44,8 @@ def test_what_a_run_leaves_and_how_it_resumes(tmp_path, monkeypatch, observation
         ({"observation": "state"}, "`observation` must be one of pixels, position, angle"),
         ({"seeds": ()}, "`seeds` must not be empty"),
         ({"seeds": (1, 1)}, "`seeds` must differ"),
-        ({"epochs": 0}, "`epochs` be at least 1"),
+        ({"epochs": 0}, "`epochs` and `starts` be at least 1"),
+        ({"starts": 0}, "`epochs` and `starts` be at least 1"),
         ({"state_dim": 1}, "`state_dim` must be at least 2; got 1"),
         ({"hidden_steps": 1.0}, r"`hidden_steps` must lie in \[0, 1\); got 1.0"),
         ({"scale": 0.0}, "`scale` must be positive; got 0.0"),

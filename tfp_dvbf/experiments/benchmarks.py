@@ -34,6 +34,8 @@ class Protocol(NamedTuple):
       activation: Activation of the hidden layers of transition and emission.
       linear_path: Whether the transition has one, see `layers.MLPTransition`.
       emission_units: Sizes of the hidden layers of the emission.
+      batch_size: Windows a batch.
+      learning_rate: Initial learning rate of Adam.
     """
 
     unit: str
@@ -50,6 +52,8 @@ class Protocol(NamedTuple):
     activation: str = "relu"
     linear_path: bool = False
     emission_units: tuple = (128,)
+    batch_size: int = 16
+    learning_rate: float = 2e-3
 
 
 class Records(NamedTuple):
@@ -79,9 +83,9 @@ PROTOCOLS = {
         hidden_steps=(0.7, 30.0),
     ),
     "silverbox": Protocol(
-        "mV", 1000.0, 50, 1, 200, 100, 300, (64,), (1e-3, 1e-3),
+        "mV", 1000.0, 50, 1, 100, 50, 150, (64,), (1e-3, 1e-3),
         {"best recurrent network": {"multisine": 1.49, "arrow": 2.39, "no_extrapolation": 0.947}},
-        activation="tanh", linear_path=True, emission_units=(),
+        activation="tanh", linear_path=True, emission_units=(), batch_size=32, learning_rate=0.01,
     ),
 }  # fmt: skip
 

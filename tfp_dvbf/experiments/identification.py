@@ -91,7 +91,8 @@ def settings_of(protocol, seed, epochs=None, verbose=1):
     """Returns the `options.Settings` of a benchmark."""
     return options.Settings(
         epochs=epochs or protocol.epochs,
-        learning_rate=2e-3,
+        batch_size=protocol.batch_size,
+        learning_rate=protocol.learning_rate,
         kl_annealing_epochs=min(20, (epochs or protocol.epochs) // 2),
         seed=seed,
         verbose=verbose,
