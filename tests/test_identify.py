@@ -9,19 +9,17 @@ from tfp_dvbf.experiments import latent_regression, run_folder
 
 
 @pytest.mark.parametrize("observation", models.marked(["pixels"], ["position", "angle"]))
-def test_what_a_run_leaves_and_how_it_resumes(tmp_path, monkeypatch, observation, eagerly):
+@pytest.mark.usefixtures("eagerly", "evaluation_without_graphs")
+def test_what_a_run_leaves_and_how_it_resumes(tmp_path, monkeypatch, observation):
     monkeypatch.setattr(latent_regression, "SIZES", {"train": 8, "validation": 4, "test": 6})
     monkeypatch.setattr(latent_regression, "NUM_STEPS", 7)
     args = identify.Args(
-        observation, seeds=(1, 2), epochs=1, starts=2, output=str(tmp_path / "run"), verbose=0
+        observation, seeds=(2,), epochs=1, starts=2, output=str(tmp_path / "run"), verbose=0
     )
     monkeypatch.setattr(identify, "DEFAULTS", identify.DEFAULTS._replace(start_epochs=1))
     identify.main(args)
     report = run_folder.read_json(tmp_path / "run" / "report.json")
-    assert [(row["observation"], row["seed"]) for row in report["rows"]] == [
-        (observation, 1),
-        (observation, 2),
-    ]
+    assert [(row["observation"], row["seed"]) for row in report["rows"]] == [(observation, 2)]
     assert report["starts"] == 2 and ("scale" in report) == (observation == "pixels")
     for row in report["rows"]:
         assert row["seconds"] > 0
