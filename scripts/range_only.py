@@ -18,6 +18,9 @@ class Args:
     """Trains q alone, the generative model being known, and holds its bounds against the truth."""
 
     system: str = option("range", "range has two dimensions, abs one", ["range", "abs"])
+    generative: str = option(
+        "known", "known is the system itself, learned is trained with q", ["known", "learned"]
+    )
     posteriors: tuple[str, ...] = option(
         ("gaussian", "innovation", "iaf", "trajectory_iaf"),
         "posteriors; iaf is a ladder of flows",
@@ -68,10 +71,14 @@ def main(args):
             folder = output / f"{name_of(about)}-seed{seed}"
             model = train_one(args, system, splits, exact[0], about, seed, folder)
             models.setdefault(name_of(about), model)
-            rows.append({**about, "seed": seed, **score(model, splits[2], exact[1], folder)})
+            row = {**about, "seed": seed, **score(model, splits[2], exact[1], folder)}
+            if args.generative == "learned":
+                row["model_evidence"] = evidence_of(model, splits[2], folder / "evidence.json")
+            rows.append(row)
     milliseconds = time_training(args, system, splits[0]) if args.rounds else {}
     rows = [{**row, "milliseconds": milliseconds.get(name_of(row))} for row in rows]
-    draw(system, models, splits[2], output)
+    if args.generative == "known":  # The states of a learned model have other coordinates.
+        draw(system, models, splits[2], output)
     write_report(args, rows, output)
     print(f"\n{(output / 'report.md').read_text()}")
     print(f"report, picture and run folders: {output}")
@@ -86,13 +93,24 @@ def evidence(system, splits, path):
         print("exact evidence by a grid filter ...", flush=True)
         judge = range_system.make_model(system, "gaussian", seed=1)
         found = {
-            name: range_system.filtered(system, judge, split).log_evidence.tolist()
+            name: range_system.filtered(system.axis, judge, split).log_evidence.tolist()
             for name, split in zip(["validation", "test"], splits)
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         run_folder.write_json(path, found)
     found = run_folder.read_json(path)
     return [np.asarray(found[name]) for name in ["validation", "test"]]
+
+
+def evidence_of(model, test, path):
+    """Returns the mean exact evidence of sequences under a learned model; it is kept at `path`."""
+    import range_system
+
+    if not path.exists():
+        print("exact evidence of the model by a grid filter ...", flush=True)
+        found = range_system.filtered(range_system.LEARNED_AXIS, model, test).log_evidence
+        run_folder.write_json(path, {"test": float(found.mean())})
+    return run_folder.read_json(path)["test"]
 
 
 def ladder(args):
@@ -113,15 +131,17 @@ def name_of(about):
     return f"{about['posterior']}{flows}"
 
 
-def make_posterior(about):
-    """Returns the posterior of a row as an object, or its name."""
+def make_model(args, system, about, seed):
+    """Returns the model of a row, not trained."""
+    import range_system
+
     from tfp_dvbf import posteriors
 
-    if about["posterior"] == "iaf":
-        return posteriors.IAF(
-            about["num_flows"], FLOW_UNITS[about["flow"]], flow_kind=about["flow"]
-        )
-    return about["posterior"]
+    posterior, flow = about["posterior"], about["flow"]
+    if posterior == "iaf":
+        posterior = posteriors.IAF(about["num_flows"], FLOW_UNITS[flow], flow_kind=flow)
+    learned = args.generative == "learned"
+    return range_system.make_model(system, posterior, seed, args.num_train_samples, learned)
 
 
 def train_one(args, system, splits, exact, about, seed, folder):
@@ -137,7 +157,7 @@ def train_one(args, system, splits, exact, about, seed, folder):
         seed=seed,
         verbose=args.verbose,
     )
-    model = range_system.make_model(system, make_posterior(about), seed, args.num_train_samples)
+    model = make_model(args, system, about, seed)
     path, every = folder / "excess.jsonl", max(1, args.epochs // CHECKPOINTS)
     watch = range_system.BoundAgainstEvidence(splits[1], exact, path, every)
     recipe.train(model, splits, folder, settings, resume=args.resume, callbacks=[watch])
@@ -167,16 +187,9 @@ def score(model, test, exact, folder):
 
 def time_training(args, system, train):
     """Returns names of models mapped to the median milliseconds of a training step of a batch."""
-    import range_system
-
     from tfp_dvbf.experiments import timing
 
-    models = {
-        name_of(about): range_system.make_model(
-            system, make_posterior(about), 1, args.num_train_samples
-        )
-        for about in ladder(args)
-    }
+    models = {name_of(about): make_model(args, system, about, seed=1) for about in ladder(args)}
     steps = {name: timing.training(model, train, BATCH_SIZE) for name, model in models.items()}
     return timing.in_turns(steps, args.rounds)
 
@@ -188,8 +201,8 @@ def draw(system, models, test, output):
     from tfp_dvbf.experiments import plots
 
     one, step = test[:1], system.num_steps // 2
-    first = next(iter(models.values()))
-    density = range_system.filtered(system, first, one, keep_density=True).density[0, step]
+    judge = range_system.make_model(system, "gaussian", seed=1)
+    density = range_system.filtered(system.axis, judge, one, keep_density=True).density[0, step]
     draws = {}
     for name, model in models.items():
         context = one.observations[:, : step + 1], None
@@ -206,15 +219,17 @@ def write_report(args, rows, output):
 
     about = {
         name: getattr(args, name)
-        for name in ["system", "num_train_samples", "epochs", "initial_kl_weight", "seeds"]
+        for name in ["system", "generative", "epochs", "initial_kl_weight", "seeds"]
     }
+    about["num_train_samples"] = args.num_train_samples
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
     shown = []
     for each in ladder(args):
         group = [row for row in rows if name_of(row) == name_of(each)]
         row = {"posterior": each["posterior"]}
         row["flows"] = f"{each['num_flows']} {each['flow']}" if each["flow"] else ""
-        for key in ["elbo", "iwae_64", "fivo_64"]:
+        learned = ["model_evidence"] * (args.generative == "learned")
+        for key in ["elbo", "iwae_64", "fivo_64", *learned]:
             values = [found[key] for found in group]
             row[key] = f"{np.mean(values):.2f}"
             if len(values) > 1:

@@ -43,6 +43,8 @@ SYSTEMS = {
     "abs": System(1, 0, 30, 0.05**0.5, 9.0, 361),
 }
 DECAY = 0.5
+# The grid for learned models, whose state need not be that of the system but has p(z[0]) = N(0, I).
+LEARNED_AXIS = np.linspace(-8.0, 8.0, 321)
 
 
 @tf_keras.utils.register_keras_serializable("examples")
@@ -57,6 +59,27 @@ class Decay(layers.Transition):
         push = tf.concat([controls, tf.zeros_like(states[..., :missing])], axis=-1)
         loc = DECAY * states + push
         return tfp.distributions.MultivariateNormalDiag(loc, tf.ones_like(loc))
+
+
+@tf_keras.utils.register_keras_serializable("examples")
+class LearnedDecay(layers.Transition):
+    """p(z[t] | z[t-1], u[t-1]) = N(a * z[t-1] + B u[t-1], diag s^2); a, B and s are learned.
+
+    Each dimension moves on its own, as the grid filter asks.
+    """
+
+    def build(self, spec):
+        dim, zeros = spec.state_dim, "zeros"
+        self.decay = self.add_weight("decay", [dim], initializer=zeros)
+        self.control_matrix = self.add_weight("control", [dim, spec.control_dim], initializer=zeros)
+        self.raw_scale = self.add_weight("raw_scale", [dim], initializer=zeros)
+        super().build(spec)
+
+    def call(self, states, controls):
+        """Maps z[t-1] [..., dz] and u[t-1] [..., 0 or 1] to the density of z[t]."""
+        loc = self.decay * states + tf.linalg.matvec(self.control_matrix, controls)
+        scale = 1e-2 + tf.exp(self.raw_scale)
+        return tfp.distributions.MultivariateNormalDiag(loc, scale + tf.zeros_like(loc))
 
 
 @tf_keras.utils.register_keras_serializable("examples")
@@ -102,27 +125,29 @@ def simulate(system, num_sequences, seed):
     return tfp_dvbf.Sequences(observations, controls, states=states)
 
 
-def make_model(system, posterior, seed, num_samples=1):
+def make_model(system, posterior, seed, num_samples=1, learned=False):
     """Returns a `DVBF` whose generative model is the system itself, so that q alone is learned.
 
     With several samples it trains the iwae, which a q that has lost a mode raises by finding it.
+    With `learned` the generative model is learned as well, from what is observed.
     """
+    emission = layers.GaussianEmission((64,), "tanh") if learned else Range(system.noise_scale)
     return tfp_dvbf.DVBF(
         *(1, system.control_dim, system.state_dim),
         posterior=posterior,
-        transition=Decay(),
-        emission=Range(system.noise_scale),
+        transition=LearnedDecay() if learned else Decay(),
+        emission=emission,
         objective="elbo" if num_samples == 1 else "iwae",
         num_samples=num_samples,
         seed=seed,
     )
 
 
-def filtered(system, model, sequences, keep_density=False):
+def filtered(axis, model, sequences, keep_density=False):
     """Returns the exact `grid.Filtered` of sequences under the generative model of `model`."""
     space = model.state_space_model
     x, u = sequences.observations, sequences.controls
-    return grid.filter(space, x, u, system.axis, keep_density)
+    return grid.filter(space, x, u, axis, keep_density)
 
 
 class BoundAgainstEvidence(tf_keras.callbacks.Callback):

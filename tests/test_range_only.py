@@ -7,6 +7,7 @@ import oracles
 import pytest
 import range_only
 import range_system
+import scipy.special
 import tensorflow as tf
 
 import tfp_dvbf
@@ -35,7 +36,7 @@ def test_an_untrained_bound_lies_below_the_evidence():
         sequences = range_system.simulate(system._replace(num_steps=8), 20, seed=2)
         spline = tfp_dvbf.posteriors.IAF(2, (8,), flow_kind="spline")
         model = range_system.make_model(system, spline, seed=1)
-        exact = range_system.filtered(system, model, sequences).log_evidence
+        exact = range_system.filtered(system.axis, model, sequences).log_evidence
         bounds = [
             model.log_prob_bound(sequences.observations, sequences.controls, *count).numpy().mean()
             for count in [(64, 1, "elbo"), (64, 1, "iwae"), (512, 1, "fivo")]
@@ -64,6 +65,32 @@ def test_the_ladder():
         "iaf-2-spline",
         "trajectory_iaf",
     ]
+
+
+def test_the_evidence_of_a_learned_model():
+    """The mean of ancestral draws; it moves as the system does where its weights say so."""
+    system = range_system.SYSTEMS["abs"]._replace(num_steps=6)
+    sequences = range_system.simulate(system, 10, seed=2)
+    learned, known = (
+        range_system.make_model(system, "innovation", seed=1, learned=flag)
+        for flag in (True, False)
+    )
+    learned.state_space_model.transition.decay.assign([0.5])
+    learned.state_space_model.transition.raw_scale.assign(np.log([0.99]))
+    learned.state_space_model.emission.raw_scale.assign([0.3])  # So wide that draws suffice.
+    z, u = np.linspace(-3.0, 3.0, 7, dtype=np.float32)[:, np.newaxis], np.zeros([7, 0], np.float32)
+    ours, systems = (m.state_space_model.transition_distribution(z, u) for m in (learned, known))
+    np.testing.assert_allclose(ours.mean(), systems.mean(), rtol=1e-5)
+    np.testing.assert_allclose(ours.stddev(), systems.stddev(), rtol=1e-5)
+    exact = range_system.filtered(range_system.LEARNED_AXIS, learned, sequences).log_evidence
+    rng = np.random.default_rng(3)
+    z = [rng.normal(size=[20_000, 1, 1])]
+    for _ in range(5):
+        z.append(0.5 * z[-1] + rng.normal(size=z[0].shape))
+    x, z = sequences.observations, np.float32(np.stack(z, axis=2))
+    log_likelihood = learned.state_space_model.log_likelihood(z, x[np.newaxis]).numpy().sum(axis=2)
+    expected = scipy.special.logsumexp(log_likelihood, axis=0) - np.log(len(z))
+    np.testing.assert_allclose(exact, expected, atol=0.05)
 
 
 @pytest.mark.slow
