@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import tf_keras
 from sklearn.linear_model import LinearRegression
 
+import tfp_dvbf
 from tfp_dvbf.experiments import latent_regression
 
 
@@ -95,3 +97,20 @@ def test_a_position_is_linear_in_the_state():
         )
         linear = np.allclose(at_a + at_b, at_sum + at_zero, atol=1e-5)
         assert linear == (name == "position")
+
+
+@pytest.mark.long
+def test_images_train_from_any_seed():
+    """20 seeds of 5 epochs, at the size of the protocol."""
+    protocol = latent_regression.Protocol()
+    dataset = tfp_dvbf.as_dataset(
+        latent_regression.collect("pixels", "train"), protocol.batch_size, seed=1
+    )
+    for seed in range(20):
+        model = latent_regression.make_model("pixels", 3, seed, protocol)
+        model.adapt(dataset)
+        model.compile(tf_keras.optimizers.Adam(protocol.learning_rate, clipnorm=10.0))
+        losses = model.fit(dataset, epochs=5, verbose=0).history["loss"]
+        assert np.all(np.isfinite(losses)) and losses[-1] < losses[0]
+        assert all(np.all(np.isfinite(weight)) for weight in model.get_weights())
+        tf_keras.backend.clear_session()
