@@ -24,7 +24,8 @@ class Args:
     epochs: int = option(DEFAULTS.epochs, "epochs of each model, after those of its starts")
     starts: int = option(
         DEFAULTS.starts,
-        f"models that train for {DEFAULTS.start_epochs} epochs first, the best of which goes on",
+        f"if more than 1, so many models train for {DEFAULTS.start_epochs} epochs first, "
+        "and the weights of the best go on",
     )
     hidden_steps: float = option(
         DEFAULTS.hidden_steps, "share of the steps that are hidden from the posterior in training"
@@ -50,7 +51,7 @@ def main(args):
         raise ValueError(f"`scale` must be positive; got {args.scale}.")
     output = command_line.check_output(args.output, args.resume)
     splits = collect(args.observation, output / "data")
-    from tfp_dvbf.experiments import starts, startup
+    from tfp_dvbf.experiments import startup
 
     startup.start(args.seeds[0])
     rows = []
@@ -59,9 +60,8 @@ def main(args):
         model = train(args, seed, splits, folder)
         scores = latent_regression.score(model, splits[0], splits[2])
         latent_regression.draw(folder / "figures", model, splits[2])
-        seconds = run_folder.training_seconds(folder)
-        seconds = seconds and seconds + starts.seconds(starts_of(folder))
-        rows.append({"observation": args.observation, "seed": seed, **scores, "seconds": seconds})
+        about = {"observation": args.observation, "seed": seed}
+        rows.append({**about, **scores, "seconds": seconds_of(folder)})
         write_report(args, rows, output)
     print(f"\n{(output / 'report.md').read_text()}")
     print(f"report, data and run folders: {output}")
@@ -81,8 +81,8 @@ def collect(observation, folder):
 
 
 def train(args, seed, splits, folder):
-    """Trains the best of several starts into its run folder, and returns it."""
-    from tfp_dvbf.experiments import recipe, starts
+    """Trains one model into its run folder, unless that is finished; returns it."""
+    from tfp_dvbf.experiments import recipe
 
     changed = {name: getattr(args, name) for name in ["epochs", "starts", "hidden_steps", "scale"]}
     protocol = DEFAULTS._replace(**changed)
@@ -97,11 +97,21 @@ def train(args, seed, splits, folder):
     make = functools.partial(
         latent_regression.make_model, args.observation, args.state_dim, protocol=protocol
     )
-    short = dataclasses.replace(settings, epochs=protocol.start_epochs)
-    seeds = [seed + 1000 * start for start in range(protocol.starts)]
-    model = starts.best(make, seeds, splits, short, starts_of(folder), args.resume)
-    recipe.train(model, splits, folder, settings, resume=args.resume)
+    model = make(seed)
+    config = {**recipe.model_config(model, settings, splits), "starts": args.starts}
+    if args.starts > 1 and not run_folder.is_finished(folder):
+        model = best_start(args, make, splits, settings, folder)
+    recipe.train(model, splits, folder, settings, config=config, resume=args.resume)
     return run_folder.load_model(folder)
+
+
+def best_start(args, make, splits, settings, folder):
+    """Returns the model of a few epochs that is to be trained on."""
+    from tfp_dvbf.experiments import starts
+
+    short = dataclasses.replace(settings, epochs=DEFAULTS.start_epochs)
+    seeds = starts.seeds_of(settings.seed, args.starts)
+    return starts.best(make, seeds, splits, short, starts_of(folder), args.resume)
 
 
 def starts_of(folder):
@@ -109,10 +119,21 @@ def starts_of(folder):
     return folder.with_name(f"{folder.name}-starts")
 
 
+def seconds_of(folder):
+    """Returns how long a run and its starts took, or None where that is not known."""
+    from tfp_dvbf.experiments import starts
+
+    seconds = run_folder.training_seconds(folder)
+    if seconds is None or not starts_of(folder).exists():
+        return seconds
+    return seconds + sum(row["seconds"] for row in starts.rows_of(starts_of(folder)))
+
+
 def write_report(args, rows, output):
     """Writes `report.json`, and the table of it beside the published figures as `report.md`."""
     names = ["state_dim", "hidden_steps", "epochs", "starts"]
-    names += ["scale"] * (args.observation == "pixels")
+    if args.observation == "pixels":
+        names.append("scale")
     about = {name: getattr(args, name) for name in names}
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
     published = {"observation": "pixels", "seed": "Karl et al. 2017", **PUBLISHED}

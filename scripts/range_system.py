@@ -43,6 +43,7 @@ SYSTEMS = {
     "abs": System(1, 0, 30, 0.05**0.5, 9.0, 361),
 }
 DECAY = 0.5
+NOISE_FLOOR = 0.1  # Least noise of a learned transition, twice the spacing of its grid.
 # The grid for learned models, whose state need not be that of the system but has p(z[0]) = N(0, I).
 LEARNED_AXIS = np.linspace(-8.0, 8.0, 321)
 
@@ -78,7 +79,7 @@ class LearnedDecay(layers.Transition):
     def call(self, states, controls):
         """Maps z[t-1] [..., dz] and u[t-1] [..., 0 or 1] to the density of z[t]."""
         loc = self.decay * states + tf.linalg.matvec(self.control_matrix, controls)
-        scale = 1e-2 + tf.exp(self.raw_scale)
+        scale = NOISE_FLOOR + tf.nn.softplus(1.0 + self.raw_scale)
         return tfp.distributions.MultivariateNormalDiag(loc, scale + tf.zeros_like(loc))
 
 
@@ -126,10 +127,10 @@ def simulate(system, num_sequences, seed):
 
 
 def make_model(system, posterior, seed, num_samples=1, learned=False):
-    """Returns a `DVBF` whose generative model is the system itself, so that q alone is learned.
+    """Returns a `DVBF` that learns q, and with `learned` its generative model as well.
 
-    With several samples it trains the iwae, which a q that has lost a mode raises by finding it.
-    With `learned` the generative model is learned as well, from what is observed.
+    Otherwise that is the system itself. With several samples it trains the iwae, which a q that has
+    lost a mode raises by finding it.
     """
     emission = layers.GaussianEmission((64,), "tanh") if learned else Range(system.noise_scale)
     return tfp_dvbf.DVBF(

@@ -41,7 +41,10 @@ ROWS = [
     (2, 2, 1, "gaussian", "locally_linear", "gaussian", "filter", "iwae"),
 ]
 # A state of one dimension cannot turn, and but for its mean a rotation is like the others.
-ROTATION = (2, 3, 1, "innovation", "rotation", "gaussian", "filter", "iwae")
+ROTATIONS = [
+    (2, 3, 1, "innovation", "rotation", "gaussian", "filter", "iwae"),
+    (1, 2, 0, "trajectory_iaf", "rotation", "bernoulli", "smoother", "elbo"),
+]
 BATCH, STEPS, DRAWS = 4, 6, 3
 
 
@@ -79,7 +82,7 @@ def assert_trajectory(found, dx, dz, samples=DRAWS):
 
 
 NUM_FAST = 5
-SLOW = [*ROWS[NUM_FAST:], ROTATION]
+SLOW = [*ROWS[NUM_FAST:], *ROTATIONS]
 
 
 @pytest.mark.parametrize("row", [*ROWS[:NUM_FAST], *models.marked(zip(SLOW), [])])
@@ -138,7 +141,7 @@ def signature_arguments(model, x, u):
 
 
 @pytest.mark.parametrize(
-    "row", models.marked(zip([*ROWS[:NUM_FAST], ROTATION]), zip(SLOW[:-1])), ids=str
+    "row", models.marked(zip([*ROWS[:NUM_FAST], *ROTATIONS]), zip(ROWS[NUM_FAST:])), ids=str
 )
 def test_every_signature_of_every_combination(row):
     """As graphs of open sizes, as they are exported."""

@@ -232,17 +232,15 @@ def test_the_seed_decides_the_weights(make_model, index):
         assert np.any(values != others) == is_drawn
 
 
-def test_parts_that_are_objects_keep_their_initialisers():
-    """The seed is for parts given by name or config."""
-
-    def kernel(transition):
-        model = tfp_dvbf.DVBF(3, 1, 2, transition=transition, seed=1)
+def test_the_seed_decides_the_weights_of_parts_however_they_are_given():
+    def kernel(transition, seed=1):
+        model = tfp_dvbf.DVBF(3, 1, 2, transition=transition, seed=seed)
         return model.state_space_model.transition.network.weights[0].numpy()
 
-    objects = [kernel(layers.MLPTransition((8,))) for _ in range(2)]
-    assert np.all(objects[0] != objects[1])
     config = tf_keras.saving.serialize_keras_object(layers.MLPTransition((8,)))
-    np.testing.assert_array_equal(kernel(config), kernel(config))
+    expected = kernel(config)
+    np.testing.assert_array_equal(kernel(layers.MLPTransition((8,))), expected)
+    assert np.all(kernel(layers.MLPTransition((8,)), seed=2) != expected)
 
 
 def test_filters_say_what_cannot_be_stepped(sequences):

@@ -4,6 +4,7 @@ import tf_keras
 from sklearn.linear_model import LinearRegression
 
 import tfp_dvbf
+from tfp_dvbf import layers
 from tfp_dvbf.experiments import latent_regression
 
 
@@ -79,7 +80,18 @@ def test_a_model_of_each_observation_hides_steps():
         protocol = latent_regression.Protocol(hidden_steps=share)
         model = latent_regression.make_model(observation, 3, 1, protocol)
         assert (model.hidden_steps is None) == (share == 0.0)
-        assert model.state_space_model.transition.learns_initial
+        transition = model.state_space_model.transition
+        assert isinstance(transition, layers.RotationTransition) and transition.learns_initial
+
+
+def test_the_seed_decides_the_weights():
+    """Whatever else the process has made: a start that is repeated is the same start."""
+    protocol = latent_regression.Protocol()
+    models = [latent_regression.make_model("position", 3, seed, protocol) for seed in (1, 2, 1)]
+    first, other, again = (model.get_weights() for model in models)
+    for values, repeated in zip(first, again):
+        np.testing.assert_array_equal(values, repeated)
+    assert any(np.any(values != others) for values, others in zip(first, other))
 
 
 def test_a_position_is_linear_in_the_state():

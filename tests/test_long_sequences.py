@@ -36,7 +36,10 @@ def test_thousands_of_steps(posterior, num_steps):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("options", [{"transition": "locally_linear"}, {"encoder": "smoother"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"transition": "locally_linear"}, {"transition": "rotation"}, {"encoder": "smoother"}],
+)
 def test_thousands_of_steps_of_other_parts(options):
     losses = losses_of("innovation", long_pendulum(8, 1600), epochs=6, **options)
     assert np.all(np.isfinite(losses)) and losses[-1] < losses[0] and losses[-1] < 200.0

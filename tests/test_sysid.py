@@ -104,6 +104,9 @@ def test_a_model_has_the_settings_of_its_protocol(name):
     assert [part.hidden_units for part in parts] == [protocol.emission_units, protocol.hidden_units]
     assert [part.activation for part in parts] == 2 * [protocol.activation]
     assert parts[1].linear_path == protocol.linear_path
+    settings = identification.settings_of(protocol, seed=1)
+    for name in ["epochs", "batch_size", "learning_rate"]:
+        assert getattr(settings, name) == getattr(protocol, name)
 
 
 def test_no_steps_are_hidden_from_a_posterior_that_has_to_see_all():

@@ -7,7 +7,7 @@ import scipy.stats
 import tensorflow as tf
 
 from tfp_dvbf import layers, registry
-from tfp_dvbf.layers import networks
+from tfp_dvbf.layers import networks, transitions
 
 Z, U = tf.random.stateless_normal([5, 3], [0, 1]), tf.random.stateless_normal([5, 1], [0, 2])
 TRANSITIONS = pytest.mark.parametrize("name", registry.names("transition"))
@@ -153,9 +153,31 @@ def test_rotation_keeps_the_length_of_a_state():
     np.testing.assert_allclose(*(np.linalg.norm(z, axis=-1) for z in (moved, Z)), rtol=1e-3)
 
 
-def test_a_pendulum_is_a_rotation():
+@pytest.mark.parametrize("dim", [2, 3, 32])
+def test_no_turn_lengthens_a_state(dim):
+    """At any size of S; one of less than a radian is exact to a percent."""
+    rng = np.random.default_rng(dim)
+    matrices = rng.normal(size=[50, dim, dim]) * np.geomspace(1e-3, 100.0, 50)[:, None, None]
+    skew = np.float32(matrices - matrices.transpose(0, 2, 1))
+    z = np.float32(rng.normal(size=[50, dim]))
+    turned = transitions.turn(skew, z)
+    lengths = [np.linalg.norm(each, axis=-1) for each in (turned, z)]
+    assert np.all(lengths[0] <= lengths[1] * (1.0 + 1e-5))
+    small = np.linalg.norm(skew, axis=(1, 2)) < 1.0
+    expected = [scipy.linalg.expm(s) @ each for s, each in zip(skew[small], z[small])]
+    assert np.any(small)
+    np.testing.assert_allclose(turned[small], expected, atol=0.01)
+    with tf.GradientTape() as tape:
+        zero = tf.zeros([dim, dim])
+        tape.watch(zero)
+        value = transitions.turn(zero, z[0])
+    assert np.all(np.isfinite(tape.gradient(value, zero)))
+
+
+@pytest.mark.parametrize("c", [0.5, 2.0])
+def test_a_pendulum_is_a_rotation(c):
     """In z = (cos θ + c, sin θ, a w), a^2 = c / 15, where dθ/dt = w and dw/dt = 15 sin θ + 3 u."""
-    step, c = 1e-3, 1.0
+    step = 1e-3
     a = np.sqrt(c / 15.0)
     transition = make("rotation")
     generators = np.zeros([4, 3, 3])
@@ -172,7 +194,7 @@ def test_a_pendulum_is_a_rotation():
 
 
 def test_one_state_cannot_turn():
-    with pytest.raises(ValueError, match="a rotation must have two states or more"):
+    with pytest.raises(ValueError, match="`state_dim` must be at least 2 for a rotation, .* got 1"):
         layers.RotationTransition().build(layers.Spec((3,), 1, 1, seed=1))
 
 

@@ -113,7 +113,7 @@ class TerminateOnNonFinite(tf_keras.callbacks.Callback):
 
     def _stop(self, name, value):
         step = int(self.model.optimizer.iterations.numpy())
-        raise ValueError(
+        raise errors.DivergenceError(
             f"Training stopped in epoch {self.epoch + 1}, step {step}: `{name}` became {value}; "
             "a lower learning rate or `clipnorm` may help."
         )

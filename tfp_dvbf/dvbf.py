@@ -55,8 +55,8 @@ class DVBF(training.VariationalModel):
       hidden_steps: Share of the time steps, each on its own, that the posterior is not shown in
         training, where the transition has to carry the state; or a pair with the mean length of a
         run of them.
-      seed: Seed of the noise in training and evaluation and of the initial weights of the parts
-        that are given by name or config; None draws a new one.
+      seed: Seed of the noise in training and evaluation and of the initial weights, but for those
+        of a part of your own that does not read `Spec.seed`; None draws a new one.
 
     All methods take x[0:T], u[0:T-1] (a last one is ignored; None where du is 0), the number of
     samples or particles of a sequence, a seed (None draws a new one) and a mask [batch, time] of

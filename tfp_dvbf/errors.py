@@ -6,6 +6,10 @@ import re
 from typing import NamedTuple
 
 
+class DivergenceError(ValueError):
+    """Training has met a value that is not finite."""
+
+
 class No(NamedTuple):
     """What a part answers where it cannot do something: false, with the reason.
 

@@ -6,9 +6,18 @@ training ends: docs/pixels.md.
 
 import time
 
+import numpy as np
+
+from tfp_dvbf import errors
 from tfp_dvbf.experiments import recipe, run_folder
 
 ROWS = "starts.json"
+
+
+def seeds_of(seed, count):
+    """Returns `count` seeds of starts that follow from one, which is the first of them."""
+    others = np.random.SeedSequence(seed).generate_state(count - 1)
+    return [seed, *(int(word >> 1) for word in others)]
 
 
 def best(make_model, seeds, splits, settings, folder, resume=False):
@@ -20,29 +29,37 @@ def best(make_model, seeds, splits, settings, folder, resume=False):
       splits: Training, validation and test set, `Sequences` or `Shards`. The last is not used.
       settings: `options.Settings`, whose `epochs` are those of each start.
       folder: A folder for the weights and for `starts.json`, which has a row a start: `seed`,
-        `elbo` in nats a sequence of the validation set, `seconds`.
+        `elbo` in nats a sequence of the validation set, None if the start diverged, `seconds`.
       resume: Whether starts that ended in `folder` are kept.
 
     Raises:
-      ValueError: If the folder holds starts of other settings, or is not to be continued.
+      ValueError: If the folder holds starts of other settings, or is not to be continued, or if
+        every start diverged.
     """
     config = recipe.model_config(make_model(seeds[0]), settings, splits)
-    folder = run_folder.open_run(folder, {**config, "seeds": list(seeds)}, resume)
-    rows = rows_of(folder) if (folder / ROWS).exists() else []
-    for seed in seeds[len(rows) :]:
-        begin = time.perf_counter()
-        if settings.verbose:
-            print(f"start {len(rows) + 1} of {len(seeds)}, {settings.epochs} epochs", flush=True)
-        model = make_model(seed)
-        elbo = _train(model, splits, settings)
-        model.save_weights(folder / f"{seed}.weights.h5")
-        rows.append({"seed": seed, "elbo": elbo, "seconds": time.perf_counter() - begin})
-        run_folder.write_json(folder / ROWS, {"rows": rows})
-        if settings.verbose:
-            print(f"start {len(rows)}: elbo {elbo:.1f} nats a validation sequence", flush=True)
-    chosen = max(rows, key=lambda row: row["elbo"])["seed"]
+    folder = run_folder.open_run(folder, {**config, "starts": list(seeds)}, resume)
+    with run_folder.only_process(folder):
+        rows = rows_of(folder) if (folder / ROWS).exists() else []
+        for seed in seeds[len(rows) :]:
+            begin = time.perf_counter()
+            if settings.verbose:
+                print(
+                    f"start {len(rows) + 1} of {len(seeds)}, {settings.epochs} epochs", flush=True
+                )
+            model = make_model(seed)
+            elbo = _elbo(model, splits, settings)
+            model.save_weights(_weights(folder, seed))
+            rows.append({"seed": seed, "elbo": elbo, "seconds": time.perf_counter() - begin})
+            run_folder.write_json(folder / ROWS, {"rows": rows})
+            if settings.verbose:
+                found = "diverged" if elbo is None else f"elbo {elbo:.1f} nats a sequence"
+                print(f"start {len(rows)} of {len(seeds)}: {found}", flush=True)
+    finite = [row for row in rows if row["elbo"] is not None]
+    if not finite:
+        raise ValueError(f"All {len(seeds)} starts diverged; lower the learning rate.")
+    chosen = max(finite, key=lambda row: row["elbo"])["seed"]
     model = make_model(chosen)
-    model.load_weights(folder / f"{chosen}.weights.h5")
+    model.load_weights(_weights(folder, chosen))
     return model
 
 
@@ -51,27 +68,29 @@ def rows_of(folder):
     return run_folder.read_json(folder / ROWS)["rows"]
 
 
-def seconds(folder):
-    """Returns how long all starts of a folder took."""
-    return sum(row["seconds"] for row in rows_of(folder))
+def _weights(folder, seed):
+    return folder / f"{seed}.weights.h5"
 
 
-def _train(model, splits, settings):
-    """Trains a model, and returns the elbo of the validation set."""
+def _elbo(model, splits, settings):
+    """Trains a model; returns the elbo of the validation set, or None if training diverged."""
     import tfp_dvbf
     from tfp_dvbf import callbacks
 
     train, validation, _ = splits
     recipe.prepare(model, train, settings)
-    annealing = settings.kl_annealing_epochs, settings.initial_kl_weight
-    model.fit(
-        tfp_dvbf.as_dataset(train, settings.batch_size, settings.seed),
-        epochs=settings.epochs,
-        verbose=2 if settings.verbose == 2 else 0,
-        callbacks=[
-            tfp_dvbf.KLAnnealing(*annealing),
-            *[callbacks.ProgressLine()] * (settings.verbose == 1),
-        ],
-    )
+    made = [tfp_dvbf.KLAnnealing(settings.kl_annealing_epochs, settings.initial_kl_weight)]
+    if settings.verbose == 1:
+        made.append(callbacks.ProgressLine())
+    try:
+        model.fit(
+            tfp_dvbf.as_dataset(train, settings.batch_size, settings.seed),
+            epochs=settings.epochs,
+            verbose=2 if settings.verbose == 2 else 0,
+            callbacks=made,
+        )
+    except errors.DivergenceError:
+        return None
     dataset = tfp_dvbf.as_dataset(validation, batch_size=128)
-    return -model.evaluate(dataset, verbose=0, return_dict=True)["neg_elbo"]
+    elbo = -model.evaluate(dataset, verbose=0, return_dict=True)["neg_elbo"]
+    return elbo if np.isfinite(elbo) else None

@@ -40,7 +40,7 @@ class StateSpaceModel(tf_keras.layers.Layer):
       control_dim: Size du of u[t].
       state_dim: Size dz of z[t].
       transition, emission: A name, a config or an object each.
-      seed: Seed of the weights of the parts that are given by name or config, or None.
+      seed: Seed of the initial weights, or None.
 
     Raises:
       ValueError: If the transition does not return a multivariate normal over the state, or the
@@ -68,9 +68,8 @@ class StateSpaceModel(tf_keras.layers.Layer):
         self.control_standardization = standardization.Standardization(
             [control_dim], name="controls"
         )
-        for (kind, built), part_seed in zip(parts.items(), networks.split_seed(seed, 2)):
-            named = isinstance(given[kind], (str, dict))
-            built.build(self.spec._replace(seed=part_seed if named else None))
+        for built, part_seed in zip(parts.values(), networks.split_seed(seed, 2)):
+            built.build(self.spec._replace(seed=part_seed))
         self._check_densities()
 
     def _check_densities(self):

@@ -13,7 +13,7 @@ class Spec(NamedTuple):
       control_dim: Size du of u[t], 0 where there are no controls.
       state_dim: Size dz of z[t].
       feature_dim: Size dh of the encoder's features h[t]; None for the parts that see none.
-      seed: Seed of the initial weights; None where the part keeps its own initializers.
+      seed: Seed of the initial weights, or None, with which they differ from part to part.
     """
 
     observation_shape: tuple

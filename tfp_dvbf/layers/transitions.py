@@ -11,6 +11,7 @@ tfd = tfp.distributions
 
 NOISE_FLOOR = 1e-4
 INITIAL_FLOOR = 1e-2
+MAX_TURN = 2.8  # Radians of a step of a `RotationTransition`.
 
 
 class Transition(part.Part):
@@ -208,11 +209,12 @@ class RotationTransition(Transition):
         R(z) = exp(S_0 + sum_i z_i S_i),  S_0, S_1, ... skew-symmetric
 
     In continuous time and without controls this is the system dz/dt = (S_0 + sum_i z_i S_i) z,
-    which keeps |z|. A pendulum is of that kind in (cos θ + c, sin θ, a times its velocity), a rigid
-    body in its angular momentum, and so are the quadratic terms of fluid flows (Schlegel and Noack
-    2015, J. Fluid Mech. 765). Only controls and noise lengthen the state, so that p(z[0]) gives it
-    a unit, and so few weights leave it little room to be bent: docs/pixels.md. A state of one
-    dimension cannot turn.
+    which keeps |z|. A pendulum without friction, d2θ/dt2 = k sin θ, is of that kind in
+    (cos θ + c, sin θ, a dθ/dt) for any c > 0 with a^2 = c / k, a rigid body is in its angular
+    momentum, and so are the quadratic terms of fluid flows (Schlegel and Noack 2015, J. Fluid Mech.
+    765). Only controls and noise lengthen the state, so that p(z[0]) gives it a unit, and so few
+    weights leave it little room to be bent: docs/pixels.md. There is no friction in it, and a state
+    of one dimension cannot turn. `turn` says how the exponential is computed.
 
     Args:
       noise_floor: Least s, in units of the state.
@@ -225,7 +227,9 @@ class RotationTransition(Transition):
     def build(self, spec):
         dim = spec.state_dim
         if dim == 1:
-            raise ValueError("a rotation must have two states or more: one state cannot turn.")
+            raise ValueError(
+                "`state_dim` must be at least 2 for a rotation, since one state cannot turn; got 1."
+            )
         seeds = networks.split_seed(spec.seed, 2)
         self.generators = self.add_weight(
             "generators",
@@ -255,16 +259,19 @@ class RotationTransition(Transition):
 
 
 def turn(skew, states):
-    """Returns exp(S) z by the series of the exponential up to the fourth order.
+    """Returns exp(S) z, by the series of the exponential up to the fourth order.
 
-    It is no longer than z where S turns by less than 2.8 rad, which is far more than in one step.
+    The series multiplies a component that turns by the angle θ by 1 - θ^6 / 144 to leading order,
+    and lengthens nothing where θ^2 <= 8. S is scaled down to that where |S|_F / sqrt(2), which no
+    angle exceeds, is more than `MAX_TURN`.
 
     Args:
       skew: S, skew-symmetric [..., dz, dz].
       states: z [..., dz].
     """
-    term = total = states
-    for order in range(1, 5):
-        term = tf.linalg.matvec(skew, term) / order
-        total += term
+    square = 0.5 * tf.reduce_sum(skew**2, axis=[-2, -1], keepdims=True)
+    skew = skew * tf.minimum(1.0, MAX_TURN * tf.math.rsqrt(tf.maximum(square, 1e-6)))
+    total = states
+    for order in (4, 3, 2, 1):  # 1 + S (1 + S / 2 (1 + S / 3 (1 + S / 4))).
+        total = states + tf.linalg.matvec(skew, total) / order
     return total

@@ -16,7 +16,7 @@ class RecognitionModel(tf_keras.layers.Layer):
       control_dim: Size du of u[t].
       state_dim: Size dz of z[t].
       posterior, encoder, initial_posterior: A name, a config or an object each.
-      seed: Seed of the weights of the parts that are given by name or config, or None.
+      seed: Seed of the initial weights, or None.
     """
 
     def __init__(
@@ -37,9 +37,8 @@ class RecognitionModel(tf_keras.layers.Layer):
         self.initial_posterior = parts["initial_posterior"]
         self.posterior = parts["posterior"]
         spec = part.Spec(observation_shape, control_dim, state_dim, self.encoder.feature_dim)
-        for (kind, built), part_seed in zip(parts.items(), networks.split_seed(seed, 3)):
-            named = isinstance(given[kind], (str, dict))
-            built.build(spec._replace(seed=part_seed if named else None))
+        for built, part_seed in zip(parts.values(), networks.split_seed(seed, 3)):
+            built.build(spec._replace(seed=part_seed))
 
     @property
     def initial_steps(self):
