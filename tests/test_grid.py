@@ -62,7 +62,7 @@ def test_the_evidence_of_a_range_is_that_of_importance_sampling():
     system = range_system.SYSTEMS["range"]._replace(num_steps=3)
     one = range_system.simulate(system, 1, seed=3)
     model = range_system.make_model(system, "gaussian", seed=1)
-    exact = range_system.filtered(system, model, one).log_evidence[0]
+    exact = range_system.filtered(system.axis, model, one).log_evidence[0]
     rng = np.random.default_rng(1)
     z, log_weights = rng.normal(size=[10**6, 2]), 0.0
     for t in range(3):
