@@ -16,8 +16,9 @@ ROWS = "starts.json"
 
 def seeds_of(seed, count):
     """Returns `count` seeds of starts that follow from one, which is the first of them."""
-    others = np.random.SeedSequence(seed).generate_state(count - 1)
-    return [seed, *(int(word >> 1) for word in others)]
+    from tfp_dvbf.layers import networks
+
+    return [seed, *networks.split_seed(seed, count - 1)]
 
 
 def best(make_model, seeds, splits, settings, folder, resume=False):
