@@ -83,6 +83,34 @@ def test_innovation_is_the_distance_from_the_mean_in_standard_deviations(name):
     np.testing.assert_allclose(emission.innovation(Z, X), expected, rtol=1e-5)
 
 
+def test_student_t_density():
+    emission = make("student_t", df=3.0, noise_floor=0.02)
+    density = emission(Z)
+    emission.raw_scale.assign([-1.0, 0.0, 0.1])
+    loc, scale = emission.network(Z), emission.scale()
+    expected = scipy.stats.t.logpdf(X, 3.0, loc, scale).sum(axis=-1)
+    np.testing.assert_allclose(emission(Z).log_prob(X), expected, rtol=1e-4)
+    np.testing.assert_allclose(emission(Z).stddev()[0, 0], np.sqrt(3.0) * scale, rtol=1e-5)
+    far = density.log_prob(X + 1e3) - density.log_prob(X + 1e4)
+    np.testing.assert_allclose(far, np.full([2, 5], 3 * 4.0 * np.log(10.0)), rtol=1e-2)
+
+
+@pytest.mark.parametrize("df", [2, 0.0, np.nan, np.inf])
+def test_a_student_t_has_a_variance(df):
+    with pytest.raises(ValueError, match=rf"`df` must be finite and above 2, .*; got {df}"):
+        layers.StudentTEmission(df=df)
+
+
+def test_heteroscedastic_density():
+    emission = make("heteroscedastic", noise_floor=0.02)
+    density = emission(Z)
+    loc, raw = np.split(emission.network(Z), 2, axis=-1)
+    scale = 0.02 + np.log1p(np.expm1(networks.INITIAL_SCALE) * np.exp(raw))
+    expected = scipy.stats.norm.logpdf(X, loc, scale).sum(axis=-1)
+    np.testing.assert_allclose(density.log_prob(X), expected, rtol=1e-4)
+    assert np.ptp(density.stddev(), axis=1).min() > 1e-4  # It differs from state to state.
+
+
 def test_the_innovation_of_an_image_is_flat():
     emission = make("gaussian", (2, 3, 1))
     x = tf.random.stateless_normal([2, 5, 2, 3, 1], [0, 3])

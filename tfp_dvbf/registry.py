@@ -23,6 +23,8 @@ PARTS = {
     },
     "emission": {
         "gaussian": "tfp_dvbf.layers.emissions:GaussianEmission",
+        "student_t": "tfp_dvbf.layers.emissions:StudentTEmission",
+        "heteroscedastic": "tfp_dvbf.layers.emissions:HeteroscedasticEmission",
         "bernoulli": "tfp_dvbf.layers.discrete_emissions:BernoulliEmission",
         "poisson": "tfp_dvbf.layers.discrete_emissions:PoissonEmission",
         "categorical": "tfp_dvbf.layers.discrete_emissions:CategoricalEmission",

@@ -6,7 +6,12 @@ from tfp_dvbf.layers.discrete_emissions import (
     CategoricalEmission,
     PoissonEmission,
 )
-from tfp_dvbf.layers.emissions import Emission, GaussianEmission
+from tfp_dvbf.layers.emissions import (
+    Emission,
+    GaussianEmission,
+    HeteroscedasticEmission,
+    StudentTEmission,
+)
 from tfp_dvbf.layers.encoders import Encoder, FilterEncoder, SmootherEncoder
 from tfp_dvbf.layers.flows import (
     FlowChain,
@@ -39,6 +44,7 @@ __all__ = [
     "GatedInverseAutoregressiveFlow",
     "GaussianEmission",
     "GaussianInitialPosterior",
+    "HeteroscedasticEmission",
     "ImageBernoulli",
     "ImageGaussian",
     "InitialPosterior",
@@ -52,5 +58,6 @@ __all__ = [
     "SmootherEncoder",
     "SplineInverseAutoregressiveFlow",
     "Standardization",
+    "StudentTEmission",
     "Transition",
 ]

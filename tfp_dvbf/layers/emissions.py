@@ -90,7 +90,11 @@ class NetworkEmission(Emission):
 
     def parameters_of(self, states):
         """Returns g(z), [..., *observation_shape]."""
-        outputs, shape = self.network(states), self.spec.observation_shape
+        return self.shaped(self.network(states))
+
+    def shaped(self, outputs):
+        """Returns [..., size of an observation] as [..., *observation_shape]."""
+        shape = self.spec.observation_shape
         if len(shape) == 1:
             return outputs
         return tf.reshape(outputs, tf.concat([tf.shape(outputs)[:-1], shape], axis=0))
@@ -104,9 +108,8 @@ class NetworkEmission(Emission):
         return {**super().get_config(), **config}
 
 
-@tf_keras.utils.register_keras_serializable("tfp_dvbf")
-class GaussianEmission(NetworkEmission):
-    """p(x[t] | z[t]) = N(g(z[t]), diag s_x^2), standardised x, s_x learned and constant.
+class LocationScaleEmission(NetworkEmission):
+    """Base of the emissions with a location g(z[t]) and a scale s_x, learned and constant.
 
     Args:
       hidden_units: Sizes of the hidden layers of g; () makes g linear.
@@ -124,12 +127,79 @@ class GaussianEmission(NetworkEmission):
         self.raw_scale = self.add_weight("raw_scale", spec.observation_shape, initializer="zeros")
         super().build(spec)
 
+    def scale(self):
+        """Returns s_x, [*observation_shape]."""
+        return networks.positive(networks.SCALE_SPEED * self.raw_scale, floor=self.noise_floor)
+
+    def get_config(self):
+        return {**super().get_config(), "noise_floor": self.noise_floor}
+
+
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class GaussianEmission(LocationScaleEmission):
+    """p(x[t] | z[t]) = N(g(z[t]), diag s_x^2), standardised x; `LocationScaleEmission` has more."""
+
     def call(self, states):
         """Maps states [..., dz] to the density of standardised observations."""
-        noise_scale = networks.positive(
-            networks.SCALE_SPEED * self.raw_scale, floor=self.noise_floor
-        )
-        return self.independent(tfd.Normal(self.parameters_of(states), noise_scale))
+        return self.independent(tfd.Normal(self.parameters_of(states), self.scale()))
+
+
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class StudentTEmission(LocationScaleEmission):
+    """p(x[t] | z[t]) = prod_d StudentT(x[t]_d; df, g(z[t])_d, s_d), for data with outliers.
+
+    A value r scales off costs (df + 1) ln r nats where it is far, in place of the r^2 / 2 of a
+    normal density, so that a sensor that fails now and then does not move the state (Lange, Little
+    and Taylor 1989). The scale s is not the standard deviation, which is s sqrt(df / (df - 2)).
+
+    Args:
+      hidden_units, activation, noise_floor: As for `LocationScaleEmission`.
+      df: Degrees of freedom, above 2; from about 30 on the density is nearly normal.
+    """
+
+    def __init__(
+        self, hidden_units=(128,), activation="relu", noise_floor=NOISE_FLOOR, df=4.0, **kwargs
+    ):
+        super().__init__(hidden_units, activation, noise_floor, **kwargs)
+        if not 2.0 < df < float("inf"):
+            raise ValueError(f"`df` must be finite and above 2, to have a variance; got {df}.")
+        self.df = float(df)
+
+    def call(self, states):
+        """Maps states [..., dz] to the density of standardised observations."""
+        return self.independent(tfd.StudentT(self.df, self.parameters_of(states), self.scale()))
+
+    def get_config(self):
+        return {**super().get_config(), "df": self.df}
+
+
+@tf_keras.utils.register_keras_serializable("tfp_dvbf")
+class HeteroscedasticEmission(NetworkEmission):
+    """p(x[t] | z[t]) = N(g(z[t]), diag s_x(z[t])^2), standardised x, for noise that changes.
+
+    Location and scale are the halves of what one network makes of the state. Where the scale may
+    follow the state a model can explain an error by noise that it learns instead of by dynamics:
+    take it where the noise of a sensor is known to depend on what it measures.
+
+    Args:
+      hidden_units: Sizes of the hidden layers of the network; () makes it linear.
+      activation: Activation of the hidden layers.
+      noise_floor: Least s_x, a fraction of the scale of the data.
+    """
+
+    def __init__(self, hidden_units=(128,), activation="relu", noise_floor=NOISE_FLOOR, **kwargs):
+        super().__init__(hidden_units, activation, **kwargs)
+        self.noise_floor = networks.check_floor(noise_floor)
+
+    def make_network(self, spec):
+        """Returns the network of location and scale."""
+        sizes = self.hidden_units, 2 * spec.observation_size
+        return networks.MLP(*sizes, self.activation, seed=spec.seed, name="g")
+
+    def call(self, states):
+        """Maps states [..., dz] to the density of standardised observations."""
+        parameters = networks.gaussian_parameters(self.network(states), self.noise_floor)
+        return self.independent(tfd.Normal(*map(self.shaped, parameters)))
 
     def get_config(self):
         return {**super().get_config(), "noise_floor": self.noise_floor}
