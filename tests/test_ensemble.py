@@ -103,6 +103,7 @@ def test_filtering_predicts_by_the_mixture_in_batches_and_in_streams(trained):
         np.testing.assert_allclose(out["log_evidence"], evidence[:, t], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradients_flow_to_the_controls(trained):
     made, _ = trained
     x, u = arrays()
@@ -162,6 +163,7 @@ def test_a_folder_that_lacks_a_member_is_refused(trained, tmp_path):
         run_folder.load_model(tmp_path / "ensemble")
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_exported_as_one_model(trained, tmp_path):
     """The signatures draw, stream and score as the ensemble in memory does."""
     made, _ = trained

@@ -46,6 +46,8 @@ FUNCTIONS = {
     "elbo": lambda m, x, u: m.log_prob_bound(x, u, 4, seed=1, objective="elbo"),
 }
 
+SLOW = ["forecast_with_mask", "sample_posterior", "elbo"]  # Paths that others take as well.
+
 
 def summed(function, model):
     """Returns a function of (x, u) whose value is a weighted sum of what `function` returns."""
@@ -78,7 +80,10 @@ def finite_difference(value, arrays, index, direction):
     return (4 * central(STEP) - central(2 * STEP)) / 3
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [name for name in FUNCTIONS if name not in SLOW] + models.marked(SLOW, []),
+)
 def test_gradients_are_those_of_finite_differences(linear, name):
     """Under a tape, and the same inside a `tf.function`."""
     value = summed(FUNCTIONS[name], linear)
@@ -120,6 +125,7 @@ def test_open_sizes_inside_a_function(linear):
         np.testing.assert_allclose(bound(x, u), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_signatures_outlive_the_object_that_was_loaded(linear, tmp_path):
     """In a `tf.function` and under a tape, with the gradients of the model in memory."""
     names = ["forecast", "generate", "log_prob_bound"]

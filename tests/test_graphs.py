@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+SLOW = [pair for pair in models.POSTERIOR_AND_ENCODER if pair[0] != "iaf"]
+PAIRS = [("iaf", "filter"), *models.marked(SLOW, [])]
+
 
 def results(model, sequences):
     """Returns what each method that draws returns, by the method's name."""
@@ -22,7 +25,7 @@ def results(model, sequences):
     return found
 
 
-@pytest.mark.parametrize("posterior, encoder", models.POSTERIOR_AND_ENCODER)
+@pytest.mark.parametrize("posterior, encoder", PAIRS)
 def test_graphs_compute_what_python_does(sequences, posterior, encoder, capfd):
     """Grappler optimises each of them without a complaint."""
     model = models.cached_model(posterior, adapt=True, encoder=encoder)

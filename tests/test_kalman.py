@@ -89,6 +89,7 @@ def test_only_linear_models_are_taken(change, message):
         kalman.log_prob(nonlinear, np.zeros([1, 3, 2]), np.zeros([1, 2, 1]))
 
 
+@pytest.mark.slow
 def test_the_smoothing_posterior_is_almost_exact(smoother, test_sequences):
     """Below ln p(x), and within 0.05 nats a step of it."""
     x, u = test_sequences.observations, test_sequences.controls
@@ -113,7 +114,7 @@ def assert_increasing(estimates, exact):
         assert difference.mean() > -5 * error - 1e-3
 
 
-@pytest.fixture(scope="module", params=["gaussian", "iaf", "trajectory_iaf"])
+@pytest.fixture(scope="module", params=["iaf", *models.marked(["gaussian", "trajectory_iaf"], [])])
 def filtering(request, sequences):
     """A model whose posterior sees no future, so that its bounds are not tight."""
     return fit(models.linear_model(request.param, receptive_field=STEPS), sequences, epochs=25)
@@ -141,6 +142,7 @@ def test_fivo_rises_to_the_exact_log_prob(filtering, test_sequences):
     assert gaps[2] < 0.25 * gaps[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["iwae", "fivo"])
 def test_the_estimate_of_the_evidence_is_unbiased(smoother, test_sequences, objective):
     few = test_sequences[:4]

@@ -32,6 +32,7 @@ def test_the_system_is_its_own_generative_model():
     assert 0.75 <= np.abs(u).min() and np.abs(u).max() <= 1.5
 
 
+@pytest.mark.slow
 def test_an_untrained_bound_lies_below_the_evidence():
     for name, system in range_system.SYSTEMS.items():
         sequences = range_system.simulate(system._replace(num_steps=8), 20, seed=2)

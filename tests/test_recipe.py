@@ -23,6 +23,7 @@ def _weights(model):
     return [*model.state_space_model.get_weights(), *model.recognition_model.get_weights()]
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_trains_resumes_and_is_only_read_when_finished(
     dataset, tmp_path, monkeypatch
 ):

@@ -215,6 +215,7 @@ def test_export_of_a_run_folder(report, tmp_path, capsys):
         export.main(args)
 
 
+@pytest.mark.slow
 def test_train_and_evaluate_on_missing_frames(dataset, tmp_path):
     """One file; some sequences are shorter, one has a gap, one lacks its first frame.
 

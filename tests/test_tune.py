@@ -22,6 +22,7 @@ from tfp_dvbf import callbacks
 from tfp_dvbf.experiments import options, recipe, run_folder, tuning
 
 
+@pytest.mark.slow
 def test_a_promoted_trial_goes_on_from_the_weights_of_its_parent(dataset, tmp_path, eagerly):
     args = tune.Args(data=str(dataset), epochs=3, tuner="hyperband", max_trials=2)
     splits, values = run_folder.read_splits(dataset), {"hidden_units": 16, "batch_size": 12}
