@@ -1,6 +1,7 @@
 """The programs of the benchmark train the same model, and what is made of their timings."""
 
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -15,16 +16,19 @@ import tensorflow as tf
 
 import tfp_dvbf
 from tfp_dvbf.experiments.benchmarking import (
+    calls,
     floor,
     measures,
     ours,
     processes,
+    quality,
     reference,
     summary,
 )
 
 SIZES = {"batch_size": 2, "num_steps": 5, "hidden_units": 8}
 PEERS = [*processes.PEERS.values()]
+QUICK = {"epochs": 2, "kl_annealing_epochs": 1, "learning_rate": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +79,7 @@ def test_programs_run_on_a_gpu(tmp_path, program):
 
 @pytest.mark.parametrize("posterior", processes.POSTERIORS)
 def test_our_training_step_is_that_of_the_reference(references, posterior):
-    known, run = ours.prepare("graph", references[posterior])
+    known, run, _ = ours.prepare("graph", references[posterior])
     reference.check_agreement("ours", known, reference.load(references[posterior]))
     assert set(known) == {"loss"}
     run(1)
@@ -95,8 +99,8 @@ def test_a_reference_is_read_as_it_was_written(references, tmp_path):
     for name, value in vars(found).items():
         tf.nest.map_structure(np.testing.assert_array_equal, value, getattr(again, name))
     assert set(found.masks) == {"flow/0/states/kernel", "flow/0/parameters/kernel"}
-    assert found.observations.shape == (ours.NUM_BATCHES, 2, 5, 3)
-    assert found.controls.shape == (ours.NUM_BATCHES, 2, 4, 1)
+    assert found.observations.shape == (4, 2, 5, 3)
+    assert found.controls.shape == (4, 2, 4, 1)
 
 
 @pytest.mark.parametrize("kind", ["loss", "gradient_norm"])
@@ -140,6 +144,36 @@ def test_programs_take_turns_and_ratios_are_medians_over_rounds():
     }
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batches_of_a_reference_come_in_epochs(references, shuffle):
+    about = reference.load(references["gaussian"])
+    found = list(itertools.islice(reference.batches(about, shuffle), 12))
+    epochs = [np.concatenate([x for x, _ in found[start : start + 4]]) for start in (0, 4, 8)]
+    np.testing.assert_array_equal(epochs[0], about.observations.reshape(8, 5, 3))
+    assert all(np.array_equal(np.sort(epochs[0], axis=0), np.sort(each, axis=0)) for each in epochs)
+    assert np.array_equal(epochs[0], epochs[1]) != shuffle
+    assert np.array_equal(epochs[1], epochs[2]) != shuffle
+
+
+@pytest.mark.parametrize(
+    "way, posterior, size",
+    [("generate", "gaussian", 5), ("filter_step", "innovation", 64), ("filter_step", "iaf", 64)],
+)
+def test_jax_generates_and_filters_alike(references, way, posterior, size):
+    skip_unless_installed(processes.INFERENCE["jax"])
+    settings = {"path": references[posterior], "size": size, "num_particles": 16}
+    known = {}
+    for name, program in processes.INFERENCE.items():
+        with processes.Worker(program.module, way, 1, "cpu") as worker:
+            known[name] = worker.ask("prepare", **settings)
+            assert len(worker.ask("run_each", count=2)["seconds"]) == 2
+    reference.check_inference("JAX", known["jax"], known["tensorflow"], size)
+    for kind in set(known["jax"]) - {"spread"}:
+        wrong = {**known["jax"], kind: known["jax"][kind] * 1.5 + 1.0}
+        with pytest.raises(ValueError, match="JAX must do the same; its "):
+            reference.check_inference("JAX", wrong, known["tensorflow"], size)
+
+
 def test_a_worker_says_what_went_wrong(references, monkeypatch):
     with pytest.raises(ValueError, match="`device` must be cpu, since NumPy knows no other"):
         processes.Worker("blas", "product", 1, "gpu")
@@ -175,7 +209,7 @@ def test_peers_that_are_not_installed_are_named(monkeypatch, capsys):
 
 
 def test_a_peer_that_compiles_for_minutes_is_left_out_where_there_are_many_sizes(capsys):
-    found = measures.quick_peers(processes.PEERS)
+    found = processes.quick(processes.PEERS)
     assert [peer.name for peer in found] == ["JAX", "PyTorch, eager"]
     assert "PyTorch, torch.compile is left out here" in capsys.readouterr().out
 
@@ -205,7 +239,7 @@ def test_the_operations_of_a_training_step(references):
         ({"device": "tpu"}, "`device` must be one of cpu, gpu; got 'tpu'"),
         ({"posteriors": ("chain_iaf",)}, "`posteriors` must be one of gaussian, innovation, iaf"),
         ({"peers": ("mxnet",)}, "`peers` must be one of jax, torch, torch_compile; got 'mxnet'"),
-        ({"what": ("all",)}, "`what` must be one of training, length, streaming, starting, floor"),
+        ({"what": ("all",)}, "`what` must be one of training, quality, length, streaming, "),
         ({"json": "no/such/folder.json"}, "`--json` must lie in a folder that exists"),
     ],
 )
@@ -234,7 +268,14 @@ def test_benchmark(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(processes, "DEFAULT", graph)
     monkeypatch.setattr(measures, "UPDATES", 1)
     monkeypatch.setattr(measures, "LENGTHS", (4, 8))
-    monkeypatch.setattr(measures, "STREAMS", {1: 2, 8: 2})
+    sizes = {"generate": {1: 2, 8: 1}, "filter_step": {1: 2, 8: 1}}
+    monkeypatch.setattr(calls, "SIZES", sizes)
+    monkeypatch.setattr(quality, "SEEDS", (1,))
+    monkeypatch.setattr(quality, "NUM_BATCHES", 2)
+    monkeypatch.setattr(quality, "NUM_STEPS", 4)
+    monkeypatch.setattr(quality, "NUM_VALIDATION", 4)
+    monkeypatch.setattr(quality, "TARGETS", (10.0, 0.0))
+    monkeypatch.setattr(quality, "PROTOCOL", dict.fromkeys(["innovation", "gaussian"], QUICK))
     file = tmp_path / "timings.json"
     sizes = {"posteriors": ("gaussian",), "batch_sizes": (2,), "threads": (1,), "rounds": 1}
     benchmark.main(benchmark.Args(**sizes, peers=(), json=str(file)))
@@ -246,7 +287,9 @@ def test_benchmark(tmp_path, monkeypatch, capsys):
     assert {what: len(of) for what, of in rows.items()} == {
         "training": 1,
         "length": 2,
+        "quality": 4,
         "streaming": 2,
+        "sampling": 2,
         "starting": 3,
         "floor": 1,
     }

@@ -29,20 +29,30 @@ def start(threads, device):
     return {"version": jax.__version__, "device": device}
 
 
-def prepare(way, path):
-    """Takes the first training step on a reference; returns its loss and what trains on.
+def prepare(way, path, schedule=None):
+    """Takes the first training step on a reference; returns a `reference.Training`.
 
     A step draws the noise of the next one, so that the first step is that of the reference.
+
+    Args:
+      way: The only one.
+      path: That of the reference.
+      schedule: Arguments of a `reference.Schedule`; None trains at a constant rate.
     """
     del way
     about = reference.load(path)
-    optimizer = optax.chain(clip_each(CLIPNORM), optax.adam(LEARNING_RATE))
+    rate, kl_weight = LEARNING_RATE, lambda step: 1.0
+    if schedule:
+        schedule = reference.Schedule(**schedule)
+        rate = optax.cosine_decay_schedule(schedule.learning_rate, schedule.num_updates)
+        kl_weight = schedule.kl_weight
+    optimizer = optax.chain(clip_each(CLIPNORM), optax.adam(rate))
     loss_of = functools.partial(negative_elbo, about.constants, about.posterior)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def train(carry, batch):
+    def train(carry, batch, kl_weight):
         weights, state, key, noise = carry
-        loss, gradients = jax.value_and_grad(loss_of)(weights, *batch, noise)
+        loss, gradients = jax.value_and_grad(loss_of)(weights, *batch, noise, kl_weight)
         updates, state = optimizer.update(gradients, state)
         weights = optax.apply_updates(weights, updates)
         weights |= {name: weights[name] * mask for name, mask in about.masks.items()}
@@ -52,16 +62,18 @@ def prepare(way, path):
 
     weights = jax.tree.map(jnp.array, about.weights)
     carry = weights, optimizer.init(weights), jax.random.key(1), jnp.array(about.noise)
-    batches = itertools.cycle(list(zip(about.observations, about.controls)))
-    carry, (loss, norm) = train(carry, next(batches))
+    batches = reference.batches(about, shuffle=schedule is not None)
+    carry, (loss, norm) = train(carry, next(batches), kl_weight(0))
+    steps = itertools.count(1)
 
     def run(count):
         nonlocal carry
-        for _ in range(count):
-            carry, (loss, _) = train(carry, next(batches))
+        for step in itertools.islice(steps, count):
+            carry, (loss, _) = train(carry, next(batches), kl_weight(step))
         float(loss)
 
-    return {"loss": float(loss), "gradient_norm": float(norm)}, run
+    known = {"loss": float(loss), "gradient_norm": float(norm)}
+    return reference.Training(known, run, lambda: carry[0])
 
 
 def clip_each(most):
@@ -77,7 +89,7 @@ def clip_each(most):
     return optax.GradientTransformation(lambda weights: optax.EmptyState(), update)
 
 
-def negative_elbo(constants, posterior, weights, observations, controls, noise):
+def negative_elbo(constants, posterior, weights, observations, controls, noise, kl_weight):
     """Returns minus the elbo in nats an observed step, of one draw.
 
     Args:
@@ -87,6 +99,7 @@ def negative_elbo(constants, posterior, weights, observations, controls, noise):
       observations: Standardised x[0:T], [batch, time, dx].
       controls: Standardised u[0:T-1], [batch, time - 1, du].
       noise: eps[0:T], [batch, time, dz].
+      kl_weight: Weight of the divergence of q from p.
     """
     raw = mlp(weights, "initial", observations[:, 0])
     loc, scale = gaussian_parameters(raw, constants.initial_scale, constants.scale_floor)
@@ -100,7 +113,7 @@ def negative_elbo(constants, posterior, weights, observations, controls, noise):
         first_divergence = 0.5 * (first**2 - noise[:, 0] ** 2) - jnp.log(scale)
     mean, sd = emission(weights, constants, jnp.concatenate([first[:, None], states], axis=1))
     nll = 0.5 * ((observations - mean) / sd) ** 2 + jnp.log(sd) + 0.5 * math.log(2 * math.pi)
-    total = jnp.sum(nll) + jnp.sum(first_divergence) + jnp.sum(divergence)
+    total = jnp.sum(nll) + kl_weight * (jnp.sum(first_divergence) + jnp.sum(divergence))
     return total / (observations.shape[0] * observations.shape[1])
 
 
@@ -135,30 +148,50 @@ def scan_innovation(weights, constants, first, given):
     The part of the first layer that reads features and controls is computed for all steps at once.
     """
     features, controls, observations, noise = given
-    kernel = weights["posterior/0/kernel"]
-    size = first.shape[-1] + observations.shape[-1]
-    seen = jnp.concatenate([features, controls], axis=-1)
-    inputs = seen @ kernel[size:] + weights["posterior/0/bias"]
+    inputs = posterior_inputs(weights, first.shape[-1], features, controls, observations)
 
     def step(states, step_inputs):
         hidden, u, x, eps = step_inputs
-        loc, prior_scale = transition(weights, constants, states, u)
-        mean, sd = emission(weights, constants, loc)
-        wrong = jnp.arcsinh((x - mean) / jnp.maximum(sd, constants.scale_floor))
-        seen = jnp.concatenate([bounded(states, constants), wrong], axis=-1)
-        raw = mlp(weights, "posterior", jax.nn.relu(hidden + seen @ kernel[:size]), first=1)
-        dim = states.shape[-1]
-        change, raw_scale, context = raw[..., :dim], raw[..., dim : 2 * dim], raw[..., 2 * dim :]
-        scale = positive(raw_scale, 1.0, constants.scale_floor)
-        value, log_det = flows(weights, constants, eps, context)
-        moved = change + prior_scale * scale * value  # z[t] - mu.
-        log_q = -0.5 * eps**2 - log_det - jnp.log(scale) - jnp.log(prior_scale)
-        log_p = -0.5 * (moved / prior_scale) ** 2 - jnp.log(prior_scale)
-        return loc + moved, (loc + moved, log_q - log_p)
+        prior = transition(weights, constants, states, u)
+        states, log_ratio = innovate(weights, constants, states, prior, hidden, x, eps)
+        return states, (states, log_ratio)
 
     inputs = map(time_major, (inputs, controls, observations, noise))
     _, outputs = jax.lax.scan(step, first, tuple(inputs))
     return tuple(map(time_major, outputs))
+
+
+def posterior_inputs(weights, state_dim, features, controls, observations):
+    """Returns what the first layer of `innovation` makes of all but the state and what is wrong."""
+    size = state_dim + observations.shape[-1]
+    seen = jnp.concatenate([features, controls], axis=-1)
+    return seen @ weights["posterior/0/kernel"][size:] + weights["posterior/0/bias"]
+
+
+def innovate(weights, constants, states, prior, hidden, x, eps):
+    """Returns z[t] of `innovation` or `iaf`, and ln q - ln p as terms of a sum over dimensions.
+
+    Args:
+      weights, constants: As for `negative_elbo`.
+      states: z[t-1], [..., dz].
+      prior: Mean and standard deviation of p(z[t] | z[t-1], u[t-1]).
+      hidden: What `posterior_inputs` returned.
+      x: x[t], [..., dx].
+      eps: Noise, [..., dz].
+    """
+    (loc, prior_scale), dim = prior, states.shape[-1]
+    mean, sd = emission(weights, constants, loc)
+    wrong = jnp.arcsinh((x - mean) / jnp.maximum(sd, constants.scale_floor))
+    seen = jnp.concatenate([bounded(states, constants), wrong], axis=-1)
+    kernel = weights["posterior/0/kernel"][: seen.shape[-1]]
+    raw = mlp(weights, "posterior", jax.nn.relu(hidden + seen @ kernel), first=1)
+    change, raw_scale, context = raw[..., :dim], raw[..., dim : 2 * dim], raw[..., 2 * dim :]
+    scale = positive(raw_scale, 1.0, constants.scale_floor)
+    value, log_det = flows(weights, constants, eps, context)
+    moved = change + prior_scale * scale * value  # z[t] - mu.
+    log_q = -0.5 * eps**2 - log_det - jnp.log(scale) - jnp.log(prior_scale)
+    log_p = -0.5 * (moved / prior_scale) ** 2 - jnp.log(prior_scale)
+    return loc + moved, log_q - log_p
 
 
 POSTERIORS = {"gaussian": scan_gaussian, "innovation": scan_innovation, "iaf": scan_innovation}

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from tfp_dvbf.experiments.benchmarking import floor, processes
+from tfp_dvbf.experiments.benchmarking import calls, floor, processes, quality
 from tfp_dvbf.experiments.benchmarking import reference as references
 
 NUM_STEPS = 50  # Time steps of a sequence of the poster.
@@ -26,7 +26,6 @@ PROCESSES = {
     "command_line.parse(options.RunOptions, ['--help'])",
     "import tfp_dvbf and TensorFlow": "import tfp_dvbf; tfp_dvbf.DVBF",
 }
-STREAMS = {1: 300, 64: 300, 4096: 20}  # Numbers of streams, and of steps that are timed.
 
 
 def training(args):
@@ -44,7 +43,7 @@ def training(args):
 
 def length(args):
     """Times a training step of one program of each package on sequences of several lengths."""
-    programs = [processes.DEFAULT, *quick_peers(args.peers)]
+    programs = [processes.DEFAULT, *processes.quick(args.peers)]
     threads = max(args.threads)
     with started(programs, threads, args.device) as workers:
         for posterior in args.posteriors:
@@ -57,15 +56,6 @@ def length(args):
                     row | {"microseconds_a_time_step": 1e3 * row["milliseconds"] / num_steps}
                     for row in compared(samples, about)
                 ]
-
-
-def quick_peers(names):
-    """Returns the peers of these names, without those that compile for minutes at every size."""
-    peers = [processes.PEERS[name] for name in names]
-    for peer in peers:
-        if peer.slow_to_start:
-            print(f"{peer.name} is left out here: it compiles for minutes at every size")
-    return [peer for peer in peers if not peer.slow_to_start]
 
 
 def trained(workers, posterior, sizes, rounds, updates):
@@ -98,19 +88,6 @@ def trained(workers, posterior, sizes, rounds, updates):
         return processes.in_turns(ready, rounds, updates)
 
 
-def streaming(args):
-    """Times `filter_step` of an exported `iaf` for several numbers of streams, threads each."""
-    for threads in args.threads:
-        with processes.Worker("stream", "iaf", threads, args.device) as worker:
-            for streams, steps in STREAMS.items():
-                known = worker.ask("prepare", streams=streams)
-                (seconds,) = processes.in_turns({0: worker}, steps, 1).values()
-                found = sorted(1e3 * value for value in seconds)
-                late = found[min(len(found) - 1, int(0.99 * len(found)))]
-                about = {"what": "streaming", "streams": streams, **known, "threads": threads}
-                yield [{**about, "milliseconds": statistics.median(found), "99 % below": late}]
-
-
 def starting(args):
     """Times what a user waits for: `--help`, the import, and the first training step.
 
@@ -118,9 +95,12 @@ def starting(args):
     is done, in all programs.
     """
     threads = max(args.threads)
-    programs = [*processes.OURS[:2], *quick_peers(args.peers)]
+    programs = [*processes.OURS[:2], *processes.quick(args.peers)]
     with tempfile.TemporaryDirectory() as folder:
-        path = write_reference(folder, LENGTH_BATCH, threads, args.device)
+        sizes = {"batch_size": LENGTH_BATCH, "num_steps": NUM_STEPS}
+        path = processes.write_reference(
+            folder, threads, args.device, posterior="gaussian", **sizes
+        )
         functions = {
             name: functools.partial(time_process, code) for name, code in PROCESSES.items()
         }
@@ -144,7 +124,14 @@ def least(args):
     for threads in args.threads:
         for batch_size in args.batch_sizes:
             with tempfile.TemporaryDirectory() as folder:
-                path = write_reference(folder, batch_size, threads, "cpu")
+                path = processes.write_reference(
+                    folder,
+                    threads,
+                    "cpu",
+                    posterior="gaussian",
+                    batch_size=batch_size,
+                    num_steps=NUM_STEPS,
+                )
                 found = floor.measure(references.load(path), threads, args.rounds)
             about = {"what": "floor", "posterior": "gaussian", "batch_size": batch_size}
             yield [{**about, "num_steps": NUM_STEPS, "threads": threads, **found}]
@@ -152,20 +139,13 @@ def least(args):
 
 MEASURES = {
     "training": training,
+    "quality": quality.quality,
     "length": length,
-    "streaming": streaming,
+    "streaming": calls.streaming,
+    "sampling": calls.sampling,
     "starting": starting,
     "floor": least,
 }
-
-
-def write_reference(folder, batch_size, threads, device):
-    """Writes the reference of `gaussian` into a folder; returns its path."""
-    path = str(pathlib.Path(folder) / "reference.npz")
-    sizes = {"batch_size": batch_size, "num_steps": NUM_STEPS}
-    with processes.Worker("ours", "graph", threads, device) as worker:
-        worker.ask("write", path=path, posterior="gaussian", **sizes)
-    return path
 
 
 def time_process(code):

@@ -1,5 +1,8 @@
 """This package as a program of the benchmark: the training step that `fit` takes."""
 
+import functools
+import itertools
+
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -14,7 +17,8 @@ from tfp_dvbf.posteriors import innovation
 WAYS = {"xla": (True, 1), "graph": (False, 1), "xla_32": (True, 32)}
 LEARNING_RATE = 1e-3
 CLIPNORM = 10.0  # Of the gradient of each weight.
-NUM_BATCHES = 4
+VALIDATION = 1000  # What is added to the seed of the data of fresh sequences.
+NUM_DRAWS = 10  # Generated trajectories of each sequence by which a model is judged.
 # The weights of a MADE with one hidden layer, in their order.
 MADE = ("states/kernel", "states/bias", "context/kernel", "parameters/kernel", "parameters/bias")
 
@@ -33,16 +37,16 @@ def start(threads, device):
     return {"version": tf.__version__, "device": device}
 
 
-def make_model(posterior, hidden_units, observation_dim, control_dim):
+def make_model(posterior, hidden_units, observation_dim, control_dim, seed=1):
     """Returns a new model, the same one at every call."""
     model_options = options.ModelOptions(posterior=posterior, hidden_units=hidden_units or None)
     if hidden_units:
         model_options.flow_units = hidden_units
     shapes = np.zeros([1, 2, observation_dim]), np.zeros([1, 1, control_dim])
-    return recipe.make_model(model_options, data.Sequences(*shapes), seed=1)
+    return recipe.make_model(model_options, data.Sequences(*shapes), seed)
 
 
-def write(path, posterior, batch_size, num_steps, hidden_units=0):
+def write(path, posterior, batch_size, num_steps, hidden_units=0, num_batches=4, seed=1):
     """Writes the `reference.Reference` of a posterior on the pendulum to an .npz file.
 
     Args:
@@ -51,19 +55,25 @@ def write(path, posterior, batch_size, num_steps, hidden_units=0):
       batch_size: Sequences a batch.
       num_steps: Time steps T of a sequence.
       hidden_units: Width of all hidden layers; 0 for the package's own.
+      num_batches: Batches of an epoch.
+      seed: Seed of the data and the weights.
     """
-    observations, controls = pendulum(batch_size, num_steps)
-    model = make_model(posterior, hidden_units, observations.shape[-1], controls.shape[-1])
+    observations, controls = (
+        array.reshape(num_batches, batch_size, *array.shape[1:])
+        for array in standardised(pendulum(num_batches * batch_size, num_steps, seed))
+    )
+    dims = observations.shape[-1], controls.shape[-1]
+    model = make_model(posterior, hidden_units, *dims, seed=seed)
     batch = data.Batch(tf.constant(observations[0]), tf.constant(controls[0]))
-    seed = model.replica_seed(0)
+    noise_seed = model.replica_seed(0)
     state_dim = model.state_space_model.spec.state_dim
-    noise = tf.random.stateless_normal([batch_size, num_steps, state_dim], seed)
+    noise = tf.random.stateless_normal([batch_size, num_steps, state_dim], noise_seed)
     weights = named_weights(model)
 
     @tf.function
     def differentiate():
         with tf.GradientTape() as tape:
-            terms = model.terms(batch, seed)
+            terms = model.terms(batch, noise_seed)
             loss = tf.reduce_sum(terms.nll + terms.kl) / (batch_size * num_steps)
         return loss, tf.linalg.global_norm(tape.gradient(loss, model.trainable_variables))
 
@@ -71,6 +81,7 @@ def write(path, posterior, batch_size, num_steps, hidden_units=0):
     found = reference.Reference(
         posterior=posterior,
         hidden_units=hidden_units,
+        seed=seed,
         observations=observations,
         controls=controls,
         noise=noise.numpy(),
@@ -83,43 +94,107 @@ def write(path, posterior, batch_size, num_steps, hidden_units=0):
     reference.save(path, found)
 
 
-def pendulum(batch_size, num_steps):
-    """Returns standardised observations and controls, each [batches, batch, time, ...]."""
+@functools.cache
+def pendulum(num_sequences, num_steps, seed):
+    """Returns observations, [sequence, time, dx], and controls, [sequence, time - 1, du]."""
     sequences = environments.collect(
-        "Pendulum-v1", NUM_BATCHES * batch_size, num_steps, seed=1, max_episode_steps=num_steps
+        "Pendulum-v1", num_sequences, num_steps, seed=seed, max_episode_steps=num_steps
     )
+    return sequences.observations, sequences.controls
+
+
+def standardised(arrays, like=None):
+    """Returns observations and controls in the mean and spread of others, or of their own."""
     return [
-        ((array - array.mean((0, 1))) / array.std((0, 1)))
-        .astype(np.float32)
-        .reshape(NUM_BATCHES, batch_size, *array.shape[1:])
-        for array in (sequences.observations, sequences.controls)
+        ((array - other.mean((0, 1))) / other.std((0, 1))).astype(np.float32)
+        for array, other in zip(arrays, arrays if like is None else like)
     ]
 
 
-def prepare(way, path):
-    """Takes the first training step on a reference; returns its loss, and what trains on.
+def prepare(way, path, schedule=None):
+    """Takes the first training step on a reference; returns a `reference.Training`.
 
     XLA draws other numbers from the same seed, and then the loss is not that of the reference.
+
+    Args:
+      way: One of `WAYS`.
+      path: That of the reference.
+      schedule: Arguments of a `reference.Schedule`; None trains at a constant rate.
     """
     tf_keras.backend.clear_session()
     about = reference.load(path)
-    dims = about.observations.shape[-1], about.controls.shape[-1]
-    model = make_model(about.posterior, about.hidden_units, *dims)
     jit_compile, steps_per_call = WAYS[way]
-    optimizer = tf_keras.optimizers.Adam(LEARNING_RATE, clipnorm=CLIPNORM)
+    rate, dataset = LEARNING_RATE, dataset_of(about, shuffle=schedule is not None)
+    if schedule:
+        schedule = reference.Schedule(**schedule)
+        rate = tf_keras.optimizers.schedules.CosineDecay(
+            schedule.learning_rate, schedule.num_updates
+        )
+    model = model_of(about)
+    optimizer = tf_keras.optimizers.Adam(rate, clipnorm=CLIPNORM)
     model.compile(optimizer, jit_compile=jit_compile, steps_per_execution=steps_per_call)
-    arrays = {"observations": about.observations, "controls": about.controls}
-    batches = iter(tf.data.Dataset.from_tensor_slices(arrays).repeat().prefetch(2))
-    train = model.make_train_function()
+    batches, train = iter(dataset), model.make_train_function()
     loss = float(train(batches)["loss"])
-    found = {} if jit_compile else {"loss": loss}
+    steps = itertools.count(1, steps_per_call)
 
     def run(count):
-        for _ in range(-(-count // steps_per_call)):
+        for step in itertools.islice(steps, -(-count // steps_per_call)):
+            if schedule:
+                model.kl_weight.assign(schedule.kl_weight(step))
             logs = train(batches)
         float(logs["loss"])
 
-    return found, run
+    weights = functools.partial(named_weights, model)
+    return reference.Training({} if jit_compile else {"loss": loss}, run, weights)
+
+
+def dataset_of(about, shuffle):
+    """Returns a `tf.data.Dataset` without end of the batches of a reference."""
+    arrays = {"observations": about.observations, "controls": about.controls}
+    dataset = tf.data.Dataset.from_tensor_slices(arrays)
+    if shuffle:
+        num_batches, batch_size = about.observations.shape[:2]
+        dataset = dataset.unbatch().cache().shuffle(num_batches * batch_size, seed=1)
+        dataset = dataset.batch(batch_size, drop_remainder=True)
+    return dataset.repeat().prefetch(2)
+
+
+def model_of(about):
+    """Returns a model with the weights of a reference."""
+    dims = about.observations.shape[-1], about.controls.shape[-1]
+    model = make_model(about.posterior, about.hidden_units, *dims, about.seed)
+    for name, weight in named_weights(model).items():
+        weight.assign(about.weights[name])
+    return model
+
+
+def judge(path, weights, num_sequences):
+    """Returns the error of what a model with given weights generates on fresh sequences.
+
+    Args:
+      path: That of the reference the model has been trained on.
+      weights: Path of an .npz file of its weights.
+      num_sequences: Number of sequences, the same at every call.
+
+    Returns:
+      `mae_sampled`, as `evaluation.evaluate` has it, in the unit of the data.
+    """
+    model, about = judged(path)
+    batches, batch_size, num_steps = about.observations.shape[:3]
+    train = pendulum(batches * batch_size, num_steps, about.seed)
+    x, u = standardised(pendulum(num_sequences, num_steps, about.seed + VALIDATION), like=train)
+    with np.load(weights) as found:
+        for name, weight in named_weights(model).items():
+            weight.assign(found[name])
+    drawn = model.generate(u, x[:, :1], num_samples=NUM_DRAWS, seed=1).observation_mean
+    return {"mae_sampled": float(np.mean(np.abs(drawn - x) * train[0].std((0, 1))))}
+
+
+@functools.cache
+def judged(path):
+    """Returns the model of a reference, and the reference."""
+    about = reference.load(path)
+    return model_of(about), about
 
 
 def constants(model):

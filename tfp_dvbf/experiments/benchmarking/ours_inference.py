@@ -1,4 +1,4 @@
-"""An exported model that filters streams: a unit of work is one `filter_step`."""
+"""This package as a program that generates trajectories, or filters streams from its export."""
 
 import functools
 import tempfile
@@ -6,11 +6,10 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from tfp_dvbf.experiments.benchmarking import ours
+from tfp_dvbf.experiments.benchmarking import ours, reference
 from tfp_dvbf.serving import saved_model
 
-WAYS = ("innovation", "iaf")  # The posteriors; one that needs no flow comes first.
-NUM_PARTICLES = 32
+WAYS = ("generate", "filter_step")
 
 
 def start(threads, device):
@@ -18,42 +17,59 @@ def start(threads, device):
     return ours.start(threads, device)
 
 
-@functools.cache
-def signatures_of(posterior, hidden_units):
-    """Returns the signatures of an exported model."""
-    with tempfile.TemporaryDirectory() as folder:
-        model = ours.make_model(posterior, hidden_units, observation_dim=3, control_dim=1)
-        names = ["filter_init", "filter_step"]
-        saved_model.export(model, f"{folder}/model", signatures=names)
-        return saved_model.load_exported(f"{folder}/model").signatures
-
-
-def prepare(way, streams, hidden_units=0):
-    """Starts streams; returns the number of particles of each, and what moves them on a step.
+def prepare(way, path, size, num_particles=1):
+    """Returns what all programs must agree on, and what does the work so many times.
 
     Args:
-      way: Name of the posterior.
-      streams: Number of streams that are stepped together.
-      hidden_units: Width of all hidden layers; 0 for the package's own.
+      way: "generate" draws trajectories in memory; "filter_step" is that of an exported model.
+      path: That of a `reference.Reference`.
+      size: Number of trajectories or streams.
+      num_particles: Of each stream.
     """
-    signatures = signatures_of(way, hidden_units)
-    rng, seed = np.random.default_rng(1), tf.constant(1)
-    observations = tf.constant(rng.normal(size=[streams, 3]), tf.float32)
-    inputs = {
-        "observations": observations,
-        "controls": tf.constant(rng.normal(size=[streams, 1]), tf.float32),
-        "observed": tf.ones([streams]),
-        "seed": seed,
-    }
-    belief = signatures["filter_init"](
-        initial_observations=observations[:, tf.newaxis],
-        num_particles=tf.constant(NUM_PARTICLES),
-        seed=seed,
-    )
-    belief = {name: belief[name] for name in ["particles", "log_weights", "step"]}
+    rows = reference.rows(reference.load(path), size)
+    x, u = (tf.constant(array) for array in rows)
+    if way == "generate":
+        return _generate(_model(path), x, u)
+    return _filter_step(_signatures(path), x, u, num_particles)
+
+
+def _generate(model, x, u):
+    draw = functools.partial(model.generate, u, x[:, :1], seed=1)
+    mean = draw(deterministic=True).observation_mean
 
     def run(count):
         for _ in range(count):
-            signatures["filter_step"](**belief, **inputs)["log_evidence"].numpy()
+            draw().observations.numpy()
 
-    return {"particles": NUM_PARTICLES}, run
+    draw()
+    return {"mean": float(np.mean(np.abs(mean)))}, run
+
+
+def _filter_step(signatures, x, u, num_particles):
+    seed = tf.constant(1)
+    inputs = {"controls": u[:, 0], "observed": tf.ones(tf.shape(x)[:1]), "seed": seed}
+    belief = signatures["filter_init"](
+        initial_observations=x[:, :1], num_particles=tf.constant(num_particles), seed=seed
+    )
+    inputs |= {name: belief[name] for name in ["particles", "log_weights", "step"]}
+    step = functools.partial(signatures["filter_step"], observations=x[:, 1], **inputs)
+    found = step()["log_evidence"].numpy()
+
+    def run(count):
+        for _ in range(count):
+            step()["log_evidence"].numpy()
+
+    return {"log_evidence": float(np.mean(found)), "spread": float(np.std(found))}, run
+
+
+@functools.cache
+def _model(path):
+    return ours.model_of(reference.load(path))
+
+
+@functools.cache
+def _signatures(path):
+    with tempfile.TemporaryDirectory() as folder:
+        names = ["filter_init", "filter_step"]
+        saved_model.export(_model(path), f"{folder}/model", signatures=names)
+        return saved_model.load_exported(f"{folder}/model").signatures

@@ -58,6 +58,10 @@ PEERS = {
         slow_to_start=True,
     ),
 }
+INFERENCE = {  # What generates and filters, by the name of the package or peer.
+    "tensorflow": Program("tfp_dvbf", "ours_inference", ""),
+    "jax": Program("JAX", "jax_inference", "", package="jax"),
+}
 
 
 def installed(peers):
@@ -66,6 +70,15 @@ def installed(peers):
     for package in dict.fromkeys(PEERS[name].package for name in peers if name not in found):
         print(f"{package} is not installed and left out: pip install tfp_dvbf[{EXTRA}]")
     return found
+
+
+def quick(names):
+    """Returns the peers of these names, without those that compile for minutes at every size."""
+    peers = [PEERS[name] for name in names]
+    for peer in peers:
+        if peer.slow_to_start:
+            print(f"{peer.name} is left out here: it compiles for minutes at every size")
+    return [peer for peer in peers if not peer.slow_to_start]
 
 
 def describe(peers):
@@ -186,3 +199,17 @@ def in_turns(workers, rounds, count):
         for key, worker in workers.items():
             samples[key].append(worker.ask("run", count=count)["seconds"] / count)
     return samples
+
+
+def write_reference(folder, threads, device, **settings):
+    """Lets ours write a `reference.Reference` into a folder; returns its path.
+
+    Args:
+      folder: The folder.
+      threads, device: As for `Worker`.
+      **settings: As `ours.write` takes them.
+    """
+    path = str(pathlib.Path(folder) / "reference.npz")
+    with Worker("ours", "graph", threads, device) as worker:
+        worker.ask("write", path=path, **settings)
+    return path

@@ -2,13 +2,47 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 TOLERANCE = 1e-4
-SCALARS = ("posterior", "hidden_units", "loss", "gradient_norm")
+SCALARS = ("posterior", "hidden_units", "seed", "loss", "gradient_norm")
 GROUPS = ("weights", "masks")
+
+
+class Training(NamedTuple):
+    """A program that has taken its first training step.
+
+    Attributes:
+      known: What it knows of that step: `loss` and `gradient_norm`, or less.
+      run: Takes so many more of them, and returns when they are done.
+      weights: Returns the weights by their names in a `Reference`.
+    """
+
+    known: dict
+    run: Callable[[int], None]
+    weights: Callable[[], dict]
+
+
+class Schedule(NamedTuple):
+    """How a whole training goes, where more is asked for than the time of a step.
+
+    Attributes:
+      learning_rate: Initial rate of Adam, which falls to 0 by half a cosine.
+      num_updates: Training steps until then.
+      num_annealing: Training steps until the KL has its full weight, which it gets linearly; the
+        first one, which all programs must agree on, has it, too.
+    """
+
+    learning_rate: float
+    num_updates: int
+    num_annealing: int
+
+    def kl_weight(self, step):
+        """Returns the weight of the KL at a step."""
+        return min(1.0, step / self.num_annealing) if step else 1.0
 
 
 class Constants(NamedTuple):
@@ -42,6 +76,7 @@ class Reference:
     Attributes:
       posterior: "gaussian", "innovation" or "iaf".
       hidden_units: Width of all hidden layers; 0 for the package's own.
+      seed: Seed of the data, the weights and the noise.
       observations: Standardised x, [batches, batch, time, dx].
       controls: Standardised u, [batches, batch, time - 1, du].
       noise: eps[0:T] of the first step, [batch, time, dz].
@@ -54,6 +89,7 @@ class Reference:
 
     posterior: str
     hidden_units: int
+    seed: int
     observations: np.ndarray
     controls: np.ndarray
     noise: np.ndarray
@@ -94,6 +130,27 @@ def load(path):
     return Reference(**{**about, "constants": Constants(**about["constants"])}, **groups, **arrays)
 
 
+def batches(reference, shuffle):
+    """Yields batches of observations and controls without end, shuffled after each epoch or not."""
+    arrays = reference.observations, reference.controls
+    rng = np.random.default_rng(1)
+    while True:
+        yield from zip(*arrays)
+        if shuffle:
+            order = rng.permutation(arrays[0].shape[0] * arrays[0].shape[1])
+            arrays = [
+                array.reshape(-1, *array.shape[2:])[order].reshape(array.shape) for array in arrays
+            ]
+
+
+def rows(reference, size):
+    """Returns so many sequences of observations and controls, those of a `Reference` in turn."""
+    return [
+        np.resize(array.reshape(-1, *array.shape[2:]), (size, *array.shape[2:]))
+        for array in (reference.observations, reference.controls)
+    ]
+
+
 def check_agreement(name, found, expected):
     """Raises ValueError unless a program has the loss and gradient norm of a `Reference`.
 
@@ -108,4 +165,27 @@ def check_agreement(name, found, expected):
             raise ValueError(
                 f"{name} must train the same model; its {kind.replace('_', ' ')} at the same "
                 f"weights and noise is {value:.6g}, not {wanted:.6g}."
+            )
+
+
+def check_inference(name, found, expected, size):
+    """Raises ValueError unless a program generates or filters as another one does.
+
+    Trajectories at their means must agree; the evidence of streams, within Monte Carlo error.
+
+    Args:
+      name: Name of the program.
+      found: `mean` of the trajectories, or the mean `log_evidence` and its `spread` over streams.
+      expected: The same of the other program.
+      size: Number of trajectories or streams; fewer than 64 tell nothing of an error.
+    """
+    for kind in set(found) - {"spread"}:
+        error = TOLERANCE * abs(expected[kind])
+        if "spread" in found:
+            spread = found["spread"] + expected["spread"]
+            error = 4.0 * spread / size**0.5 if size >= 64 else np.inf
+        if not abs(found[kind] - expected[kind]) <= error:
+            raise ValueError(
+                f"{name} must do the same; its {kind.replace('_', ' ')} is {found[kind]:.6g}, not "
+                f"{expected[kind]:.6g}."
             )

@@ -14,6 +14,15 @@ COLUMNS = {
         "batch_size": ("batch", "{}"),
         "threads": ("cores", "{}"),
     },
+    "quality": {
+        "program": ("program", "{}"),
+        "target": ("sampled MAE", "{}"),
+        "ratio": ("ratio", "{:.2f}"),
+        "seconds": ("seconds", "{:.1f}"),
+        "reached": ("seeds that reached it", "{}"),
+        "trained": ("seconds trained", "{:.1f}"),
+        "threads": ("cores", "{}"),
+    },
     "length": {
         "program": ("program", "{}"),
         "ratio": ("ratio", "{:.2f}"),
@@ -24,10 +33,21 @@ COLUMNS = {
         "threads": ("cores", "{}"),
     },
     "streaming": {
-        "streams": ("streams", "{:,}"),
+        "program": ("program", "{}"),
+        "ratio": ("ratio", "{:.2f}"),
         "milliseconds": ("ms / step", "{:.2f}"),
         "99 % below": ("99 % below", "{:.2f}"),
+        "posterior": ("posterior", "{}"),
+        "size": ("streams", "{:,}"),
         "particles": ("particles", "{}"),
+        "threads": ("cores", "{}"),
+    },
+    "sampling": {
+        "program": ("program", "{}"),
+        "ratio": ("ratio", "{:.2f}"),
+        "milliseconds": ("ms / call", "{:.2f}"),
+        "a second": ("trajectories / s", "{:,.0f}"),
+        "size": ("trajectories", "{:,}"),
         "threads": ("cores", "{}"),
     },
     "starting": {"step": ("what", "{}"), "seconds": ("seconds", "{:.2f}")},
@@ -46,8 +66,8 @@ GIGA = ("recurrent", "parallel", "recurrent_rate", "parallel_rate", "bandwidth")
 NONE = "There are no figures of this yet."
 
 
-ABOUT = {"posterior": "{}", "batch_size": "batch {}", "num_steps": "T {}", "streams": "{} streams"}
-ABOUT |= {"threads": "{} core(s)"}
+ABOUT = {"posterior": "{}", "batch_size": "batch {}", "num_steps": "T {}", "size": "{} at once"}
+ABOUT |= {"target": "sampled MAE {}", "threads": "{} core(s)"}
 
 
 def line(rows):
@@ -55,7 +75,11 @@ def line(rows):
     about = [form.format(rows[0][key]) for key, form in ABOUT.items() if key in rows[0]]
     times = [
         f"{row.get('program', row.get('step', ''))} "
-        + (f"{row['seconds']:.2f} s" if "seconds" in row else f"{row['milliseconds']:.1f} ms")
+        + (
+            f"{_cell('{:.2f}', row['seconds'])} s"
+            if "seconds" in row
+            else f"{row['milliseconds']:.1f} ms"
+        )
         for row in rows
     ]
     return f"{rows[0]['what']}, {', '.join(about)}: {', '.join(text.strip() for text in times)}"
@@ -69,9 +93,14 @@ def table(rows, what):
     return tables.markdown(
         [
             {
-                head: form.format(row[key] / 1e9 if key in GIGA else row[key])
+                head: _cell(form, row[key] / 1e9 if key in GIGA else row[key])
                 for key, (head, form) in COLUMNS[what].items()
             }
             for row in chosen
         ]
     )
+
+
+def _cell(form, value):
+    """Returns a value as text, a dash if there is none."""
+    return "-" if value is None else form.format(value)

@@ -21,35 +21,51 @@ def start(threads, device):
     return {"version": torch.__version__, "device": device}
 
 
-def prepare(way, path):
-    """Takes the first training step on a reference; returns its loss and what trains on."""
+def prepare(way, path, schedule=None):
+    """Takes the first training step on a reference; returns a `reference.Training`.
+
+    Args:
+      way: "eager" or "compiled".
+      path: That of the reference.
+      schedule: Arguments of a `reference.Schedule`; None trains at a constant rate.
+    """
     about = reference.load(path)
     weights = {name: torch.tensor(array).requires_grad_() for name, array in about.weights.items()}
-    batches = itertools.cycle(
-        [tuple(map(torch.tensor, batch)) for batch in zip(about.observations, about.controls)]
-    )
+    batches = reference.batches(about, shuffle=schedule is not None)
     loss_of = torch.compile(negative_elbo) if way == "compiled" else negative_elbo
     parameters = list(weights.values())
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE, fused=True)
+    decay, kl_weight = None, lambda step: 1.0
+    if schedule:
+        schedule = reference.Schedule(**schedule)
+        optimizer.param_groups[0]["lr"] = schedule.learning_rate
+        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.num_updates)
+        kl_weight = schedule.kl_weight
 
-    def train(noise):
+    def train(noise, step):
         optimizer.zero_grad()
-        loss = loss_of(weights, about.constants, *next(batches), noise)
+        batch = map(torch.tensor, next(batches))
+        loss = loss_of(weights, about.constants, *batch, noise, kl_weight(step))
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, CLIPNORM)
         optimizer.step()
+        if decay:
+            decay.step()
         return loss, norm
 
+    loss, norm = train(torch.tensor(about.noise), 0)
+    steps = itertools.count(1)
+
     def run(count):
-        for _ in range(count):
-            loss, _ = train(torch.randn(about.noise.shape))
+        for step in itertools.islice(steps, count):
+            loss, _ = train(torch.randn(about.noise.shape), step)
         float(loss)
 
-    loss, norm = train(torch.tensor(about.noise))
-    return {"loss": float(loss), "gradient_norm": float(norm)}, run
+    known = {"loss": float(loss), "gradient_norm": float(norm)}
+    return reference.Training(known, run, lambda: {k: w.detach() for k, w in weights.items()})
 
 
-def negative_elbo(weights, constants, observations, controls, noise):
+def negative_elbo(weights, constants, observations, controls, noise, kl_weight):
     """Returns minus the elbo in nats an observed step, of one draw, with the KL in closed form.
 
     Args:
@@ -58,6 +74,7 @@ def negative_elbo(weights, constants, observations, controls, noise):
       observations: Standardised x[0:T], [batch, time, dx].
       controls: Standardised u[0:T-1], [batch, time - 1, du].
       noise: eps[0:T], [batch, time, dz].
+      kl_weight: Weight of the divergence of q from p.
     """
     raw = mlp(weights, "initial", observations[:, 0])
     locs, scales = ([part] for part in gaussian_parameters(raw, constants, constants.scale_floor))
@@ -82,7 +99,8 @@ def negative_elbo(weights, constants, observations, controls, noise):
     sd = positive(raw, constants, constants.emission_floor)
     wrong = (observations - mlp(weights, "emission", states)) / sd
     nll = 0.5 * wrong**2 + torch.log(sd) + 0.5 * math.log(2 * math.pi)
-    return (nll.sum() + divergence.sum()) / (observations.shape[0] * observations.shape[1])
+    steps = observations.shape[0] * observations.shape[1]
+    return (nll.sum() + kl_weight * divergence.sum()) / steps
 
 
 def transition(weights, constants, states, controls):

@@ -5,7 +5,8 @@ A program is a module with two functions,
     start(threads, device) -> {"version": ..., "device": ...}
     prepare(way, **settings) -> what is known of it, a dictionary; run(count) -> None
 
-where `run` does a unit of work `count` times and returns when it is done.
+where `run` does a unit of work `count` times and returns when it is done. A program that trains
+returns a `reference.Training`, which has a third part: its weights.
 """
 
 import importlib
@@ -14,6 +15,8 @@ import json
 import os
 import sys
 import time
+
+import numpy as np
 
 KINDS = (ValueError, RuntimeError, ImportError, TypeError, NotImplementedError)
 
@@ -42,7 +45,8 @@ class Server:
 
     def prepare(self, **settings):
         """Gets ready for `run`; returns what the program tells of itself."""
-        known, self.work = self.program.prepare(self.way, **settings)
+        known, self.work, *rest = self.program.prepare(self.way, **settings)
+        self.weights = rest[0] if rest else None
         return known
 
     def run(self, count):
@@ -51,10 +55,23 @@ class Server:
         self.work(count)
         return {"seconds": time.perf_counter() - start}
 
+    def run_each(self, count):
+        """Returns the seconds of each of `count` units of work."""
+        return {"seconds": [self.run(1)["seconds"] for _ in range(count)]}
+
     def write(self, **settings):
         """Lets the program write a reference."""
         self.program.write(**settings)
         return {}
+
+    def save(self, path):
+        """Writes the weights that have been trained to an .npz file."""
+        np.savez(path, **{name: np.asarray(value) for name, value in self.weights().items()})
+        return {}
+
+    def judge(self, **settings):
+        """Returns how well a model with given weights does."""
+        return self.program.judge(**settings)
 
 
 def main():

@@ -1,0 +1,66 @@
+"""How long programs train until a target, by a clock of one's own."""
+
+import functools
+
+import numpy as np
+
+from tfp_dvbf.experiments.benchmarking import ours, processes, quality, reference, summary
+
+SIZES = {"batch_size": 2, "num_steps": 5, "hidden_units": 8}
+
+
+class Trainee:
+    """A worker that trains a step a second, or a judge that finds what it is told to."""
+
+    def __init__(self, errors=()):
+        self.errors, self.steps = iter(errors), []
+
+    def ask(self, do, **settings):
+        if do == "run":
+            self.steps.append(settings["count"])
+            return {"seconds": float(settings["count"])}
+        return {"mae_sampled": next(self.errors)} if do == "judge" else {}
+
+
+def test_the_clock_of_quality_runs_from_the_first_step_to_the_targets(monkeypatch):
+    monkeypatch.setattr(quality, "NUM_BATCHES", 10)
+    fast, slow, judge = Trainee(), Trainee(), Trainee([0.1, 0.9, 0.04, 0.9, *[0.1] * 200])
+    contestants = [
+        (processes.DEFAULT, "innovation", fast),
+        (processes.PEERS["jax"], "gaussian", slow),
+    ]
+    runs = quality.race(contestants, judge, seed=1)
+    assert fast.steps == [9, 10] and slow.steps == [9] + 199 * [10]
+    assert [runs[0].time(target) for target in quality.TARGETS] == [9.0, 19.0]
+    assert [runs[1].time(target) for target in quality.TARGETS] == [29.0, np.inf]
+    poster, third = (quality.rows([runs], target) for target in quality.TARGETS)
+    assert [row["ratio"] for row in poster] == [1.0, 29.0 / 9.0]
+    assert [row["seconds"] for row in third] == [19.0, None]
+    assert [row["reached"] for row in third] == [1, 0]
+    assert " - |" in summary.table([{**row, "threads": 1} for row in third], "quality")
+
+
+def test_a_schedule_is_that_of_the_quick_protocol():
+    schedule = reference.Schedule(**quality.schedule_of("innovation"))
+    assert schedule == (4e-3, 200 * 31, 10 * 31)
+    assert [schedule.kl_weight(step) for step in (0, 31, 310, 400)] == [1.0, 0.1, 1.0, 1.0]
+
+
+def test_weights_that_were_trained_are_judged_in_the_unit_of_the_data(tmp_path):
+    path = str(tmp_path / "reference.npz")
+    ours.write(path, "gaussian", **SIZES)
+    with processes.Worker("ours", "graph", 1, "cpu") as worker:
+        worker.ask("prepare", path=path, schedule=quality.schedule_of("gaussian"))
+        worker.ask("save", path=str(tmp_path / "weights.npz"))
+    judge = functools.partial(ours.judge, path, num_sequences=6)
+    with np.load(tmp_path / "weights.npz") as found:
+        weights = dict(found)
+    before = reference.load(path).weights
+    assert not np.array_equal(weights["transition/0/bias"], before["transition/0/bias"])
+    assert 0.0 < judge(tmp_path / "weights.npz")["mae_sampled"] < 2.0
+    # An emission that says the mean of the training set everywhere.
+    weights |= {name: 0.0 * weights[name] for name in ["emission/1/kernel", "emission/1/bias"]}
+    np.savez(tmp_path / "means.npz", **weights)
+    x, fresh = (ours.pendulum(size, 5, seed)[0] for size, seed in [(8, 1), (6, 1001)])
+    expected = np.mean(np.abs(fresh - x.mean((0, 1))))
+    np.testing.assert_allclose(judge(tmp_path / "means.npz")["mae_sampled"], expected, rtol=1e-5)

@@ -1,0 +1,80 @@
+"""Times single calls of programs that generate trajectories and that filter streams."""
+
+import contextlib
+import statistics
+import tempfile
+
+from tfp_dvbf.experiments.benchmarking import processes, reference
+
+DATA = {"batch_size": 16, "num_steps": 50}  # What is generated, and from where streams start.
+NUM_PARTICLES = 32  # Of a stream.
+# Numbers of trajectories or streams, and how many draws or steps are timed in a round.
+SIZES = {
+    "generate": {1: 50, 64: 20, 1000: 5, 50000: 1},
+    "filter_step": {1: 200, 64: 50, 4096: 3},
+}
+
+
+def streaming(args):
+    """Times `filter_step` of an exported model for several numbers of streams."""
+    for posterior in sorted({"innovation", "iaf"} & set(args.posteriors)):
+        yield from inference(args, "streaming", "filter_step", posterior, NUM_PARTICLES)
+
+
+def sampling(args):
+    """Times the generation of trajectories of 50 steps in memory, for several numbers of them."""
+    yield from inference(args, "sampling", "generate", "innovation", 1)
+
+
+def inference(args, what, way, posterior, num_particles):
+    """Times a program of each package that generates or filters, single calls of it."""
+    programs = [
+        processes.INFERENCE[name]
+        for name in ["tensorflow", *args.peers]
+        if name in processes.INFERENCE
+    ]
+    for threads in args.threads:
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            path = processes.write_reference(
+                folder, threads, args.device, posterior=posterior, **DATA
+            )
+            workers = {
+                program: stack.enter_context(
+                    processes.Worker(program.module, way, threads, args.device)
+                )
+                for program in programs
+            }
+            for size, count in SIZES[way].items():
+                settings = {"path": path, "size": size, "num_particles": num_particles}
+                known = [worker.ask("prepare", **settings) for worker in workers.values()]
+                for program, found in zip(programs, known):
+                    reference.check_inference(program.name, found, known[0], size)
+                about = {"what": what, "posterior": posterior, "size": size, "threads": threads}
+                about |= {"particles": num_particles}
+                yield single_calls(workers, args.rounds, count, about)
+
+
+def single_calls(workers, rounds, count, about):
+    """Returns a row for each program, of the median of single calls and of what 99 % are below."""
+    samples = {program: [] for program in workers}
+    for index in range(rounds + 1):
+        for program, worker in workers.items():
+            seconds = worker.ask("run_each", count=count)["seconds"]
+            if index:  # The first is to warm up.
+                samples[program].append(seconds)
+    medians = {
+        program.name: [statistics.median(seconds) for seconds in found]
+        for program, found in samples.items()
+    }
+    first = next(iter(medians.values()))
+    rows = []
+    for program, found in samples.items():
+        times = sorted(1e3 * value for seconds in found for value in seconds)
+        own = medians[program.name]
+        row = {"program": program.name}
+        row["ratio"] = statistics.median(a / b for a, b in zip(own, first))
+        row["milliseconds"] = statistics.median(times)
+        row["99 % below"] = times[min(len(times) - 1, int(0.99 * len(times)))]
+        row["a second"] = 1e3 * about["size"] / row["milliseconds"]
+        rows.append({**about, **row})
+    return rows

@@ -1,0 +1,144 @@
+"""How long programs train until what they generate is as close to the truth as asked for."""
+
+import contextlib
+import math
+import pathlib
+import statistics
+import tempfile
+
+from tfp_dvbf.experiments import protocols
+from tfp_dvbf.experiments.benchmarking import processes
+
+TARGETS = (0.1536, 0.05)  # Sampled MAE: that of the poster's `gaussian`, and a third of it.
+SEEDS = (1, 2, 3)
+BATCH_SIZE, NUM_BATCHES, NUM_STEPS = 16, 31, 50
+NUM_VALIDATION = 128
+PROTOCOL = protocols.PROTOCOLS["quick"]
+
+
+def quality(args):
+    """Times training by the quick protocol until the sampled MAE on fresh sequences is small.
+
+    The recommended posterior of ours and the `gaussian` of every program take turns, an epoch each.
+    The clock starts after the first training step, and stands while a model is judged.
+
+    Args:
+      args: Those of the script.
+
+    Yields:
+      The rows of a target. `seconds` and `ratio` are None where fewer than half of the seeds
+      reached it, and `trained` is how long training was.
+    """
+    programs = [processes.DEFAULT, *processes.quick(args.peers)]
+    contestants = [(programs[0], protocols.RECOMMENDED)]
+    contestants += [(program, "gaussian") for program in programs]
+    threads = max(args.threads)
+    with contextlib.ExitStack() as stack:
+        judge, *workers = (
+            stack.enter_context(processes.Worker(each.module, each.way, threads, args.device))
+            for each in [programs[0], *(program for program, _ in contestants)]
+        )
+        races = [
+            race([(*each, worker) for each, worker in zip(contestants, workers)], judge, seed)
+            for seed in SEEDS
+        ]
+    for target in TARGETS:
+        yield [{**row, "threads": threads} for row in rows(races, target)]
+
+
+def race(contestants, judge, seed):
+    """Returns the `Run` of each contestant, trained on the same data to the end.
+
+    Args:
+      contestants: Programs, posteriors and workers.
+      judge: The `processes.Worker` that writes references and judges weights.
+      seed: Seed of the data and the weights.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        runs = []
+        for index, (program, posterior, worker) in enumerate(contestants):
+            path = str(pathlib.Path(folder) / f"{index}.npz")
+            sizes = {"batch_size": BATCH_SIZE, "num_steps": NUM_STEPS, "num_batches": NUM_BATCHES}
+            judge.ask("write", path=path, posterior=posterior, seed=seed, **sizes)
+            runs.append(Run(program.name, posterior, worker, path))
+        while not all(run.done for run in runs):
+            for run in runs:
+                if not run.done:
+                    run.train(judge)
+        for run in runs:
+            found = ", ".join(f"{target} in {run.time(target):.1f} s" for target in TARGETS)
+            print(f"quality, seed {seed}, {run.program}, {run.posterior}: {found}", flush=True)
+        return runs
+
+
+class Run:
+    """A program on its way to the targets.
+
+    Args:
+      program: Name of the program.
+      posterior: Name of the posterior.
+      worker: Its `processes.Worker`.
+      path: That of the reference.
+
+    Attributes:
+      seconds: Of training after its first step; the time that judging takes is left out.
+      epochs: Number of epochs that it has trained.
+    """
+
+    def __init__(self, program, posterior, worker, path):
+        self.program, self.posterior, self.worker, self.path = program, posterior, worker, path
+        self.seconds, self.epochs, self.reached = 0.0, 0, {}
+        worker.ask("prepare", path=path, schedule=schedule_of(posterior))
+
+    @property
+    def done(self):
+        """Whether it has reached all targets, or come to the end of its schedule."""
+        most = PROTOCOL[self.posterior]["epochs"]
+        return set(self.reached) == set(TARGETS) or self.epochs == most
+
+    def train(self, judge):
+        """Trains an epoch and lets a `processes.Worker` judge it."""
+        count = NUM_BATCHES if self.epochs else NUM_BATCHES - 1  # One step has been taken.
+        self.seconds += self.worker.ask("run", count=count)["seconds"]
+        self.epochs += 1
+        weights = f"{self.path}.weights.npz"
+        self.worker.ask("save", path=weights)
+        found = judge.ask("judge", path=self.path, weights=weights, num_sequences=NUM_VALIDATION)
+        for target in TARGETS:
+            if found["mae_sampled"] <= target:
+                self.reached.setdefault(target, self.seconds)
+
+    def time(self, target):
+        """Returns the seconds until a target was reached, infinite if it was not."""
+        return self.reached.get(target, math.inf)
+
+
+def schedule_of(posterior):
+    """Returns the quick protocol of a posterior as arguments of a `reference.Schedule`."""
+    protocol = PROTOCOL[posterior]
+    return {
+        "learning_rate": protocol["learning_rate"],
+        "num_updates": NUM_BATCHES * protocol["epochs"],
+        "num_annealing": NUM_BATCHES * protocol["kl_annealing_epochs"],
+    }
+
+
+def rows(races, target):
+    """Returns a row for each contestant, over all seeds."""
+    ours = [runs[0].time(target) for runs in races]
+    found = []
+    for runs in zip(*races):
+        times = [run.time(target) for run in runs]
+        row = {"what": "quality", "program": f"{runs[0].program}: {runs[0].posterior}"}
+        row |= {"target": target, "seeds": len(times)}
+        row |= {"reached": sum(map(math.isfinite, times)), "seconds": _median(times)}
+        row["ratio"] = _median([own / other for own, other in zip(times, ours)])
+        row["trained"] = statistics.median(run.seconds for run in runs)
+        found.append(row)
+    return found
+
+
+def _median(values):
+    """Returns the median of numbers, None if it is not finite."""
+    found = statistics.median(values)
+    return found if math.isfinite(found) else None
