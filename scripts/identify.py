@@ -39,16 +39,7 @@ class Args:
 
 
 def main(args):
-    command_line.check_choices(args)
-    command_line.check_distinct("seeds", args.seeds)
-    if not args.seeds or min(args.epochs, args.starts) < 1:
-        raise ValueError("`seeds` must not be empty, and `epochs` and `starts` be at least 1.")
-    if args.state_dim < 2:
-        raise ValueError(f"`state_dim` must be at least 2; got {args.state_dim}.")
-    if not 0 <= args.hidden_steps < 1:
-        raise ValueError(f"`hidden_steps` must lie in [0, 1); got {args.hidden_steps}.")
-    if not args.scale > 0:
-        raise ValueError(f"`scale` must be positive; got {args.scale}.")
+    check(args)
     output = command_line.check_output(args.output, args.resume)
     splits = collect(args.observation, output / "data")
     from tfp_dvbf.experiments import startup
@@ -65,6 +56,20 @@ def main(args):
         write_report(args, rows, output)
     print(f"\n{(output / 'report.md').read_text()}")
     print(f"report, data and run folders: {output}")
+
+
+def check(args):
+    """Raises ValueError if an option is out of its range."""
+    command_line.check_choices(args)
+    command_line.check_distinct("seeds", args.seeds)
+    if not args.seeds or min(args.epochs, args.starts) < 1:
+        raise ValueError("`seeds` must not be empty, and `epochs` and `starts` be at least 1.")
+    if args.state_dim < 2:
+        raise ValueError(f"`state_dim` must be at least 2; got {args.state_dim}.")
+    if not 0 <= args.hidden_steps < 1:
+        raise ValueError(f"`hidden_steps` must lie in [0, 1); got {args.hidden_steps}.")
+    if not args.scale > 0:
+        raise ValueError(f"`scale` must be positive; got {args.scale}.")
 
 
 def collect(observation, folder):

@@ -47,6 +47,26 @@ class Args:
 
 
 def main(args):
+    check(args)
+    output = command_line.check_output(args.output, args.resume)
+    from tfp_dvbf.experiments import startup
+
+    startup.start(args.seeds[0])
+    import range_system
+
+    system = range_system.SYSTEMS[args.system]
+    sizes = [NUM_TRAIN, NUM_VALIDATION, NUM_TEST]
+    splits = [range_system.simulate(system, size, seed) for seed, size in enumerate(sizes)]
+    rows, models = train_ladder(args, system, splits, output)
+    if args.generative == "known":  # The states of a learned model have other coordinates.
+        draw(system, models, splits[2], output)
+    write_report(args, rows, output)
+    print(f"\n{(output / 'report.md').read_text()}")
+    print(f"report and run folders: {output}")
+
+
+def check(args):
+    """Raises ValueError if an option is out of its range."""
     command_line.check_choices(args)
     for name in ["posteriors", "seeds"]:
         if not getattr(args, name):
@@ -59,15 +79,14 @@ def main(args):
         raise ValueError(
             "`epochs` and numbers of flows and samples must be positive, `rounds` not negative."
         )
-    output = command_line.check_output(args.output, args.resume)
-    from tfp_dvbf.experiments import startup
 
-    startup.start(args.seeds[0])
-    import range_system
 
-    system = range_system.SYSTEMS[args.system]
-    sizes = [NUM_TRAIN, NUM_VALIDATION, NUM_TEST]
-    splits = [range_system.simulate(system, size, seed) for seed, size in enumerate(sizes)]
+def train_ladder(args, system, splits, output):
+    """Trains and scores every model of the ladder, a run folder for each seed.
+
+    Returns:
+      The rows of the report, and the models of the first seed by their names.
+    """
     exact = evidence(system, splits[1:], output / "exact.json")
     rows, models = [], {}
     for about in ladder(args):
@@ -81,11 +100,7 @@ def main(args):
             rows.append(row)
     milliseconds = time_training(args, system, splits[0]) if args.rounds else {}
     rows = [{**row, "milliseconds": milliseconds.get(name_of(row))} for row in rows]
-    if args.generative == "known":  # The states of a learned model have other coordinates.
-        draw(system, models, splits[2], output)
-    write_report(args, rows, output)
-    print(f"\n{(output / 'report.md').read_text()}")
-    print(f"report and run folders: {output}")
+    return rows, models
 
 
 def evidence(system, splits, path):

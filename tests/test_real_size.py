@@ -22,6 +22,7 @@ PAIRS = [
     ("iaf", "locally_linear"),
     ("trajectory_iaf", "mlp"),
     ("chain_iaf", "mlp"),
+    ("innovation", "rotation"),
 ]
 MAX_MEMORY = 3 * 2**30
 
