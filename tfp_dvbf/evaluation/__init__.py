@@ -5,6 +5,7 @@ from tfp_dvbf.evaluation.collapse import ActiveUnits, active_units
 from tfp_dvbf.evaluation.forecasts import free_run, free_run_scores, one_step
 from tfp_dvbf.evaluation.intervals import Intervals, block_length, mean_intervals
 from tfp_dvbf.evaluation.measures import StepScores, score_draws, score_gaussian, summarise
+from tfp_dvbf.evaluation.recalibration import recalibrate
 from tfp_dvbf.evaluation.references import forecast_baselines
 from tfp_dvbf.evaluation.scores import (
     absolute_differences,
@@ -30,6 +31,7 @@ __all__ = [
     "generated_means",
     "mean_intervals",
     "one_step",
+    "recalibrate",
     "report",
     "score_draws",
     "score_gaussian",

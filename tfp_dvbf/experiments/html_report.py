@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 
 from tfp_dvbf.data import alignment
-from tfp_dvbf.evaluation import collapse
+from tfp_dvbf.evaluation import collapse, recalibration
 from tfp_dvbf.experiments import forecast_plots, html_page, run_folder, tables
 
 PAGE = "report.html"
@@ -121,6 +121,8 @@ def notes(metrics, found=None):
     units = metrics.get("active_units")
     if units and units["dead"]:
         speaking.append(collapse.warning(units["dead"], len(units["noise"])))
+    if "recalibration" in metrics:
+        speaking.append(recalibration.sentence(metrics["recalibration"]))
     if found is not None and found.shift:
         speaking.append(ALIGNED[found.shift])
     return speaking

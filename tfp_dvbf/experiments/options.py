@@ -112,6 +112,9 @@ class Settings:
         0, "epochs without a better --monitor until training stops, at the best weights; 0 never"
     )
     monitor: str = option("val_neg_elbo", "validation figure of --early-stopping")
+    recalibrate: bool = option(
+        False, "scale the learned noise by two numbers that the validation set decides"
+    )
     num_samples: int = option(10, "generated trajectories a sequence in the evaluation")
     seed: int = option(1, "seed of weights, noise and shuffling")
     checkpoint_seconds: float = option(30.0, "least time between two checkpoints")

@@ -119,8 +119,19 @@ def train(model, splits, folder, settings, *, config=None, resume=False, callbac
             return run_folder.read_json(folder / run_folder.METRICS)
         seconds = None if resumed else time.perf_counter() - start
         model = _without_strategy(model, folder)
+        scaled = recalibrate(model, splits[1]) if settings.recalibrate else {}
         run_folder.save_model(folder / "model.keras", model)
-        return evaluate(model, folder, splits[2], settings, seconds, splits[0])
+        return evaluate(model, folder, splits[2], settings, seconds, splits[0], **scaled)
+
+
+def recalibrate(model, validation):
+    """Scales the noise of a model by a validation set; returns what its metrics say of it."""
+    from tfp_dvbf import evaluation
+    from tfp_dvbf.evaluation import recalibration
+
+    found = evaluation.recalibrate(model, validation)
+    print(recalibration.sentence(found), flush=True)
+    return {"recalibration": found}
 
 
 def model_config(model, settings, splits):
@@ -255,17 +266,18 @@ def _without_strategy(model, folder):
     return alone
 
 
-def evaluate(model, folder, test, settings, seconds=None, train=None):
+def evaluate(model, folder, test, settings, seconds=None, train=None, **others):
     """Writes metrics.json, figures and report.html of a trained model; returns the metrics.
 
     The baselines of the free run are fitted on `train`, if that is given. Latent dimensions that
-    have collapsed give a warning.
+    have collapsed give a warning. Others are more metrics.
     """
     from tfp_dvbf import evaluation
     from tfp_dvbf.evaluation import collapse
     from tfp_dvbf.experiments import html_report, report
 
     metrics = evaluation.report(model, test, seconds, num_samples=settings.num_samples, train=train)
+    metrics |= others
     metrics["lowest_kl"] = run_folder.lowest_kl(folder)
     units = metrics["active_units"]
     if units["dead"]:

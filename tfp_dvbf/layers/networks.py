@@ -117,6 +117,13 @@ def gaussian_parameters(raw, floor=SCALE_FLOOR):
     return loc, positive(raw_scale, floor=floor)
 
 
+def shift_last_half(network, amount):
+    """Adds `amount` to the second half of what an `MLP` returns, the raw scale."""
+    bias = network.layers[-1].bias
+    half = tf.zeros([bias.shape[0] // 2])
+    bias.assign_add(tf.concat([half, half + amount], axis=0))
+
+
 def check_floor(noise_floor):
     """Returns `noise_floor`, or raises ValueError unless it lies in (0, 1)."""
     if not 0 < noise_floor < 1:

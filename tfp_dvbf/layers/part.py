@@ -45,6 +45,14 @@ class Part(tf_keras.layers.Layer):
         self.spec = spec
         super().build(None)
 
+    def shift_noise(self, amount):
+        """Adds `amount` to the raw noise scales, from which `networks.positive` makes scales.
+
+        What lies above a noise floor is multiplied by about exp(amount) where it is far below 1.
+        A part with such scales overrides this, for `evaluation.recalibrate`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no noise scale to shift")
+
     def get_build_config(self):
         """Returns None: the model builds its parts, when it is loaded too."""
         return None

@@ -1,5 +1,6 @@
 """Transition densities p(z[t] | z[t-1], u[t-1])."""
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
@@ -116,6 +117,10 @@ class MLPTransition(Transition):
             change += self.linear(inputs)
         return networks.diagonal_normal(networks.unfused(states + change), scale)
 
+    def shift_noise(self, amount):
+        """Adds `amount` to the raw values of s."""
+        networks.shift_last_half(self.network, amount)
+
     def get_config(self):
         config = {
             "hidden_units": self.hidden_units,
@@ -192,6 +197,12 @@ class LocallyLinearTransition(Transition):
         loc = tf.linalg.matvec(a, states) + tf.linalg.matvec(b, controls)
         return tfd.MultivariateNormalTriL(networks.unfused(loc), c)
 
+    def shift_noise(self, amount):
+        """Adds `amount` to the raw values of the diagonals of all C_m, and scales what is below."""
+        raw = self.raw_noise
+        diagonal = tf.linalg.diag_part(raw) + amount
+        raw.assign(tf.linalg.set_diag(np.exp(amount) * raw, diagonal))
+
     def get_config(self):
         config = {
             "num_bases": self.num_bases,
@@ -253,6 +264,10 @@ class RotationTransition(Transition):
         loc = turned + tf.linalg.matvec(self.control_matrix, controls)
         scale = networks.positive(networks.SCALE_SPEED * self.raw_scale, floor=self.noise_floor)
         return networks.diagonal_normal(networks.unfused(loc), scale + tf.zeros_like(loc))
+
+    def shift_noise(self, amount):
+        """Adds `amount` to the raw values of s."""
+        self.raw_scale.assign_add(tf.fill(self.raw_scale.shape, amount / networks.SCALE_SPEED))
 
     def get_config(self):
         return {**super().get_config(), "noise_floor": self.noise_floor}

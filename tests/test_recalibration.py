@@ -1,0 +1,126 @@
+"""Recalibration against noise that is known, and the noise scales that parts can shift."""
+
+import models
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfp_dvbf
+from tfp_dvbf import data, evaluation, layers, registry
+from tfp_dvbf.data import batching
+from tfp_dvbf.experiments import options, recipe, run_folder
+
+Z = tf.random.stateless_normal([4, 2], [0, 1])
+U = tf.random.stateless_normal([4, 1], [0, 2])
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """Returns a linear model, and sequences of its own whose first steps are all missing.
+
+    Without those q is p, so that the free run is the model's own density.
+    """
+    model = models.linear_model("innovation")
+    rng = np.random.default_rng(0)
+    controls = rng.normal(size=[400, 9, 1]).astype(np.float32)
+    model.adapt(batching.as_dataset(data.Sequences(rng.normal(size=[400, 10, 2]), controls)))
+    space = model.state_space_model
+    space.transition.shift_noise(1.0)
+    space.emission.shift_noise(1.2)
+    observations = space.sample(tf.constant(controls), 1, [0, 1]).observations[0].numpy()
+    mask = np.broadcast_to(np.arange(10) >= 2, [400, 10])
+    return model, data.Sequences(observations, controls, mask=mask)
+
+
+def scales(model):
+    space = model.state_space_model
+    return [
+        float(tf.reduce_mean(density.stddev()))
+        for density in [space.transition(Z, U), space.emission(Z)]
+    ]
+
+
+def test_noise_that_is_wrong_is_put_right(linear):
+    """The emission's noise is a small part of what is seen here, and hardly decided by it."""
+    model, sequences = linear
+    right, truth = scales(model), evaluation.free_run(model, sequences, 2, num_draws=200)
+    model.state_space_model.transition.shift_noise(0.6)
+    model.state_space_model.emission.shift_noise(-0.9)
+    wrong = evaluation.free_run(model, sequences, 2, num_draws=200)
+    found = evaluation.recalibrate(model, sequences, initial_steps=2, num_draws=200)
+    again = evaluation.free_run(model, sequences, 2, num_draws=200)
+    np.testing.assert_allclose([found["nll_before"], found["nll"]], [wrong["nll"], again["nll"]])
+    assert found["nll"] < truth["nll"] + 1e-3 < wrong["nll"] - 0.01
+    assert abs(again["coverage_90"] - 0.9) < 0.01 < abs(wrong["coverage_90"] - 0.9)
+    np.testing.assert_allclose(scales(model)[0], right[0], rtol=0.1)
+    assert found["transition"] < 0.7 and found["emission"] > 1.0
+
+
+@pytest.mark.parametrize("name", registry.names("transition"))
+def test_the_noise_of_a_transition_is_multiplied(name):
+    transition = registry.class_of("transition", name)(noise_floor=1e-5)
+    transition.build(layers.Spec((3,), 1, 2, seed=1))
+    transition(Z, U)
+    transition.shift_noise(-3.0)  # Down to where a softplus is an exponential.
+    before = transition(Z, U)
+    transition.shift_noise(-0.5)
+    after = transition(Z, U)
+    np.testing.assert_allclose(
+        after.stddev() / before.stddev(), np.exp(-0.5) * np.ones([4, 2]), rtol=5e-3
+    )
+    np.testing.assert_array_equal(after.mean(), before.mean())
+
+
+@pytest.mark.parametrize("name", ["gaussian", "student_t", "heteroscedastic"])
+def test_the_noise_of_an_emission_is_multiplied(name):
+    emission = registry.class_of("emission", name)(noise_floor=1e-5)
+    emission.build(layers.Spec((3,), 1, 2, seed=1))
+    emission(Z)
+    emission.shift_noise(-3.0)
+    before = emission(Z)
+    emission.shift_noise(0.5)
+    after = emission(Z)
+    np.testing.assert_allclose(
+        after.stddev() / before.stddev(), np.exp(0.5) * np.ones([4, 3]), rtol=5e-3
+    )
+    np.testing.assert_array_equal(after.mean(), before.mean())
+
+
+def test_noise_that_cannot_be_scaled_is_named():
+    model = models.small_model("innovation", emission="bernoulli")
+    sequences = data.Sequences(np.zeros([2, 4, 3]), np.zeros([2, 3, 1]))
+    with pytest.raises(ValueError, match="cannot be recalibrated: BernoulliEmission has no noise"):
+        evaluation.recalibrate(model, sequences)
+
+
+def test_the_members_of_an_ensemble_are_scaled_alike():
+    members = [models.linear_model("innovation", seed=seed) for seed in (1, 2)]
+    rng = np.random.default_rng(0)
+    sequences = data.Sequences(rng.normal(size=[20, 6, 2]), rng.normal(size=[20, 5, 1]))
+    for member in members:
+        models.adapted(member, sequences)
+        for part in (member.state_space_model.transition, member.state_space_model.emission):
+            part.shift_noise(-2.0)
+    before = [scales(each) for each in members]
+    found = evaluation.recalibrate(tfp_dvbf.Ensemble.of(members), sequences, num_draws=20)
+    ratios = np.divide([scales(each) for each in members], before)
+    assert found["nll"] < found["nll_before"] and np.all(ratios > 1.5)
+    np.testing.assert_allclose(ratios[0], ratios[1], rtol=0.02)
+
+
+@pytest.mark.usefixtures("without_graphs")
+def test_a_run_says_that_it_was_recalibrated(sequences, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(evaluation.recalibration, "NUM_EVALUATIONS", 3)
+    settings = options.Settings(epochs=1, batch_size=6, recalibrate=True, num_samples=2, verbose=0)
+    model = models.small_model("innovation")
+    metrics = recipe.train(model, (sequences,) * 3, tmp_path / "run", settings)
+    assert "The noise was recalibrated on the validation set" in capsys.readouterr().out
+    assert set(metrics["recalibration"]) == {"transition", "emission", "nll_before", "nll"}
+    assert "The noise was recalibrated" in (tmp_path / "run" / "report.html").read_text()
+    kept = run_folder.load_model(tmp_path / "run")
+    assert scales_of(kept) == scales_of(model)
+
+
+def scales_of(model):
+    space = model.state_space_model
+    return space.emission.raw_scale.numpy().tolist()
