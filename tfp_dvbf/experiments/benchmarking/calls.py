@@ -1,6 +1,5 @@
 """Times single calls of programs that generate trajectories and that filter streams."""
 
-import contextlib
 import statistics
 import tempfile
 
@@ -34,24 +33,20 @@ def inference(args, what, way, posterior, num_particles):
         if name in processes.INFERENCE
     ]
     for threads in args.threads:
-        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        with tempfile.TemporaryDirectory() as folder:
             path = processes.write_reference(
                 folder, threads, args.device, posterior=posterior, **DATA
             )
-            workers = {
-                program: stack.enter_context(
-                    processes.Worker(program.module, way, threads, args.device)
-                )
-                for program in programs
-            }
-            for size, count in SIZES[way].items():
-                settings = {"path": path, "size": size, "num_particles": num_particles}
-                known = [worker.ask("prepare", **settings) for worker in workers.values()]
-                for program, found in zip(programs, known):
-                    reference.check_inference(program.name, found, known[0], size)
-                about = {"what": what, "posterior": posterior, "size": size, "threads": threads}
-                about |= {"particles": num_particles}
-                yield single_calls(workers, args.rounds, count, about)
+            ways = [program._replace(way=way) for program in programs]
+            with processes.started(ways, threads, args.device) as workers:
+                for size, count in SIZES[way].items():
+                    settings = {"path": path, "size": size, "num_particles": num_particles}
+                    known = [worker.ask("prepare", **settings) for worker in workers.values()]
+                    for program, found in zip(programs, known):
+                        reference.check_inference(program.name, found, known[0])
+                    about = {"what": what, "posterior": posterior, "size": size}
+                    about |= {"particles": num_particles, "threads": threads}
+                    yield single_calls(workers, args.rounds, count, about)
 
 
 def single_calls(workers, rounds, count, about):

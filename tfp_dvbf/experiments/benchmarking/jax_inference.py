@@ -24,7 +24,7 @@ def prepare(way, path, size, num_particles=1):
       way: "generate" or "filter_step".
       path: That of a `reference.Reference`; of `innovation` or `iaf` for "filter_step".
       size: Number of trajectories or streams.
-      num_particles: Of each stream.
+      num_particles: Number of particles of each stream.
     """
     about = reference.load(path)
     x, u = (jnp.array(array) for array in reference.rows(about, size))
@@ -36,27 +36,27 @@ def prepare(way, path, size, num_particles=1):
 
 def _generate(constants, weights, x, u):
     draw = jax.jit(functools.partial(generate, constants))
-    key = jax.random.key(1)
-    mean = draw(weights, x[:, 0], u, key, 0.0)[1]
+    given = weights, x[:, 0], u, jax.random.key(1)
+    none, whole = jnp.float32(0.0), jnp.float32(1.0)
 
     def run(count):
         for _ in range(count):
-            np.asarray(draw(weights, x[:, 0], u, key, 1.0)[-1])
+            np.array(draw(*given, whole)[-1])
 
-    return {"mean": float(jnp.mean(jnp.abs(mean)))}, run
+    return reference.trajectories(draw(*given, none)[-1], draw(*given, whole)[-1]), run
 
 
 def _filter_step(constants, weights, x, u, num_particles):
     first, key = jax.random.split(jax.random.key(1))
     belief = jax.jit(functools.partial(begin, constants, num_particles))(weights, x[:, 0], first)
     step = jax.jit(functools.partial(advance, constants))
-    found = step(weights, belief, x[:, 1], u[:, 0], key)[-1]
+    given = weights, belief, x[:, 1], u[:, 0], key
 
     def run(count):
         for _ in range(count):
-            np.asarray(step(weights, belief, x[:, 1], u[:, 0], key)[-1])
+            np.array(step(*given)[-1])
 
-    return {"log_evidence": float(jnp.mean(found)), "spread": float(jnp.std(found))}, run
+    return {"log_evidence": np.array(step(*given)[-1]).tolist()}, run
 
 
 def generate(constants, weights, first, controls, key, noise_scale):
@@ -67,7 +67,7 @@ def generate(constants, weights, first, controls, key, noise_scale):
       weights: Those of a `reference.Reference`.
       first: Standardised x[0], [batch, dx].
       controls: Standardised u[0:T-1], [batch, time - 1, du].
-      key: Of the noise.
+      key: Key of the noise.
       noise_scale: 1 draws, 0 takes every distribution at its mean.
     """
     key, other = jax.random.split(key)
@@ -82,15 +82,22 @@ def generate(constants, weights, first, controls, key, noise_scale):
         states = loc + scale * eps
         return states, states
 
-    begin = loc + scale * noise[0]
-    _, states = jax.lax.scan(step, begin, (jax_peer.time_major(controls), noise[1:]))
-    states = jax_peer.time_major(jnp.concatenate([begin[None], states]))
+    first = loc + scale * noise[0]
+    _, states = jax.lax.scan(step, first, (jax_peer.time_major(controls), noise[1:]))
+    states = jax_peer.time_major(jnp.concatenate([first[None], states]))
     mean, sd = jax_peer.emission(weights, constants, states)
     return states, mean, mean + noise_scale * sd * jax.random.normal(other, mean.shape)
 
 
 def begin(constants, num_particles, weights, observations, key):
-    """Returns particles of q(z[0] | x[0]), [stream, particle, dz], and their log weights."""
+    """Returns particles of q(z[0] | x[0]), [stream, particle, dz], and their log weights.
+
+    Args:
+      constants, weights: As for `generate`.
+      num_particles: Number of particles of each stream.
+      observations: Standardised x[0], [stream, dx].
+      key: Key of the noise.
+    """
     raw = jax_peer.mlp(weights, "initial", observations)[:, None]
     loc, scale = jax_peer.gaussian_parameters(raw, constants.initial_scale, constants.scale_floor)
     noise = jax.random.normal(key, [len(observations), num_particles, loc.shape[-1]])
@@ -104,9 +111,16 @@ def begin(constants, num_particles, weights, observations, key):
 def advance(constants, weights, belief, observations, controls, key):
     """Moves particles on by one time step, and resamples them before where they are uneven.
 
+    Args:
+      constants, weights: As for `generate`.
+      belief: Particles [stream, particle, dz] and their log weights [stream, particle].
+      observations: Standardised x[t], [stream, dx].
+      controls: Standardised u[t-1], [stream, du].
+      key: Key of the noise.
+
     Returns:
       Particles and log weights; mean and standard deviation of the prediction of x[t], [stream,
-      dx]; and the estimate of ln p(x[t] | x[0:t]), [stream].
+      dx]; and the estimate of ln p(x[t] | x[0:t]) in nats, [stream].
     """
     states, log_weights = belief
     keys = jax.random.split(key, 3)

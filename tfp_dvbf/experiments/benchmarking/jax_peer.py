@@ -17,6 +17,7 @@ from tfp_dvbf.experiments.benchmarking import reference
 WAYS = ("jit",)
 LEARNING_RATE = 1e-3
 CLIPNORM = 10.0  # Of the gradient of each weight.
+EPSILON = 1e-7  # That of Adam in Keras.
 
 
 def start(threads, device):
@@ -46,7 +47,7 @@ def prepare(way, path, schedule=None):
         schedule = reference.Schedule(**schedule)
         rate = optax.cosine_decay_schedule(schedule.learning_rate, schedule.num_updates)
         kl_weight = schedule.kl_weight
-    optimizer = optax.chain(clip_each(CLIPNORM), optax.adam(rate))
+    optimizer = optax.chain(clip_each(CLIPNORM), optax.adam(rate, eps=EPSILON))
     loss_of = functools.partial(negative_elbo, about.constants, about.posterior)
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -61,7 +62,7 @@ def prepare(way, path, schedule=None):
         return (weights, state, key, noise), (loss, optax.global_norm(gradients))
 
     weights = jax.tree.map(jnp.array, about.weights)
-    carry = weights, optimizer.init(weights), jax.random.key(1), jnp.array(about.noise)
+    carry = weights, optimizer.init(weights), jax.random.key(about.seed), jnp.array(about.noise)
     batches = reference.batches(about, shuffle=schedule is not None)
     carry, (loss, norm) = train(carry, next(batches), kl_weight(0))
     steps = itertools.count(1)

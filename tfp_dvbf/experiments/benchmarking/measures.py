@@ -5,7 +5,6 @@ time compares with that of the package's default, the median over rounds: above 
 `milliseconds` is the median time itself.
 """
 
-import contextlib
 import functools
 import pathlib
 import statistics
@@ -32,7 +31,7 @@ def training(args):
     """Times a training step of every program, posterior, batch size and number of threads."""
     peers = [processes.PEERS[name] for name in args.peers]
     for threads in args.threads:
-        with started([*processes.OURS, *peers], threads, args.device) as workers:
+        with processes.started([*processes.OURS, *peers], threads, args.device) as workers:
             for posterior in args.posteriors:
                 for batch_size in args.batch_sizes:
                     sizes = {"batch_size": batch_size, "num_steps": NUM_STEPS}
@@ -45,7 +44,7 @@ def length(args):
     """Times a training step of one program of each package on sequences of several lengths."""
     programs = [processes.DEFAULT, *processes.quick(args.peers)]
     threads = max(args.threads)
-    with started(programs, threads, args.device) as workers:
+    with processes.started(programs, threads, args.device) as workers:
         for posterior in args.posteriors:
             for num_steps in LENGTHS:
                 sizes = {"batch_size": LENGTH_BATCH, "num_steps": num_steps}
@@ -161,17 +160,6 @@ def time_first_step(program, threads, device, path):
     with processes.Worker(program.module, program.way, threads, device) as worker:
         worker.ask("prepare", path=path)
         return time.perf_counter() - start
-
-
-@contextlib.contextmanager
-def started(programs, threads, device):
-    """Starts a worker for each of the programs and yields them by program; ends them afterwards."""
-    with contextlib.ExitStack() as stack:
-        workers = {}
-        for program in programs:
-            worker = processes.Worker(program.module, program.way, threads, device)
-            workers[program] = stack.enter_context(worker)
-        yield workers
 
 
 def compared(samples, about):

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfp_dvbf import data
-from tfp_dvbf.data import environments
+from tfp_dvbf.data import batching, environments
 from tfp_dvbf.experiments import options, recipe
 from tfp_dvbf.experiments.benchmarking import reference
 from tfp_dvbf.layers import networks
@@ -151,12 +151,11 @@ def prepare(way, path, schedule=None):
 def dataset_of(about, shuffle):
     """Returns a `tf.data.Dataset` without end of the batches of a reference."""
     arrays = {"observations": about.observations, "controls": about.controls}
-    dataset = tf.data.Dataset.from_tensor_slices(arrays)
     if shuffle:
-        num_batches, batch_size = about.observations.shape[:2]
-        dataset = dataset.unbatch().cache().shuffle(num_batches * batch_size, seed=1)
-        dataset = dataset.batch(batch_size, drop_remainder=True)
-    return dataset.repeat().prefetch(2)
+        flat = (array.reshape(-1, *array.shape[2:]) for array in arrays.values())
+        batch_size = about.observations.shape[1]
+        return batching.as_dataset(data.Sequences(*flat), batch_size, about.seed).repeat()
+    return tf.data.Dataset.from_tensor_slices(arrays).repeat().prefetch(2)
 
 
 def model_of(about):

@@ -172,6 +172,17 @@ class Worker:
         self.close()
 
 
+@contextlib.contextmanager
+def started(programs, threads, device):
+    """Starts a worker for each of the programs and yields them by program; ends them afterwards."""
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for program in programs:
+            worker = Worker(program.module, program.way, threads, device)
+            workers[program] = stack.enter_context(worker)
+        yield workers
+
+
 def environment(threads, device):
     """Returns the environment of a process that uses so many threads on a device."""
     root = str(pathlib.Path(tfp_dvbf.__file__).parent.parent)

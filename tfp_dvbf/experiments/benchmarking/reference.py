@@ -32,8 +32,7 @@ class Schedule(NamedTuple):
     Attributes:
       learning_rate: Initial rate of Adam, which falls to 0 by half a cosine.
       num_updates: Training steps until then.
-      num_annealing: Training steps until the KL has its full weight, which it gets linearly; the
-        first one, which all programs must agree on, has it, too.
+      num_annealing: Training steps until the KL has its full weight, to which it rises linearly.
     """
 
     learning_rate: float
@@ -42,7 +41,7 @@ class Schedule(NamedTuple):
 
     def kl_weight(self, step):
         """Returns the weight of the KL at a step."""
-        return min(1.0, step / self.num_annealing) if step else 1.0
+        return min(1.0, step / self.num_annealing)
 
 
 class Constants(NamedTuple):
@@ -131,16 +130,16 @@ def load(path):
 
 
 def batches(reference, shuffle):
-    """Yields batches of observations and controls without end, shuffled after each epoch or not."""
+    """Yields batches of observations and controls without end, each epoch shuffled or not."""
     arrays = reference.observations, reference.controls
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(reference.seed)
     while True:
-        yield from zip(*arrays)
         if shuffle:
             order = rng.permutation(arrays[0].shape[0] * arrays[0].shape[1])
             arrays = [
                 array.reshape(-1, *array.shape[2:])[order].reshape(array.shape) for array in arrays
             ]
+        yield from zip(*arrays)
 
 
 def rows(reference, size):
@@ -168,24 +167,40 @@ def check_agreement(name, found, expected):
             )
 
 
-def check_inference(name, found, expected, size):
+def trajectories(means, draws):
+    """Returns what programs that generate must agree on.
+
+    Args:
+      means: Trajectories with every distribution at its mean, [batch, time, dx].
+      draws: Trajectories with noise, [batch, time, dx].
+    """
+    means, draws = np.asarray(means), np.asarray(draws)
+    return {"means": means[:8].tolist(), "deviation": float(np.std(draws - means))}
+
+
+def check_inference(name, found, expected):
     """Raises ValueError unless a program generates or filters as another one does.
 
-    Trajectories at their means must agree; the evidence of streams, within Monte Carlo error.
+    Trajectories at their means must agree, and their deviations from these and the log evidence of
+    streams within Monte Carlo error. Fewer than 64 trajectories or streams tell nothing of it.
 
     Args:
       name: Name of the program.
-      found: `mean` of the trajectories, or the mean `log_evidence` and its `spread` over streams.
+      found: What `trajectories` returned, or the `log_evidence` of each stream.
       expected: The same of the other program.
-      size: Number of trajectories or streams; fewer than 64 tell nothing of an error.
     """
-    for kind in set(found) - {"spread"}:
-        error = TOLERANCE * abs(expected[kind])
-        if "spread" in found:
-            spread = found["spread"] + expected["spread"]
-            error = 4.0 * spread / size**0.5 if size >= 64 else np.inf
-        if not abs(found[kind] - expected[kind]) <= error:
+    if "means" in found:
+        agrees = np.allclose(found["means"], expected["means"], rtol=TOLERANCE, atol=TOLERANCE)
+        if not agrees:
+            raise ValueError(f"{name} must generate the same trajectories at their means.")
+        ratio = found["deviation"] / expected["deviation"]
+        if not abs(np.log(ratio)) < 0.3:  # Few trajectories are correlated in time.
             raise ValueError(
-                f"{name} must do the same; its {kind.replace('_', ' ')} is {found[kind]:.6g}, not "
-                f"{expected[kind]:.6g}."
+                f"{name} must have the same noise; its deviation is {ratio:.2f} times."
             )
+        return
+    differences = np.subtract(found["log_evidence"], expected["log_evidence"])
+    error = np.std(differences) / len(differences) ** 0.5
+    mean = np.mean(differences)
+    if len(differences) >= 64 and not abs(mean) <= 5.0 * error:
+        raise ValueError(f"{name} must filter alike; its log evidence differs by {mean:.4g} nats.")

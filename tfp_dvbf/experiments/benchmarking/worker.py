@@ -1,6 +1,6 @@
 """One program in a process of its own: each line it reads is a request, each it writes an answer.
 
-A program is a module with two functions,
+A program is a module with at least two functions,
 
     start(threads, device) -> {"version": ..., "device": ...}
     prepare(way, **settings) -> what is known of it, a dictionary; run(count) -> None
