@@ -8,6 +8,7 @@ import tensorflow as tf
 import tfp_dvbf
 from tfp_dvbf import data, evaluation, layers, registry
 from tfp_dvbf.data import batching
+from tfp_dvbf.evaluation import recalibration
 from tfp_dvbf.experiments import options, recipe, run_folder
 
 Z = tf.random.stateless_normal([4, 2], [0, 1])
@@ -49,8 +50,8 @@ def test_noise_that_is_wrong_is_put_right(linear):
     wrong = evaluation.free_run(model, sequences, 2, num_draws=200)
     found = evaluation.recalibrate(model, sequences, initial_steps=2, num_draws=200)
     again = evaluation.free_run(model, sequences, 2, num_draws=200)
-    np.testing.assert_allclose([found["nll_before"], found["nll"]], [wrong["nll"], again["nll"]])
-    assert found["nll"] < truth["nll"] + 1e-3 < wrong["nll"] - 0.01
+    assert again["nll"] < truth["nll"] + 3e-3 < wrong["nll"] - 0.01
+    assert found["error"] < 0.02 < 0.04 < found["error_before"]
     assert abs(again["coverage_90"] - 0.9) < 0.01 < abs(wrong["coverage_90"] - 0.9)
     np.testing.assert_allclose(scales(model)[0], right[0], rtol=0.1)
     assert found["transition"] < 0.7 and found["emission"] > 1.0
@@ -86,6 +87,20 @@ def test_the_noise_of_an_emission_is_multiplied(name):
     np.testing.assert_array_equal(after.mean(), before.mean())
 
 
+def test_the_calibration_error_of_uniform_and_of_narrow_intervals():
+    uniform = (np.arange(40 * 50) + 0.5).reshape(40, 50, 1) / 2000
+    everything = np.ones([40, 50], bool)
+    assert recalibration.calibration_error(uniform, everything) < 1e-5
+    outside = np.round(uniform)  # Below or above all draws.
+    expected = np.mean(recalibration.SHARES**2)
+    assert recalibration.calibration_error(outside, everything) == pytest.approx(expected)
+    half = np.concatenate([outside[:30], uniform[:30]])
+    observed = np.repeat([[False], [True]], 30, axis=0) & np.ones([1, 50], bool)
+    assert recalibration.calibration_error(half, observed) > 0.0
+    wrong_early = np.where(np.arange(50)[:, np.newaxis] < 25, np.tile(outside, [2, 1, 1]), 0.5)
+    assert recalibration.calibration_error(wrong_early[:60], np.ones([60, 50], bool)) > 0.2
+
+
 def test_noise_that_cannot_be_scaled_is_named():
     model = models.small_model("innovation", emission="bernoulli")
     sequences = data.Sequences(np.zeros([2, 4, 3]), np.zeros([2, 3, 1]))
@@ -104,7 +119,7 @@ def test_the_members_of_an_ensemble_are_scaled_alike():
     before = [scales(each) for each in members]
     found = evaluation.recalibrate(tfp_dvbf.Ensemble.of(members), sequences, num_draws=20)
     ratios = np.divide([scales(each) for each in members], before)
-    assert found["nll"] < found["nll_before"] and np.all(ratios > 1.5)
+    assert found["error"] < found["error_before"] and np.all(ratios > 1.5)
     np.testing.assert_allclose(ratios[0], ratios[1], rtol=0.02)
 
 
@@ -115,7 +130,7 @@ def test_a_run_says_that_it_was_recalibrated(sequences, tmp_path, capsys, monkey
     model = models.small_model("innovation")
     metrics = recipe.train(model, (sequences,) * 3, tmp_path / "run", settings)
     assert "The noise was recalibrated on the validation set" in capsys.readouterr().out
-    assert set(metrics["recalibration"]) == {"transition", "emission", "nll_before", "nll"}
+    assert set(metrics["recalibration"]) == {"transition", "emission", "error_before", "error"}
     assert "The noise was recalibrated" in (tmp_path / "run" / "report.html").read_text()
     kept = run_folder.load_model(tmp_path / "run")
     assert scales_of(kept) == scales_of(model)

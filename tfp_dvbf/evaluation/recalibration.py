@@ -7,14 +7,17 @@ from tfp_dvbf.evaluation import forecasts
 
 LARGEST = 2.0  # The largest change of the logarithm of a scale.
 NUM_EVALUATIONS = 60
+SHARES = np.arange(0.05, 1.0, 0.05)
+GROUP_SIZE = 30  # Sequences that are wanted for each group of horizons.
 
 
 def sentence(found):
     """Returns what a report says of a recalibration, a dictionary that `recalibrate` returned."""
     return (
         f"The noise was recalibrated on the validation set, that of the transition by a factor of "
-        f"{found['transition']:.2f}, that of the emission by {found['emission']:.2f}: its NLL fell "
-        f"from {found['nll_before']:.3f} to {found['nll']:.3f} nats a time step."
+        f"{found['transition']:.2f}, that of the emission by {found['emission']:.2f}: what central "
+        f"intervals cover there was wrong by {100 * found['error_before']:.1f} % (root mean "
+        f"square), and is by {100 * found['error']:.1f} %."
     )
 
 
@@ -23,12 +26,15 @@ def recalibrate(model, sequences, initial_steps=None, num_draws=100, seed=1):
 
         s_z' = a s_z,  s_x' = b s_x        (what lies above the noise floors, and about so)
 
-    Noise is learned from training windows whose first steps and last steps count alike, one step
-    ahead: a free run may then be too sure of itself, or not sure enough. a and b minimise the
-    Gaussian NLL of the free run with the moments of its draws (Guo et al. 2017, arXiv:1706.04599,
-    scale the confidence of a classifier in the same way). The draws have the same noise for all a
-    and b, so that the NLL is smooth; it is searched by the simplex of Nelder and Mead. The model is
-    changed in place, its errors hardly, its bounds on ln p(x) may get worse.
+    Noise is learned one step ahead, on training windows: a free run may then be too sure of itself,
+    or not sure enough. a and b minimise the calibration error of the free run (Kuleshov et al.
+    2018, arXiv:1807.00263, equation 9), the mean square of
+
+        share of the values inside the central interval of probability q  -  q
+
+    over q = 0.05 to 0.95 and over groups of horizons, as many as the sequences allow. The draws
+    have the same noise for all a and b; the simplex of Nelder and Mead searches. The model is
+    changed in place, its errors hardly; its bounds on ln p(x) may get worse.
 
     Args:
       model: A `DVBF`, or an `Ensemble` of which all members are scaled alike.
@@ -36,8 +42,8 @@ def recalibrate(model, sequences, initial_steps=None, num_draws=100, seed=1):
       initial_steps, num_draws, seed: As for `free_run`.
 
     Returns:
-      A dictionary: `transition` and `emission`, the factors a and b; `nll_before` and `nll`, in
-      nats a time step.
+      A dictionary: `transition` and `emission`, the factors a and b; `error_before` and `error`,
+      the roots of the calibration error.
 
     Raises:
       ValueError: If a part has no noise that can be scaled, or as `free_run` does.
@@ -56,19 +62,38 @@ def recalibrate(model, sequences, initial_steps=None, num_draws=100, seed=1):
                 part.shift_noise(float(change))
         current = np.array(amounts)
 
-    def nll(amounts):
+    def error(amounts):
         move(np.clip(amounts, -LARGEST, LARGEST))
         scores, observed = forecasts.free_run_scores(model, sequences, steps, num_draws, seed)
-        return float(np.mean(scores.nll[observed]))
+        return calibration_error(scores.pit, observed)
 
     try:
         move(current)
     except NotImplementedError as error:
         raise ValueError(f"`model` cannot be recalibrated: {error}.") from error
-    before = nll(current)
+    before = error(current)
     simplex = [[0.0, 0.0], [-0.3, 0.0], [0.0, 0.3]]
-    options = {"initial_simplex": simplex, "maxfev": NUM_EVALUATIONS, "xatol": 0.02, "fatol": 1e-4}
-    found = scipy.optimize.minimize(nll, np.zeros(2), method="Nelder-Mead", options=options)
-    after = nll(found.x)
+    options = {"initial_simplex": simplex, "maxfev": NUM_EVALUATIONS, "xatol": 0.02, "fatol": 1e-5}
+    found = scipy.optimize.minimize(error, np.zeros(2), method="Nelder-Mead", options=options)
+    after = error(found.x)
     transition, emission = np.exp(current).tolist()
-    return {"transition": transition, "emission": emission, "nll_before": before, "nll": after}
+    roots = {"error_before": before**0.5, "error": after**0.5}
+    return {"transition": transition, "emission": emission, **roots}
+
+
+def calibration_error(pit, observed):
+    """Returns the mean squared calibration error of central intervals; see `recalibrate`.
+
+    Args:
+      pit: Fraction of the draws below each value, [batch, time, dx].
+      observed: What counts, bool [batch, time].
+    """
+    centred = np.abs(2.0 * np.asarray(pit) - 1.0)
+    num_groups = min(max(1, len(centred) // GROUP_SIZE), centred.shape[1])
+    errors = []
+    for group in np.array_split(np.arange(centred.shape[1]), num_groups):
+        values = centred[:, group][observed[:, group]].ravel()
+        if len(values):
+            inside = np.mean(values[:, np.newaxis] < SHARES, axis=0)
+            errors.append(np.mean((inside - SHARES) ** 2))
+    return float(np.mean(errors))
