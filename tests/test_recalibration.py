@@ -8,7 +8,7 @@ import tensorflow as tf
 import tfp_dvbf
 from tfp_dvbf import data, evaluation, layers, registry
 from tfp_dvbf.data import batching
-from tfp_dvbf.evaluation import recalibration
+from tfp_dvbf.evaluation import forecasts, recalibration
 from tfp_dvbf.experiments import options, recipe, run_folder
 
 Z = tf.random.stateless_normal([4, 2], [0, 1])
@@ -41,6 +41,7 @@ def scales(model):
     ]
 
 
+@pytest.mark.slow
 def test_noise_that_is_wrong_is_put_right(linear):
     """The noise of the emission is a small part of what is seen here, which does not decide it."""
     model, sequences = linear
@@ -94,20 +95,61 @@ def test_the_calibration_error_of_uniform_and_of_narrow_intervals():
     outside = np.round(uniform)  # Below or above all draws.
     expected = np.mean(recalibration.SHARES**2)
     assert recalibration.calibration_error(outside, everything) == pytest.approx(expected)
-    half = np.concatenate([outside[:30], uniform[:30]])
-    observed = np.repeat([[False], [True]], 30, axis=0) & np.ones([1, 50], bool)
-    assert recalibration.calibration_error(half, observed) > 0.0
+    half = np.concatenate([np.ones_like(uniform), uniform])
+    observed = np.repeat([[False], [True]], 40, axis=0) & np.ones([1, 50], bool)
+    both = recalibration.calibration_error(half[:, :1], np.ones([80, 1], bool))
+    assert recalibration.calibration_error(half[:, :1], observed[:, :1]) < 0.01 < both
     wrong_early = np.where(np.arange(50)[:, np.newaxis] < 25, np.tile(outside, [2, 1, 1]), 0.5)
     assert recalibration.calibration_error(wrong_early[:60], np.ones([60, 50], bool)) > 0.2
 
 
-def test_noise_that_cannot_be_scaled_is_named():
+@pytest.mark.usefixtures("without_graphs")
+def test_noise_that_cannot_be_scaled_is_named_before_training(tmp_path):
     model = models.small_model("innovation", emission="bernoulli")
     sequences = data.Sequences(np.zeros([2, 4, 3]), np.zeros([2, 3, 1]))
-    with pytest.raises(ValueError, match="cannot be recalibrated: BernoulliEmission has no noise"):
-        evaluation.recalibrate(model, sequences)
+    before = models.weights_of(model)
+    settings = options.Settings(epochs=1, recalibrate=True, verbose=0)
+    for call in [
+        lambda: evaluation.recalibrate(model, sequences),
+        lambda: recipe.train(model, (sequences,) * 3, tmp_path / "run", settings),
+    ]:
+        with pytest.raises(ValueError, match="the noise of BernoulliEmission cannot be scaled"):
+            call()
+    assert not (tmp_path / "run").exists()
+    for weight, other in zip(before, models.weights_of(model)):
+        np.testing.assert_array_equal(weight, other)
 
 
+def test_an_exception_leaves_the_model_as_it_was(linear, monkeypatch):
+    model, sequences = linear
+    before, counts, score = models.weights_of(model), [], forecasts.free_run_scores
+
+    def interrupted(*args):
+        counts.append(1)
+        if len(counts) == 4:
+            raise KeyboardInterrupt
+        return score(*args)
+
+    monkeypatch.setattr(forecasts, "free_run_scores", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.recalibrate(model, sequences[:20], initial_steps=2, num_draws=2)
+    for weight, other in zip(before, models.weights_of(model)):
+        np.testing.assert_array_equal(weight, other)
+
+
+def test_the_columns_of_correlated_noise_are_multiplied():
+    transition = layers.LocallyLinearTransition(num_bases=1)
+    transition.build(layers.Spec((3,), 1, 2, seed=1))
+    transition.raw_noise.assign([[[1.0, 0.0], [0.7, -2.0]]])
+    before = transition.matrices()[-1].numpy()[0]
+    transition.shift_noise(0.8)
+    after = transition.matrices()[-1].numpy()[0]
+    ratios = np.diag(after) / np.diag(before)
+    np.testing.assert_allclose(after, before * ratios, rtol=1e-5)
+    assert np.all((ratios > 1.4) & (ratios < np.exp(0.8)))
+
+
+@pytest.mark.slow
 def test_the_members_of_an_ensemble_are_scaled_alike():
     members = [models.linear_model("innovation", seed=seed) for seed in (1, 2)]
     rng = np.random.default_rng(0)
@@ -125,7 +167,7 @@ def test_the_members_of_an_ensemble_are_scaled_alike():
 
 @pytest.mark.usefixtures("without_graphs")
 def test_a_run_says_that_it_was_recalibrated(sequences, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(evaluation.recalibration, "NUM_EVALUATIONS", 3)
+    monkeypatch.setattr(recalibration, "_least", lambda measure: [0.4, -0.4])
     settings = options.Settings(epochs=1, batch_size=6, recalibrate=True, num_samples=2, verbose=0)
     model = models.small_model("innovation")
     metrics = recipe.train(model, (sequences,) * 3, tmp_path / "run", settings)
@@ -133,9 +175,6 @@ def test_a_run_says_that_it_was_recalibrated(sequences, tmp_path, capsys, monkey
     assert set(metrics["recalibration"]) == {"transition", "emission", "error_before", "error"}
     assert "The noise was recalibrated" in (tmp_path / "run" / "report.html").read_text()
     kept = run_folder.load_model(tmp_path / "run")
-    assert scales_of(kept) == scales_of(model)
-
-
-def scales_of(model):
-    space = model.state_space_model
-    return space.emission.raw_scale.numpy().tolist()
+    np.testing.assert_allclose(metrics["recalibration"]["transition"], np.exp(0.4))
+    for weight, other in zip(models.weights_of(kept), models.weights_of(model), strict=True):
+        np.testing.assert_array_equal(weight, other)

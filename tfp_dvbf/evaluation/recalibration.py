@@ -33,52 +33,75 @@ def recalibrate(model, sequences, initial_steps=None, num_draws=100, seed=1):
         share of the values inside the central interval of probability q  -  q
 
     over q = 0.05 to 0.95 and over groups of horizons, as many as the sequences allow. The draws
-    have the same noise for all a and b; the simplex of Nelder and Mead searches. The model is
-    changed in place, its errors hardly; its bounds on ln p(x) may get worse.
+    have the same noise for all a and b; the simplex of Nelder and Mead searches.
+
+    The model is changed in place, and with it its posterior where that measures an innovation by
+    the noise, as `innovation` does: filter and bounds are those of a model that was not trained so.
+    An exception leaves the model as it was.
 
     Args:
       model: A `DVBF`, or an `Ensemble` of which all members are scaled alike.
-      sequences: `Sequences` that no training has used.
+      sequences: `Sequences` or `Shards` that no training has used.
       initial_steps, num_draws, seed: As for `free_run`.
 
     Returns:
-      A dictionary: `transition` and `emission`, the factors a and b; `error_before` and `error`,
-      the roots of the calibration error.
+      A dictionary: `transition` and `emission`, the factors a and b of scales that are far below 1
+      (the softplus behind a scale makes them less for larger ones); `error_before` and `error`, the
+      roots of the calibration error.
 
     Raises:
       ValueError: If a part has no noise that can be scaled, or as `free_run` does.
     """
+    check(model)
     steps = forecasts.check_initial_steps(model, sequences, initial_steps)
-    parts = [
-        (member.state_space_model.transition, member.state_space_model.emission)
-        for member in forecasts.members_of(model)
-    ]
+    kept = [part.get_weights() for pair in _parts(model) for part in pair]
     current = np.zeros(2)
 
-    def move(amounts):
-        nonlocal current
-        for pair in parts:
+    def measure(amounts):
+        amounts = np.clip(amounts, -LARGEST, LARGEST)
+        for pair in _parts(model):
             for part, change in zip(pair, amounts - current):
                 part.shift_noise(float(change))
-        current = np.array(amounts)
-
-    def error(amounts):
-        move(np.clip(amounts, -LARGEST, LARGEST))
+        current[:] = amounts
         scores, observed = forecasts.free_run_scores(model, sequences, steps, num_draws, seed)
         return calibration_error(scores.pit, observed)
 
     try:
-        move(current)
-    except NotImplementedError as error:
-        raise ValueError(f"`model` cannot be recalibrated: {error}.") from error
-    before = error(current)
-    simplex = [[0.0, 0.0], [-0.3, 0.0], [0.0, 0.3]]
-    options = {"initial_simplex": simplex, "maxfev": NUM_EVALUATIONS, "xatol": 0.02, "fatol": 1e-5}
-    found = scipy.optimize.minimize(error, np.zeros(2), method="Nelder-Mead", options=options)
-    after = error(found.x)
+        before = measure(current.copy())
+        after = measure(_least(measure))
+    except BaseException:
+        for part, weights in zip([part for pair in _parts(model) for part in pair], kept):
+            part.set_weights(weights)
+        raise
     transition, emission = np.exp(current).tolist()
     roots = {"error_before": before**0.5, "error": after**0.5}
     return {"transition": transition, "emission": emission, **roots}
+
+
+def check(model):
+    """Raises ValueError unless the noise of every part of a model can be scaled."""
+    from tfp_dvbf.layers import Part
+
+    for pair in _parts(model):
+        for part in pair:
+            if type(part).shift_noise is Part.shift_noise:
+                raise ValueError(
+                    "`model` cannot be recalibrated, since the noise of "
+                    f"{type(part).__name__} cannot be scaled: it has no `shift_noise`."
+                )
+
+
+def _parts(model):
+    """Returns the transition and the emission of each member of a model."""
+    spaces = [member.state_space_model for member in forecasts.members_of(model)]
+    return [(space.transition, space.emission) for space in spaces]
+
+
+def _least(function):
+    """Returns where a function of two numbers is least, as Nelder and Mead find it from (0, 0)."""
+    simplex = [[0.0, 0.0], [-0.3, 0.0], [0.0, 0.3]]
+    options = {"initial_simplex": simplex, "maxfev": NUM_EVALUATIONS, "xatol": 0.02, "fatol": 1e-5}
+    return scipy.optimize.minimize(function, [0.0, 0.0], method="Nelder-Mead", options=options).x
 
 
 def calibration_error(pit, observed):

@@ -97,7 +97,7 @@ def versions():
 
 
 def notes(metrics, found=None):
-    """Returns what speaks against a run, a sentence or two each.
+    """Returns what a reader should know of a run before its scores, a sentence or two each.
 
     Args:
       metrics: What `evaluation.report` returned.

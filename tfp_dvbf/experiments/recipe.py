@@ -83,7 +83,8 @@ def train(model, splits, folder, settings, *, config=None, resume=False, callbac
     Args:
       model: A `DVBF`, made in the scope of its `tf.distribute` strategy if it has one, and with a
         seed if the run may be resumed. It is adapted to the training set, and compiled as
-        `settings` say unless it has an optimizer.
+        `settings` say unless it has an optimizer. The model to go on with is that of the folder,
+        `run_folder.load_model(folder)`.
       splits: Training, validation and test set, `Sequences` or `Shards`.
       folder: The run folder.
       settings: `options.Settings`.
@@ -102,6 +103,10 @@ def train(model, splits, folder, settings, *, config=None, resume=False, callbac
     """
     options.check_settings(settings)
     check_data(model, splits)
+    if settings.recalibrate:  # It would be refused after hours of training.
+        from tfp_dvbf.evaluation import recalibration
+
+        recalibration.check(model)
     folder, start = pathlib.Path(folder), time.perf_counter()
     if not multi_worker.is_chief(model.distribute_strategy):
         prepare(model, splits[0], settings)

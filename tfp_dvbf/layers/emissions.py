@@ -67,7 +67,7 @@ def asinh(values):
 
 
 class NetworkEmission(Emission):
-    """Base of the emissions whose one parameter a value is the output of a network g(z[t]).
+    """Base of the emissions one of whose parameters a value is the output of a network g(z[t]).
 
     Args:
       hidden_units: Sizes of the hidden layers of g; () makes g linear.
@@ -220,6 +220,10 @@ class HeteroscedasticEmission(ScaledEmission):
         """Returns the network of location and scale."""
         sizes = self.hidden_units, 2 * spec.observation_size
         return networks.MLP(*sizes, self.activation, seed=spec.seed, name="g")
+
+    def parameters_of(self, states):
+        """Returns g(z), [..., *observation_shape]."""
+        return self.location_and_scale(states)[0]
 
     def location_and_scale(self, states):
         """Returns g(z) and s_x(z), each [..., *observation_shape]."""

@@ -51,7 +51,7 @@ class Part(tf_keras.layers.Layer):
         What lies above a noise floor is multiplied by about exp(amount) where it is far below 1.
         A part with such scales overrides this, for `evaluation.recalibrate`.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no noise scale to shift")
+        raise NotImplementedError(f"{type(self).__name__} must implement `shift_noise`")
 
     def get_build_config(self):
         """Returns None: the model builds its parts, when it is loaded too."""

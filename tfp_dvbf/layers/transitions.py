@@ -1,6 +1,5 @@
 """Transition densities p(z[t] | z[t-1], u[t-1])."""
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
@@ -198,10 +197,11 @@ class LocallyLinearTransition(Transition):
         return tfd.MultivariateNormalTriL(networks.unfused(loc), c)
 
     def shift_noise(self, amount):
-        """Adds `amount` to the raw values of the diagonals of all C_m, and scales what is below."""
-        raw = self.raw_noise
-        diagonal = tf.linalg.diag_part(raw) + amount
-        raw.assign(tf.linalg.set_diag(np.exp(amount) * raw, diagonal))
+        """Adds `amount` to the raw values of the diagonals of all C_m, whose columns follow."""
+        raw, old = self.raw_noise, tf.linalg.diag_part(self.matrices()[-1])
+        shifted = tf.linalg.diag_part(raw) + amount
+        ratio = networks.positive(shifted, floor=self.noise_floor) / old
+        raw.assign(tf.linalg.set_diag(raw * ratio[:, tf.newaxis], shifted))
 
     def get_config(self):
         config = {
