@@ -120,6 +120,14 @@ def test_noise_that_cannot_be_scaled_is_named_before_training(tmp_path):
         np.testing.assert_array_equal(weight, other)
 
 
+@pytest.mark.usefixtures("without_graphs")
+def test_a_factor_at_its_bound_gives_a_warning(sequences, monkeypatch):
+    monkeypatch.setattr(recalibration, "_least", lambda measure: [5.0, 0.0])
+    with pytest.warns(UserWarning, match="would scale the noise by more than 7.4"):
+        found = evaluation.recalibrate(models.small_model("innovation"), sequences, num_draws=2)
+    np.testing.assert_allclose([found["transition"], found["emission"]], [np.exp(2.0), 1.0])
+
+
 def test_an_exception_leaves_the_model_as_it_was(linear, monkeypatch):
     model, sequences = linear
     before, counts, score = models.weights_of(model), [], forecasts.free_run_scores

@@ -1,5 +1,7 @@
 """Recalibration: the noise of a trained model, scaled by what a validation set says."""
 
+import warnings
+
 import numpy as np
 import scipy.optimize
 
@@ -33,7 +35,8 @@ def recalibrate(model, sequences, initial_steps=None, num_draws=100, seed=1):
         share of the values inside the central interval of probability q  -  q
 
     over q = 0.05 to 0.95 and over groups of horizons, as many as the sequences allow. The draws
-    have the same noise for all a and b; the simplex of Nelder and Mead searches.
+    have the same noise for all a and b; the simplex of Nelder and Mead searches, which takes 20 to
+    60 free runs of the sequences: a part of a large validation set will do.
 
     The model is changed in place, and with it its posterior where that measures an innovation by
     the noise, as `innovation` does: filter and bounds are those of a model that was not trained so.
@@ -49,17 +52,19 @@ def recalibrate(model, sequences, initial_steps=None, num_draws=100, seed=1):
       (the softplus behind a scale makes them less for larger ones); `error_before` and `error`, the
       roots of the calibration error.
 
+    A factor that reaches its bound, exp(2), gives a warning.
+
     Raises:
       ValueError: If a part has no noise that can be scaled, or as `free_run` does.
     """
     check(model)
-    steps = forecasts.check_initial_steps(model, sequences, initial_steps)
-    kept = [part.get_weights() for pair in _parts(model) for part in pair]
+    steps, pairs = forecasts.check_initial_steps(model, sequences, initial_steps), _parts(model)
+    kept = [(part, part.get_weights()) for pair in pairs for part in pair]
     current = np.zeros(2)
 
     def measure(amounts):
         amounts = np.clip(amounts, -LARGEST, LARGEST)
-        for pair in _parts(model):
+        for pair in pairs:
             for part, change in zip(pair, amounts - current):
                 part.shift_noise(float(change))
         current[:] = amounts
@@ -70,9 +75,15 @@ def recalibrate(model, sequences, initial_steps=None, num_draws=100, seed=1):
         before = measure(current.copy())
         after = measure(_least(measure))
     except BaseException:
-        for part, weights in zip([part for pair in _parts(model) for part in pair], kept):
+        for part, weights in kept:
             part.set_weights(weights)
         raise
+    if np.max(np.abs(current)) >= LARGEST:
+        warnings.warn(
+            f"Recalibration would scale the noise by more than {np.exp(LARGEST):.1f} and stops "
+            "there: the forecasts are wrong by more than noise explains; train longer.",
+            stacklevel=2,
+        )
     transition, emission = np.exp(current).tolist()
     roots = {"error_before": before**0.5, "error": after**0.5}
     return {"transition": transition, "emission": emission, **roots}

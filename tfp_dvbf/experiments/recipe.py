@@ -134,6 +134,7 @@ def recalibrate(model, validation):
     from tfp_dvbf import evaluation
     from tfp_dvbf.evaluation import recalibration
 
+    print("recalibrating: 20 to 60 free runs of the validation set ...", flush=True)
     found = evaluation.recalibrate(model, validation)
     print(recalibration.sentence(found), flush=True)
     return {"recalibration": found}

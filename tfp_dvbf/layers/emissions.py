@@ -112,14 +112,7 @@ class ScaledEmission(NetworkEmission):
     """Base of the emissions with a location and a scale, which lies above a floor.
 
     A subclass implements `location_and_scale(states)`, and the density is normal unless it
-    overrides `call`.
-
-    Args:
-      hidden_units: Sizes of the hidden layers of g; () makes g linear.
-      activation: Activation of the hidden layers.
-      noise_floor: Least s_x, a fraction of the scale of the data. Without one the noise that is
-        learned from simulations without noise falls so far that a system which differs by less
-        than a percent costs thousands of nats.
+    overrides `call`. Its arguments are those of `GaussianEmission`.
     """
 
     def __init__(self, hidden_units=(128,), activation="relu", noise_floor=NOISE_FLOOR, **kwargs):
@@ -149,7 +142,7 @@ class ConstantScaleEmission(ScaledEmission):
 
     def shift_noise(self, amount):
         """Adds `amount` to the raw values of s_x."""
-        self.raw_scale.assign_add(tf.fill(self.raw_scale.shape, amount / networks.SCALE_SPEED))
+        self.raw_scale.assign(self.raw_scale + amount / networks.SCALE_SPEED)
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")

@@ -267,7 +267,7 @@ class RotationTransition(Transition):
 
     def shift_noise(self, amount):
         """Adds `amount` to the raw values of s."""
-        self.raw_scale.assign_add(tf.fill(self.raw_scale.shape, amount / networks.SCALE_SPEED))
+        self.raw_scale.assign(self.raw_scale + amount / networks.SCALE_SPEED)
 
     def get_config(self):
         return {**super().get_config(), "noise_floor": self.noise_floor}

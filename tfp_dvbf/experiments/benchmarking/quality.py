@@ -28,7 +28,7 @@ def quality(args):
 
     Yields:
       The rows of a target. `seconds` is None where fewer than half of the seeds reached it,
-      `ratio` where not all did, and `trained` is how long training was.
+      `ratio` where it or ours missed it in one, and `trained` is how long training was.
     """
     programs = [processes.DEFAULT, *processes.quick(args.peers)]
     contestants = [(programs[0], protocols.RECOMMENDED)]
@@ -128,7 +128,7 @@ def schedule_of(posterior):
 
 def rows(races, target):
     """Returns a row for each contestant, over all seeds."""
-    ours = [runs[0].time(target) for runs in races]  # Infinite where it was not reached.
+    ours = [runs[0].time(target) for runs in races]
     found = []
     for runs in zip(*races):
         times = [run.time(target) for run in runs]
@@ -136,7 +136,7 @@ def rows(races, target):
         row |= {"target": target, "seeds": len(times)}
         row |= {"reached": sum(map(math.isfinite, times)), "seconds": _median(times)}
         row["ratio"] = None
-        if row["reached"] == len(times):  # Of all seeds, or else of the lucky ones.
+        if all(map(math.isfinite, times + ours)):  # Of all seeds, or else of the lucky ones.
             row["ratio"] = _median([own / other for own, other in zip(times, ours)])
         row["trained"] = statistics.median(run.seconds for run in runs)
         found.append(row)
