@@ -113,7 +113,7 @@ class DVBF(training.VariationalModel):
 
     def _build(self):
         """Makes all weights by one call on zeros, and what runs functions of the two models."""
-        self._graphs = execution.Graphs(self.state_space_model, self.recognition_model)
+        self.graphs = execution.Graphs(self.state_space_model, self.recognition_model)
         steps = max(2, self.recognition_model.initial_steps)
         shape = self.sizes["observation_shape"]
         controls = tf.zeros([1, steps - 1, self.sizes["control_dim"]])
@@ -254,14 +254,14 @@ class DVBF(training.VariationalModel):
         first = validation.check_initial_observations(self.rules, initial_observations, None)
         count = tf.convert_to_tensor(validation.check_count("num_particles", num_particles))
         seed = random.stateless_seed(seed)[0]
-        return self._graphs.run(streaming.filter_init, first.observations, count, seed)
+        return self.graphs.run(streaming.filter_init, first.observations, count, seed)
 
     def filter_step(self, belief, observations, controls=None, observed=None, seed=None):
         """Moves streams on by one time step; see `streaming.filter_step`."""
         step = validation.check_step(self.rules, observations, controls, observed)
         belief = streaming.belief_of(belief)
         seed = random.stateless_seed(seed)[0]
-        return self._graphs.run(streaming.filter_step, belief, *step, seed)
+        return self.graphs.run(streaming.filter_step, belief, *step, seed)
 
     def _infer(self, function, observations, controls, num_samples, seed, mask, axis=1, **static):
         """Runs a function of checked sequences; what is not known is NaN in its results."""
@@ -274,7 +274,7 @@ class DVBF(training.VariationalModel):
         self.check_finite_weights()
         count = validation.check_count("num_samples", num_samples)
         seed = random.stateless_seed(seed)
-        return self._graphs.run_in_parts(function, rows, count, num_steps, seed, **static)
+        return self.graphs.run_in_parts(function, rows, count, num_steps, seed, **static)
 
     def _check_steps(self, name):
         """Raises ValueError, with the reason, unless sequences can be followed step by step."""

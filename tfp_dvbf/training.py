@@ -6,7 +6,7 @@ import tf_keras
 
 from tfp_dvbf import callbacks as own_callbacks
 from tfp_dvbf import errors, feeding, registry
-from tfp_dvbf.inference import bounds, sampling, validation
+from tfp_dvbf.inference import bounds, execution, sampling, validation
 from tfp_dvbf.inference import hidden_steps as hiding
 from tfp_dvbf.inference.state_space_model import Trajectory
 
@@ -17,10 +17,10 @@ NOT_TAKEN = ("y", "sample_weight", "class_weight")  # Of Keras' arguments of `fi
 class VariationalModel(tf_keras.Model):
     """A Keras model that trains a bound on the evidence of sequences.
 
-    A subclass sets its `state_space_model`, its `recognition_model` and `noise_key`, the seed of
-    the noise. Under a `tf.distribute` strategy each replica takes its part of every batch. The loss
-    is the one of the whole batch: the parts are divided by the observed steps of all of them and
-    summed.
+    A subclass sets its `state_space_model`, its `recognition_model`, `graphs`, the
+    `execution.Graphs` of both, and `noise_key`, the seed of the noise. Under a `tf.distribute`
+    strategy each replica takes its part of every batch. The loss is the one of the whole batch: the
+    parts are divided by the observed steps of all of them and summed.
 
     Args:
       objective: "elbo" or "iwae".
@@ -238,7 +238,7 @@ class VariationalModel(tf_keras.Model):
 
     def check_finite_weights(self):
         """Raises ValueError if a weight is NaN or infinite; in a graph it does nothing."""
-        if not tf.executing_eagerly():
+        if not tf.executing_eagerly() or self.graphs.run(execution.weights_are_finite):
             return
         for weight in self.weights:
             if weight.dtype.is_floating and not np.all(np.isfinite(weight.numpy())):

@@ -72,6 +72,12 @@ class Graphs:
         return tf.nest.map_structure(lambda axis, *part: tf.concat(part, axis), axis, *parts)
 
 
+def weights_are_finite(model, recognition):
+    """Returns whether no weight of a `StateSpaceModel` or `RecognitionModel` is NaN or infinite."""
+    weights = [each for each in [*model.weights, *recognition.weights] if each.dtype.is_floating]
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(weight)) for weight in weights])
+
+
 def nan_where_unknown(known, results, axis=1):
     """Returns results with NaN in the time steps that are not known.
 

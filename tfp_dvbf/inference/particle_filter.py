@@ -197,10 +197,13 @@ def next_particles(model, posterior, particles, inputs, observations, observed, 
         networks.tile_rows(observed[:, tf.newaxis], shape[0]),
         _to_rows(noise.proposal),
     )
+    states, log_prior = step.carry["states"], step.log_prior
+    if log_prior is None:
+        log_prior = prior.log_prob(states)
+    seen = networks.tile_rows(observations, shape[0])
+    log_increments = model.log_likelihood(states, seen) + log_prior - step.log_prob
+    log_increments = tf.where(observed, _from_rows(log_increments, shape), 0.0)
     moved = previous._replace(states=_from_rows(step.carry, shape))
-    log_ratio = _from_rows(prior.log_prob(step.carry["states"]) - step.log_prob, shape)
-    log_likelihood = model.log_likelihood(moved.states["states"], observations)
-    log_increments = tf.where(observed, log_likelihood + log_ratio, 0.0)
     moved, log_evidence = weighted.weigh(moved, log_increments)
     log_evidence = tf.where(observed, log_evidence, 0.0)  # Normalising leaves a rounding error.
     return moved, Prediction(mean, scale, log_evidence)
@@ -230,12 +233,12 @@ def _swap(tensor):
 
 def _to_rows(tensor):
     """Returns [particle, batch, ...] as [particle * batch, ...]."""
-    return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], axis=0))
+    return tf.reshape(tensor, [-1, *tensor.shape[2:]])
 
 
 def _from_rows(tensors, shape):
     """Returns tensors [particle * batch, ...] as [particle, batch, ...], sized as `shape` says."""
+    size = shape[0], shape[1]
     return tf.nest.map_structure(
-        lambda tensor: tf.reshape(tensor, tf.concat([shape[:2], tf.shape(tensor)[1:]], axis=0)),
-        tensors,
+        lambda tensor: tf.reshape(tensor, tf.stack([*size, *tensor.shape[1:]])), tensors
     )

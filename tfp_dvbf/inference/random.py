@@ -49,11 +49,12 @@ def draw(seed, step, num_particles, state_dim, batch, first=0):
       batch: Number of sequences.
       first: Place in the batch of the first of them.
     """
-    offsets, normals = (_key(seed, step, use) for use in range(2))
+    key = tf.random.experimental.stateless_fold_in(seed, step)
+    state = tf.raw_ops.StatelessRandomGetKeyCounter(seed=key)
     shape = [batch, 2, num_particles, state_dim]
-    drawn = _draw_rows(NORMAL, normals, first, batch, 2 * num_particles * state_dim)
+    drawn = _draw_rows(NORMAL, state, first, batch, 2 * num_particles * state_dim)
     proposal, prediction = tf.unstack(tf.transpose(tf.reshape(drawn, shape), [1, 2, 0, 3]))
-    return Noise(_draw_rows(UNIFORM, offsets, first, batch, 1)[:, 0], proposal, prediction)
+    return Noise(_draw_rows(UNIFORM, state, first, batch, 1)[:, 0], proposal, prediction)
 
 
 def draw_each(seed, steps, num_particles, state_dim):
@@ -76,21 +77,16 @@ def draw_each(seed, steps, num_particles, state_dim):
     )
 
 
-def _key(seed, step, use):
-    """Returns the stateless seed of one `use` of random numbers, 0 or 1, at one time step."""
-    return tf.random.experimental.stateless_fold_in(seed, 2 * step + use)
-
-
-def _draw_rows(operation, seed, first, count, width):
-    """Returns rows `first` .. `first + count - 1` of the random numbers of a seed, [count, width].
+def _draw_rows(operation, state, first, count, width):
+    """Returns rows `first` .. `first + count - 1` of the random numbers of a key, [count, width].
 
     A row is the same however many are drawn: Philox, the generator behind `tf.random.stateless_*`,
-    turns each value of a counter into four numbers (Salmon et al. 2011), and every row has a range
-    of the counter to itself.
+    turns each value of a counter of 128 bits into four numbers (Salmon et al. 2011), and every row
+    has a range of the lower 64 to itself. The upper ones tell normal from uniform numbers.
     """
-    state = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
     length = -(-width // 4)  # Of a row's range, rounded up.
-    counter = state.counter + tf.stack([tf.cast(first * length, tf.uint64), 0])
+    upper = int(operation is UNIFORM)
+    counter = state.counter + tf.stack([tf.cast(first * length, tf.uint64), upper])
     drawn = operation(
         shape=[count, 4 * length], key=state.key, counter=counter, alg=PHILOX, dtype=tf.float32
     )

@@ -165,19 +165,27 @@ class StateSpaceModel(tf_keras.layers.Layer):
         Returns:
           z[0:T], [sample, batch, time, dz].
         """
-        num_samples, num_steps = tf.shape(initial_states)[0], tf.shape(controls)[1]
-        controls = tf.transpose(self.control_standardization(controls), [1, 0, 2])[:, tf.newaxis]
-        controls = tf.repeat(controls, num_samples, axis=1)
-        seeds = tfp.random.split_seed(seed, num_steps)
+        shape, num_steps = tf.shape(initial_states), tf.shape(controls)[1]
+        # Rows: a dense layer of more axes asks for their sizes at every time step.
+        states = tf.reshape(initial_states, [-1, self.spec.state_dim])
+        controls = tf.transpose(self.control_standardization(controls), [1, 0, 2])
+        controls = tf.tile(controls, tf.stack([1, shape[0], 1]))
+        noise = tf.zeros([num_steps])  # An element for each step to scan.
+        if not deterministic:
+            noise_shape = tf.concat([[num_steps], tf.shape(states)], axis=0)
+            noise = tf.random.stateless_normal(noise_shape, seed)
 
         def step(states, inputs):
-            step_controls, step_seed = inputs
+            step_controls, step_noise = inputs
             density = self.transition_distribution(states, step_controls)
-            states = density.mean() if deterministic else density.sample(seed=step_seed)
-            return tf.ensure_shape(states, initial_states.shape)
+            moved = density.mean()
+            if not deterministic:
+                moved += density.scale.matvec(step_noise)
+            return tf.ensure_shape(moved, states.shape)
 
-        states = tf.scan(step, (controls, seeds), initializer=initial_states)
-        states = tf.concat([initial_states[tf.newaxis], states], axis=0)
+        later = tf.scan(step, (controls, noise), initializer=states)
+        states = tf.concat([states[tf.newaxis], later], axis=0)
+        states = tf.reshape(states, tf.concat([[num_steps + 1], shape], axis=0))
         return tf.transpose(states, [1, 2, 0, 3])
 
     def sample(self, controls, num_samples, seed):
