@@ -60,6 +60,7 @@ def main(args):
     print(log)
     parts = log.split(*args.fractions, by=args.split_by)
     splits = dict(zip(["train", "validation", "test"], parts))
+    check_window(args.window, splits)
     strides = {"train": args.stride, "validation": args.stride, "test": args.window}
     files = {name: splits[name].windows(args.window, strides[name]) for name in splits}
     alignment.check_alignment_of(files["train"])
@@ -70,6 +71,17 @@ def main(args):
         apart = f"{strides[name]} apart" if strides[name] < args.window else "without overlap"
         number = f"{len(sequences)} window{'s' * (len(sequences) > 1)}"
         print(f"{output / name}.npz: {number} of {args.window} time steps, {apart}")
+
+
+def check_window(window, splits):
+    """Raises ValueError unless each part has a record that is as long as a window."""
+    longest = {name: max(map(len, part.records)) for name, part in splits.items()}
+    least = min(longest, key=longest.get)
+    if longest[least] < window:
+        raise ValueError(
+            f"`--window` must not exceed the {longest[least]} time steps of the longest record of "
+            f"the {least} part; got {window}. Other --fractions make that part longer."
+        )
 
 
 if __name__ == "__main__":

@@ -108,8 +108,11 @@ def test_records_of_one_file_are_split_whole(tmp_path, capsys):
         ({"csv": ()}, r"`--csv` must be given\."),
         ({"observations": ()}, r"`--observations` must be given\."),
         ({"observations": ("x",)}, r"must have a column 'x'; the nearest .* 'x \[V\]': t \[s\], x"),
-        ({"window": 21, "fractions": (0.8, 0.1)}, r"`length` must not exceed the 20 time steps of"),
-        ({"window": 300}, r"`length` must not exceed the 140 time steps of .*log\.csv; got 300"),
+        (
+            {"window": 21, "fractions": (0.8, 0.1)},
+            r"`--window` must not exceed the 20 .* of the validation part",
+        ),
+        ({"window": 300}, r"the 30 time steps .* of the validation part; got 300"),
         ({"window": 1}, r"`length` must be at least 2; got 1\."),
         ({"record": "run"}, r"must have a column 'run'; its columns are: t \[s\], x \[V\], u"),
         ({"split_by": "record"}, r"must have three records or more; this log has 1"),
