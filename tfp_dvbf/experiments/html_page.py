@@ -7,7 +7,7 @@ from html import escape
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-       max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+       max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ddd; }
 p { max-width: 44rem; }
@@ -15,14 +15,15 @@ figure { margin: 1rem 0; overflow-x: auto; }
 figure img { max-width: 100%; min-width: 30rem; height: auto; }
 figcaption { color: #555; font-size: .9rem; max-width: 44rem; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap;
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .5rem; text-align: right; white-space: nowrap;
          border-bottom: 1px solid #eee; }
 th { color: #555; font-weight: 600; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 p.note { padding: .4rem .8rem; border-left: 4px solid #c2410c; background: #fff7ed; }
 table.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 table.facts td:first-child { color: #555; white-space: nowrap; vertical-align: top; }
+@media print { table { font-size: .6rem; } th, td { padding: .15rem .3rem; } }
 """
 
 

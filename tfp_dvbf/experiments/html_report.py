@@ -138,9 +138,13 @@ def _data(page, metrics, train, found):
     """What was trained on what, and whether the controls stand where they act."""
     page.section("Data")
     spec = metrics.get("data") or {}
-    facts = {"test set": f"{metrics['num_sequences']} sequences of {metrics['num_steps']} steps"}
+    sizes = {"test set": (metrics["num_sequences"], metrics["num_steps"])}
     if train is not None:
-        facts = {"training set": f"{len(train)} sequences of {train.num_steps} steps", **facts}
+        sizes = {"training set": (len(train), train.num_steps), **sizes}
+    facts = {
+        name: f"{count:,} sequence{'s' * (count != 1)} of {steps:,} steps"
+        for name, (count, steps) in sizes.items()
+    }
     if metrics.get("updates") is not None:
         facts["updates"] = f"{metrics['updates']:,}"
     facts["parameters"] = f"{metrics['parameters']:,}"
@@ -161,7 +165,9 @@ def _data(page, metrics, train, found):
 def _scores(page, metrics):
     """The table of the model beside the baselines, and that of its forecasts."""
     page.section("Scores on the test set")
-    rows = [metrics, *metrics.get("baselines", [])]
+    told = "parameters", "updates", "seconds"  # By the data section.
+    about = {name: value for name, value in metrics.items() if name not in told}
+    rows = [about, *metrics.get("baselines", [])]
     page.paragraph(
         "MAE is the mean absolute difference between generated and true observations; elbo, iwae "
         "and fivo are bounds on the log evidence of a sequence, in nats."
