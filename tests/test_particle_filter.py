@@ -96,7 +96,10 @@ def test_streams_in_memory_are_those_of_the_export(exported, sequences, name):
     for out, expected in zip(in_memory, exported, strict=True):
         assert set(out) == set(expected)
         for key, tensor in out.items():
-            np.testing.assert_allclose(tensor, expected[key], rtol=1e-4, atol=1e-5)
+            # Log weights are what is left of log densities, here of up to 350 nats, which float32
+            # holds to 3e-5.
+            atol = 1e-4 if key == "log_weights" else 1e-5
+            np.testing.assert_allclose(tensor, expected[key], rtol=1e-4, atol=atol)
 
 
 @pytest.mark.parametrize("name, reason", [("chain_iaf", "one draw"), ("smoother", "yet to come")])

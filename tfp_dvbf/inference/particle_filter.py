@@ -201,7 +201,8 @@ def next_particles(model, posterior, particles, inputs, observations, observed, 
     if log_prior is None:
         log_prior = prior.log_prob(states)
     seen = networks.tile_rows(observations, shape[0])
-    log_increments = model.log_likelihood(states, seen) + log_prior - step.log_prob
+    log_ratio = log_prior - step.log_prob  # Of two large numbers, before a third is added.
+    log_increments = model.log_likelihood(states, seen) + log_ratio
     log_increments = tf.where(observed, _from_rows(log_increments, shape), 0.0)
     moved = previous._replace(states=_from_rows(step.carry, shape))
     moved, log_evidence = weighted.weigh(moved, log_increments)
