@@ -2,7 +2,7 @@
 
 import importlib
 
-__version__ = "0.3.0.dev0"
+__version__ = "0.3.0"
 
 _MODULES = {
     "BestWeights": "best_weights",
