@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfp_dvbf.inference import random
 
-SEED = tf.constant([3, 4])
+KEY = random.key_of(tf.constant([3, 4]))
 SIZES = {"num_particles": 5, "state_dim": 3}  # 30 normals a row: no multiple of 4.
 
 
@@ -17,18 +17,18 @@ def batch_first(noise):
 
 
 def test_a_row_is_the_same_however_many_are_drawn():
-    together = batch_first(random.draw(SEED, 2, **SIZES, batch=6))
+    together = batch_first(random.draw(KEY, 2, **SIZES, batch=6))
     for row in range(6):
-        alone = batch_first(random.draw(SEED, 2, **SIZES, batch=1, first=row))
+        alone = batch_first(random.draw(KEY, 2, **SIZES, batch=1, first=row))
         for expected, actual in zip(together, alone):
             np.testing.assert_array_equal(actual[0], expected[row])
 
 
 @pytest.mark.parametrize("steps", [[4, 4, 4], [4, 1, 7]])
 def test_each_row_is_of_its_time_step(steps):
-    each = batch_first(random.draw_each(SEED, tf.constant(steps), **SIZES))
+    each = batch_first(random.draw_each(KEY, tf.constant(steps), **SIZES))
     for row, step in enumerate(steps):
-        expected = batch_first(random.draw(SEED, step, **SIZES, batch=3))
+        expected = batch_first(random.draw(KEY, step, **SIZES, batch=3))
         for actual, of_step in zip(each, expected):
             np.testing.assert_array_equal(actual[row], of_step[row])
 
@@ -36,7 +36,7 @@ def test_each_row_is_of_its_time_step(steps):
 def test_no_number_comes_twice_and_their_distribution():
     """Over rows, time steps, uses and seeds."""
     drawn = [
-        batch_first(random.draw([seed, 4], step, **SIZES, batch=200))
+        batch_first(random.draw(random.key_of([seed, 4]), step, **SIZES, batch=200))
         for seed in range(2)
         for step in range(3)
     ]

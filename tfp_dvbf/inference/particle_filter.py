@@ -61,11 +61,12 @@ def fivo(model, recognition, batch, num_particles, seed):
       num_particles: Number K of particles for each sequence.
       seed: Stateless seed, int32 [2].
     """
-    (particles, first), by_time = _start(model, recognition, batch, num_particles, seed)
+    key = random.key_of(seed)
+    (particles, first), by_time = _start(model, recognition, batch, num_particles, key)
 
     def step(carry, elements):
         (particles, total), (inputs, observations, observed, index) = carry, elements
-        noise = random.draw(seed, index, *_sizes(model, particles))
+        noise = random.draw(key, index, *_sizes(model, particles))
         particles, prediction = next_particles(
             model, recognition.posterior, particles, inputs, observations, observed, noise
         )
@@ -77,12 +78,13 @@ def fivo(model, recognition, batch, num_particles, seed):
 
 def filter(model, recognition, batch, num_particles, seed):
     """Returns the `Filtered` of whole sequences; arguments as for `fivo`."""
-    (particles, first), by_time = _start(model, recognition, batch, num_particles, seed)
-    draws = _resampled(model, particles, random.draw(seed, 0, *_sizes(model, particles)))
+    key = random.key_of(seed)
+    (particles, first), by_time = _start(model, recognition, batch, num_particles, key)
+    draws = _resampled(model, particles, random.draw(key, 0, *_sizes(model, particles)))
 
     def step(carry, elements):
         (particles, _, _), (inputs, observations, observed, index) = carry, elements
-        noise = random.draw(seed, index, *_sizes(model, particles))
+        noise = random.draw(key, index, *_sizes(model, particles))
         particles, prediction = next_particles(
             model, recognition.posterior, particles, inputs, observations, observed, noise
         )
@@ -117,7 +119,7 @@ def _scan_keeping(step, elements, carry):
     return tf.nest.map_structure(lambda array: array.stack(), arrays)
 
 
-def _start(model, recognition, batch, num_particles, seed):
+def _start(model, recognition, batch, num_particles, key):
     """Returns the particles and `Prediction` of t = 0 and the elements of the steps after it."""
     everywhere = tf.ones(tf.shape(batch.observations)[:2], tf.bool)
     batch = batch._replace(mask=everywhere if batch.mask is None else batch.mask)
@@ -129,7 +131,7 @@ def _start(model, recognition, batch, num_particles, seed):
         first,
         batch.observations[:, 0],
         batch.mask[:, 0],
-        random.draw(seed, 0, num_particles, model.spec.state_dim, tf.shape(everywhere)[0]),
+        random.draw(key, 0, num_particles, model.spec.state_dim, tf.shape(everywhere)[0]),
     )
     by_time = tf.nest.map_structure(_swap, (inputs, batch.observations[:, 1:], batch.mask[:, 1:]))
     return start, (*by_time, tf.range(1, tf.shape(everywhere)[1]))
@@ -214,7 +216,8 @@ def _resampled(model, particles, noise):
     """Returns equally weighted draws of the states and the means of their observations."""
     chosen = weighted.systematic(tf.exp(particles.log_weights), noise.offsets)
     states = weighted.gather(particles.states["states"], chosen)
-    return states, model.observe(states).observation_mean
+    means = model.observe(_to_rows(states)).observation_mean
+    return states, _from_rows(means, tf.shape(chosen))
 
 
 def _sizes(model, particles):

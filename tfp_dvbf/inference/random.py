@@ -7,6 +7,7 @@ import tensorflow as tf
 
 NORMAL = tf.raw_ops.StatelessRandomNormalV2
 UNIFORM = tf.raw_ops.StatelessRandomUniformV2
+USES = NORMAL, UNIFORM
 PHILOX = 1
 SEED_SALT = 0x5EED
 
@@ -38,31 +39,35 @@ class Noise(NamedTuple):
     prediction: tf.Tensor
 
 
-def draw(seed, step, num_particles, state_dim, batch, first=0):
+def key_of(seed):
+    """Returns what `draw` takes of a stateless seed, int32 [2], for all time steps."""
+    return tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
+
+
+def draw(key, step, num_particles, state_dim, batch, first=0):
     """Returns the `Noise` of `batch` sequences from number `first` on, all at one time step.
 
     Args:
-      seed: Stateless seed, int32 [2].
+      key: What `key_of` returned.
       step: Scalar, the index t of the time step.
       num_particles: Particles of each sequence.
       state_dim: Size dz of the state.
       batch: Number of sequences.
       first: Place in the batch of the first of them.
     """
-    key = tf.random.experimental.stateless_fold_in(seed, step)
-    state = tf.raw_ops.StatelessRandomGetKeyCounter(seed=key)
     shape = [batch, 2, num_particles, state_dim]
-    drawn = _draw_rows(NORMAL, state, first, batch, 2 * num_particles * state_dim)
+    drawn = _draw_rows(NORMAL, key, step, first, batch, 2 * num_particles * state_dim)
     proposal, prediction = tf.unstack(tf.transpose(tf.reshape(drawn, shape), [1, 2, 0, 3]))
-    return Noise(_draw_rows(UNIFORM, state, first, batch, 1)[:, 0], proposal, prediction)
+    offsets = _draw_rows(UNIFORM, key, step, first, batch, 1)
+    return Noise(offsets[:, 0], proposal, prediction)
 
 
-def draw_each(seed, steps, num_particles, state_dim):
+def draw_each(key, steps, num_particles, state_dim):
     """Returns the `Noise` of sequences that are at `steps` of their own, int32 [batch]."""
     batch, latest = tf.shape(steps)[0], tf.reduce_max(steps)
 
     def draw_row(row):
-        return draw(seed, steps[row], num_particles, state_dim, 1, row)
+        return draw(key, steps[row], num_particles, state_dim, 1, row)
 
     def draw_rows():
         types = Noise(*3 * [tf.float32])
@@ -72,22 +77,27 @@ def draw_each(seed, steps, num_particles, state_dim):
 
     return tf.cond(
         tf.reduce_all(steps == latest),
-        lambda: draw(seed, latest, num_particles, state_dim, batch),
+        lambda: draw(key, latest, num_particles, state_dim, batch),
         draw_rows,
     )
 
 
-def _draw_rows(operation, state, first, count, width):
-    """Returns rows `first` .. `first + count - 1` of the random numbers of a key, [count, width].
+def _draw_rows(operation, key, step, first, count, width):
+    """Returns rows `first` .. `first + count - 1` of the random numbers of a step, [count, width].
 
-    A row is the same however many are drawn: Philox, the generator behind `tf.random.stateless_*`,
-    turns each value of a counter of 128 bits into four numbers (Salmon et al. 2011), and every row
-    has a range of the lower 64 to itself. The upper ones tell normal from uniform numbers.
+    Philox, the generator behind `tf.random.stateless_*`, turns each value of a counter of 128 bits
+    into four numbers (Salmon et al. 2011). Its upper half is the time step and what the numbers are
+    for; of its lower half every row has a range to itself, so that a row is the same however many
+    are drawn.
     """
     length = -(-width // 4)  # Of a row's range, rounded up.
-    upper = int(operation is UNIFORM)
-    counter = state.counter + tf.stack([tf.cast(first * length, tf.uint64), upper])
+    upper = len(USES) * step + USES.index(operation)
+    place = tf.stack([tf.cast(first * length, tf.uint64), tf.cast(upper, tf.uint64)])
     drawn = operation(
-        shape=[count, 4 * length], key=state.key, counter=counter, alg=PHILOX, dtype=tf.float32
+        shape=[count, 4 * length],
+        key=key.key,
+        counter=key.counter + place,
+        alg=PHILOX,
+        dtype=tf.float32,
     )
     return drawn[:, :width]

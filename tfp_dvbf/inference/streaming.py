@@ -34,7 +34,7 @@ def filter_init(model, recognition, initial_observations, num_particles, seed):
     near = _near(standardised, model.spec.observation_shape)
     seen = tf.where(networks.expand_like(near, standardised), standardised, 0.0)
     sizes = num_particles, model.spec.state_dim, tf.shape(standardised)[0]
-    noise = random.draw(random.stateless_seed(seed), 0, *sizes)
+    noise = random.draw(random.key_of(random.stateless_seed(seed)), 0, *sizes)
     first = initial_observations[:, 0]
     particles, prediction = particle_filter.first_particles(
         model,
@@ -72,7 +72,7 @@ def filter_step(model, recognition, belief, observations, controls, observed, se
     particles, step, memory = _parts_of(belief)
     step += 1
     sizes = tf.shape(particles.log_weights)[0], model.spec.state_dim
-    noise = random.draw_each(random.stateless_seed(seed), step, *sizes)
+    noise = random.draw_each(random.key_of(random.stateless_seed(seed)), step, *sizes)
     observations = tf.where(
         networks.expand_like(observed, observations),
         observations,
