@@ -1,5 +1,6 @@
 """The recipe with a model of one's own: what it leaves, resumes, refuses."""
 
+import dataclasses
 import json
 
 import models
@@ -82,7 +83,8 @@ def test_a_folder_holds_one_run(dataset, tmp_path):
 
 def test_prepare_adapts_and_leaves_an_optimizer_alone(sequences):
     model = models.small_model()
-    recipe.prepare(model, sequences, SETTINGS)
+    recipe.prepare(model, sequences, dataclasses.replace(SETTINGS, steps_per_execution=2))
+    assert model.get_compile_config()["steps_per_execution"] == 2
     rate = model.optimizer.learning_rate
     assert float(model.optimizer.clipnorm) == 10.0 and float(rate) == pytest.approx(1e-3)
     schedule = model.optimizer.get_config()["learning_rate"]["config"]

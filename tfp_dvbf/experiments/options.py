@@ -104,6 +104,9 @@ class Settings:
         "cosine", "to 0 by the last epoch, or none", ["cosine", "none"]
     )
     clipnorm: float = option(10.0, "largest norm of the gradient of a weight")
+    steps_per_execution: int = option(
+        1, "training steps a call of the compiled function; more save time, and callbacks wait"
+    )
     kl_annealing_epochs: int = option(10, "epochs until the KL term has its full weight")
     initial_kl_weight: float = option(
         0.0, "weight of the KL term at the start; above 1 it keeps modes that a flow may lose"
@@ -186,7 +189,14 @@ def run_config(options, data_sha256):
 def check_settings(settings):
     """Raises ValueError if a value of `Settings` is out of its range."""
     command_line.check_choices(settings)
-    for name in ["epochs", "batch_size", "learning_rate", "clipnorm", "num_samples"]:
+    for name in [
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "clipnorm",
+        "num_samples",
+        "steps_per_execution",
+    ]:
         if not getattr(settings, name) > 0:
             raise ValueError(f"`{name}` must be positive; got {getattr(settings, name)}.")
     for name in ["kl_annealing_epochs", "early_stopping", "initial_kl_weight"]:

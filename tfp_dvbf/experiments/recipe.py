@@ -184,7 +184,10 @@ def prepare(model, sequences, settings):
         if settings.learning_rate_decay == "cosine":
             steps = settings.epochs * len(dataset)
             rate = tf_keras.optimizers.schedules.CosineDecay(rate, steps)
-        model.compile(optimizer=tf_keras.optimizers.Adam(rate, clipnorm=settings.clipnorm))
+        model.compile(
+            optimizer=tf_keras.optimizers.Adam(rate, clipnorm=settings.clipnorm),
+            steps_per_execution=settings.steps_per_execution,
+        )
 
 
 def fit(model, settings, folder, train, validation, num_epochs=None, callbacks=()):
