@@ -6,8 +6,6 @@ from tfp_dvbf import registry
 from tfp_dvbf.experiments import command_line, options, protocols, recipe, run_folder
 from tfp_dvbf.experiments.command_line import option
 
-PROTOCOLS = protocols.PROTOCOLS
-
 
 @dataclasses.dataclass
 class Args:
@@ -45,7 +43,7 @@ def check_finished(args, output):
     """Raises ValueError if `output` holds runs that one report must not set beside these."""
     for path in sorted(output.glob("*-seed*/args.json")):
         config = run_folder.read_json(path)
-        expected = PROTOCOLS[args.protocol][config["posterior"]]
+        expected = protocols.protocol_of(args.protocol, config["posterior"])
         expected = {**expected, "shift_controls": args.shift_controls}
         changed = [name for name in expected if config[name] != expected[name]]
         if changed:
@@ -57,7 +55,7 @@ def train_one(args, posterior, seed, folder):
     recipe.run(
         protocols.run_options(
             posterior,
-            PROTOCOLS[args.protocol][posterior],
+            protocols.protocol_of(args.protocol, posterior),
             seed=seed,
             data=args.data,
             shift_controls=args.shift_controls,
@@ -76,7 +74,7 @@ def write_report(args, output, paths):
 
     startup.start()
     runs_found = {path.parent: run_folder.read_json(path) for path in paths}
-    order = list(PROTOCOLS[args.protocol])
+    order = registry.names("posterior")
     metrics = dict(sorted(runs_found.items(), key=lambda item: order.index(item[1]["model"])))
     test = run_folder.read_splits(args.data)[2]
     if args.shift_controls:

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfp_dvbf.inference import execution
+
 SLOW = [pair for pair in models.POSTERIOR_AND_ENCODER if pair[0] != "iaf"]
 PAIRS = [("iaf", "filter"), *models.marked(SLOW, [])]
 
@@ -37,3 +39,18 @@ def test_graphs_compute_what_python_does(sequences, posterior, encoder, capfd):
     for name, expected in python.items():
         for tensor, value in zip(tf.nest.flatten(graphs[name]), tf.nest.flatten(expected)):
             np.testing.assert_allclose(tensor, value, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_xla_compiles_the_filter_of_long_sequences(sequences, monkeypatch):
+    """Its random numbers are others, so that estimates are compared, over 4,000 particles."""
+    monkeypatch.setattr(execution, "COMPILED_STEPS", 8)
+    model = models.adapted(models.small_model("innovation"), sequences)
+    x, u = sequences.observations, sequences.controls
+    compiled, plain = (
+        model.filter(x, u, 4000, seed=1),
+        model.filter(x[:, :7], u[:, :6], 4000, seed=1),
+    )
+    for name in ["log_evidence", "predicted_mean", "predicted_scale"]:
+        found, expected = getattr(compiled, name)[:, :7], getattr(plain, name)
+        np.testing.assert_allclose(found, expected, rtol=0.1, atol=0.1, err_msg=name)
+    assert not np.array_equal(compiled.states[:, :, :7], plain.states)

@@ -52,10 +52,7 @@ def evidence(outputs):
 
 @pytest.mark.parametrize("name", [*STEPPED, "two_frames"])
 def test_streaming_is_the_running_evidence_of_fivo(exported, sequences, name):
-    """After every step; where q(z[0]) sees two steps, the second is filtered all the same.
-
-    The encoder of that model sees three steps, two of which its streams remember.
-    """
+    """After every step; where q(z[0]) sees two, the second is filtered all the same."""
     model, path, _ = exported[name]
     initial_steps = model.recognition_model.initial_steps
     outputs = stream(path, sequences, num_particles=16, seed=5, initial_steps=initial_steps)
@@ -96,8 +93,7 @@ def test_streams_in_memory_are_those_of_the_export(exported, sequences, name):
     for out, expected in zip(in_memory, exported, strict=True):
         assert set(out) == set(expected)
         for key, tensor in out.items():
-            # Log weights are what is left of log densities, here of up to 350 nats, which float32
-            # holds to 3e-5.
+            # Log weights are what is left of up to 350 nats, which float32 holds to 3e-5.
             atol = 1e-4 if key == "log_weights" else 1e-5
             np.testing.assert_allclose(tensor, expected[key], rtol=1e-4, atol=atol)
 

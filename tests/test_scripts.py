@@ -16,7 +16,7 @@ from conftest import SHORT, replaced_compile
 
 import tfp_dvbf
 from tfp_dvbf import data
-from tfp_dvbf.experiments import options, recipe
+from tfp_dvbf.experiments import options, protocols, recipe
 
 pytestmark = pytest.mark.usefixtures("without_graphs")
 
@@ -48,7 +48,7 @@ def write_again(run, seed):
 def report(folder, dataset):
     """Runs `reproduce.py` with protocols cut to two epochs; the runs of seed 2 are copies."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reproduce, "PROTOCOLS", SHORT_PROTOCOLS)
+        patch.setattr(protocols, "PROTOCOLS", SHORT_PROTOCOLS)
         patch.setattr(tfp_dvbf.DVBF, "compile", replaced_compile({"run_eagerly": True}))
         args = reproduce.Args(data=str(dataset), output=str(folder / "report"), verbose=0)
         reproduce.main(args)
@@ -74,11 +74,11 @@ def test_reproduce_trains_each_model_with_each_seed(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "write_report", write_report)
     reproduce.main(reproduce.Args(data="mine", output=str(tmp_path / "new"), seeds=(1, 2)))
     assert (tmp_path / "new" / "report.md").read_text() == "4 runs"
-    protocols = reproduce.PROTOCOLS["quick"]
+    quick = protocols.PROTOCOLS["quick"]
     assert runs == [
         options.RunOptions(
             **{"posterior": name, "seed": seed, "data": "mine", "noise_floor": 1e-4},
-            **{"output": str(tmp_path / "new" / f"{name}-seed{seed}"), **protocols[name]},
+            **{"output": str(tmp_path / "new" / f"{name}-seed{seed}"), **quick[name]},
         )
         for name in ["gaussian", "chain_iaf"]
         for seed in [1, 2]
@@ -132,7 +132,7 @@ def test_the_report_has_the_models_and_the_baselines(report):
 
 
 def test_the_posters_figures_stand_in_its_report_alone(report, dataset, monkeypatch):
-    monkeypatch.setattr(reproduce, "PROTOCOLS", SHORT_PROTOCOLS)
+    monkeypatch.setattr(protocols, "PROTOCOLS", SHORT_PROTOCOLS)
     args = reproduce.Args(data=str(dataset), output=str(report), seeds=(1, 2), resume=True)
     table = (report / "report.md").read_text()
     assert "poster" not in table
@@ -147,7 +147,7 @@ def test_the_posters_figures_stand_in_its_report_alone(report, dataset, monkeypa
 
 
 def test_reproduce_shows_a_finished_report_again(report, dataset, capsys, monkeypatch):
-    monkeypatch.setattr(reproduce, "PROTOCOLS", SHORT_PROTOCOLS)
+    monkeypatch.setattr(protocols, "PROTOCOLS", SHORT_PROTOCOLS)
     args = reproduce.Args(data=str(dataset), output=str(report), seeds=(1, 2), verbose=0)
     with pytest.raises(ValueError, match="`--output` must not exist yet without `--resume`"):
         reproduce.main(args)

@@ -1,10 +1,12 @@
 """The Deep Variational Bayes Filter as a Keras model."""
 
+import inspect
+
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import data, registry, training
+from tfp_dvbf import errors, registry, training
 from tfp_dvbf.data import checks
 from tfp_dvbf.inference import (
     bounds,
@@ -19,6 +21,8 @@ from tfp_dvbf.inference import (
 from tfp_dvbf.inference import hidden_steps as hiding
 from tfp_dvbf.layers import networks
 from tfp_dvbf.posteriors import recognition
+
+KERAS_ARGUMENTS = ("name", "dtype", "trainable")
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
@@ -73,9 +77,9 @@ class DVBF(training.VariationalModel):
 
     def __init__(
         self,
-        observation_shape,
-        control_dim,
-        state_dim,
+        observation_shape=None,
+        control_dim=None,
+        state_dim=None,
         *,
         posterior="innovation",
         transition="mlp",
@@ -88,36 +92,35 @@ class DVBF(training.VariationalModel):
         seed=None,
         **kwargs,
     ):
-        registry.check_moved(kwargs)
+        *known, _ = inspect.signature(DVBF).parameters  # The last one takes Keras' own.
+        registry.check_arguments(kwargs, [*known, *KERAS_ARGUMENTS])
         super().__init__(objective, num_samples, hidden_steps, **kwargs)
+        seed = None if seed is None else errors.check_integer("seed", seed, least=0)
         self.seed = int(np.random.SeedSequence(seed).entropy)
         noise_seed, *seeds = np.random.SeedSequence(self.seed).generate_state(3)
         self.noise_key = int(noise_seed.view(np.int32))
         model_seed, recognition_seed = map(int, seeds)
         self.sizes = checks.check_sizes(observation_shape, control_dim, state_dim)
-        parts = {"transition": transition, "emission": emission}
-        self.state_space_model = state_space_model.StateSpaceModel(
-            **self.sizes, **parts, seed=model_seed, name="state_space_model"
-        )
-        parts = {
+        given = {
+            "transition": transition,
+            "emission": emission,
             "posterior": posterior,
             "encoder": encoder,
             "initial_posterior": initial_posterior,
         }
+        # All before the first is built, so that one that is refused leaves the others as they were.
+        parts = {kind: registry.resolve(kind, part) for kind, part in given.items()}
+        generative = {kind: parts.pop(kind) for kind in ["transition", "emission"]}
+        self.state_space_model = state_space_model.StateSpaceModel(
+            **self.sizes, **generative, seed=model_seed, name="state_space_model"
+        )
         self.recognition_model = recognition.RecognitionModel(
             **self.sizes, **parts, seed=recognition_seed, name="recognition_model"
         )
         bounds.check_bound(self.recognition_model.posterior, objective, registry.OBJECTIVES)
         hiding.check_posterior(self.hidden_steps, self.recognition_model.posterior)
-        self._build()
-
-    def _build(self):
-        """Makes all weights by one call on zeros, and what runs functions of the two models."""
+        self.recognition_model.check_parts(self.state_space_model)
         self.graphs = execution.Graphs(self.state_space_model, self.recognition_model)
-        steps = max(2, self.recognition_model.initial_steps)
-        shape = self.sizes["observation_shape"]
-        controls = tf.zeros([1, steps - 1, self.sizes["control_dim"]])
-        self.terms(data.Batch(tf.zeros([1, steps, *shape]), controls), [0, 0])
         self.built = True
 
     @property
@@ -165,7 +168,7 @@ class DVBF(training.VariationalModel):
         self._check_steps("filter")
         axes = particle_filter.Filtered(1, 1, 0, 0, 0)
         arguments = observations, controls, num_samples, seed, mask
-        return self._infer(particle_filter.filter, *arguments, axis=axes)
+        return self._infer(particle_filter.filter, *arguments, axis=axes, compiles=True)
 
     def forecast(
         self, observations, controls=None, num_samples=1, seed=None, mask=None, num_steps=None
@@ -259,7 +262,7 @@ class DVBF(training.VariationalModel):
     def filter_step(self, belief, observations, controls=None, observed=None, seed=None):
         """Moves streams on by one time step; see `streaming.filter_step`."""
         step = validation.check_step(self.rules, observations, controls, observed)
-        belief = streaming.belief_of(belief)
+        belief = validation.check_belief(streaming.belief_of(belief), step[0])
         seed = random.stateless_seed(seed)[0]
         return self.graphs.run(streaming.filter_step, belief, *step, seed)
 
@@ -287,11 +290,10 @@ class DVBF(training.VariationalModel):
             self.state_space_model: ["transition", "emission"],
             self.recognition_model: ["posterior", "encoder", "initial_posterior"],
         }
-        parts = {
-            kind: serialize(getattr(owner, kind))
-            for owner, kinds in owners.items()
-            for kind in kinds
-        }
+        parts = {kind: getattr(owner, kind) for owner, kinds in owners.items() for kind in kinds}
+        for kind, part in parts.items():
+            registry.check_registered(kind, part)
+        parts = {kind: serialize(part) for kind, part in parts.items()}
         names = ["objective", "num_samples", "hidden_steps", "seed"]
         others = {name: getattr(self, name) for name in names}
         return {**self.sizes, **parts, **others}

@@ -74,7 +74,9 @@ def check_choice(name, value, choices):
 
 
 # What TensorFlow puts before a message: lines of its own, and where in a graph it came from.
-_PREAMBLE = re.compile(r"Graph execution error:|Detected at |<stack traces|\s*$")
+_PREAMBLE = re.compile(
+    r"Graph execution error:|Detected at |<stack traces|Exception encountered when calling|\s*$"
+)
 _ORIGIN = re.compile(r"({{.*?}} )?(Error in user-defined .*? Iterator::\S*: )?(ValueError: )?")
 
 

@@ -48,6 +48,9 @@ BASES = {
     "encoder": "tfp_dvbf.layers.encoders:Encoder",
     "initial_posterior": "tfp_dvbf.layers.initial_posteriors:InitialPosterior",
 }
+# What a part says that it can do, True or an `errors.No` with the reason.
+ANSWERS = {"posterior": ("has_density", "takes_gaps", "steps"), "encoder": ("steps",)}
+UNITS = ("standardised", "user")
 # Scores of the draws of a free run, in addition to those of `evaluation.measures`.
 METRICS = {
     "interval_score_90": "tfp_dvbf.evaluation.interval_score:interval_score_90",
@@ -55,7 +58,7 @@ METRICS = {
 # What arguments of 0.2 have become.
 MOVED = {
     "observation_dim": "`observation_shape`",
-    "num_flows": "`posterior=posteriors.IAF(num_flows=...)`",
+    "num_flows": '`posterior=posteriors.IAF(num_flows=...)`, or "innovation" without flows',
     "flow_units": "`posterior=posteriors.IAF(flow_units=...)`",
     "posterior_units": "a setting of the posterior, `hidden_units`",
     "receptive_field": "`posterior=posteriors.TrajectoryIAF(receptive_field=...)`",
@@ -79,11 +82,12 @@ SIGNATURES = {
 }
 
 
-def check_moved(arguments):
-    """Raises ValueError, naming what has taken its place, if an argument is one of 0.2."""
+def check_arguments(arguments, known):
+    """Raises ValueError, naming what to write instead, if an argument is one of 0.2 or unknown."""
     for name in arguments:
         if name in MOVED:
             raise ValueError(f"`{name}` must be left out; since 0.3 it is {MOVED[name]}.")
+        errors.check_choice("argument", name, known)
 
 
 def names(kind):
@@ -119,9 +123,36 @@ def resolve(kind, identifier):
             f"`{kind}` must be a name ({', '.join(names(kind))}), a config or an object of class "
             f"{base.__name__}; got {_described(identifier)}."
         )
-    if identifier.built:
-        raise ValueError(f"`{kind}` must belong to no other model; make a new part for each model.")
+    _check_part(kind, identifier)
     return identifier
+
+
+def _check_part(kind, part):
+    """Raises ValueError unless a part is new and says what its base class asks it to say."""
+    if not hasattr(part, "built"):
+        raise ValueError(f"The constructor of the {kind} must call `super().__init__(**kwargs)`.")
+    if part.built:
+        raise ValueError(f"`{kind}` must belong to no other model; make a new part for each model.")
+    for name in ANSWERS.get(kind, ()):
+        answer = getattr(part, name)
+        if answer is not True and not isinstance(answer, errors.No):
+            raise ValueError(
+                f"`{name}` of the {kind} must be True or `errors.No(reason)`; got {answer!r}."
+            )
+    if hasattr(part, "units") and kind in ("transition", "emission"):
+        errors.check_choice("units", part.units, UNITS)
+
+
+def check_registered(kind, part):
+    """Raises ValueError unless the class of a part is registered, so that it can be loaded."""
+    import tf_keras
+
+    name = tf_keras.saving.get_registered_name(type(part))
+    if tf_keras.saving.get_registered_object(name) is not type(part):
+        raise ValueError(
+            f"`{kind}` must be of a registered class to be saved: decorate {type(part).__name__} "
+            "with `tf_keras.utils.register_keras_serializable`."
+        )
 
 
 def metrics():
@@ -141,7 +172,13 @@ def class_of(kind, name):
 
     registered = tf_keras.saving.get_registered_object(name)
     if registered is None:
-        errors.check_choice(kind, name, names(kind))
+        base = _load(BASES[kind])
+        own = [
+            other
+            for other, found in tf_keras.saving.get_custom_objects().items()
+            if isinstance(found, type) and issubclass(found, base) and "tfp_dvbf" not in other
+        ]
+        errors.check_choice(kind, name, [*names(kind), *own])
     return registered
 
 
@@ -155,7 +192,10 @@ def _deserialize(kind, config):
             "`tf_keras.utils.register_keras_serializable` in this process; "
             f"got {registered or config.get('class_name')}."
         )
-    return tf_keras.saving.deserialize_keras_object(config)
+    try:
+        return tf_keras.saving.deserialize_keras_object(config)
+    except TypeError as error:  # Of a class that does not know one of the settings.
+        raise ValueError(f"`{kind}` cannot be made: {errors.first_line(error)}") from error
 
 
 def _load(path):

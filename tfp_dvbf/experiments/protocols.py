@@ -1,23 +1,16 @@
 """Which models the experiments compare and how long each is trained; imports no TensorFlow."""
 
+from tfp_dvbf import registry
 from tfp_dvbf.experiments import options
 
-# The name that ends in -0 is that posterior without its flows, as `innovation` is `iaf` without
-# its own: the ablation.
-VARIANTS = {
-    "gaussian": {"posterior": "gaussian"},
-    "iaf": {"posterior": "iaf"},
-    "innovation": {"posterior": "innovation"},
-    "trajectory_iaf": {"posterior": "trajectory_iaf"},
-    "trajectory_iaf-0": {"posterior": "trajectory_iaf", "num_flows": 0},
-    "chain_iaf": {"posterior": "chain_iaf"},
-}
+# The posteriors, and one without its flows, as `innovation` is `iaf` without its own: the ablation.
+VARIANTS = {name: {"posterior": name} for name in registry.names("posterior")}
+VARIANTS["trajectory_iaf-0"] = {"posterior": "trajectory_iaf", "num_flows": 0}
 RECOMMENDED = "innovation"
 
 # The poster trained 1000 epochs, 600 of them with a rising KL weight, in batches of 16, from
 # these initial learning rates. `innovation` and `iaf` need no long annealing. The quick protocol
-# shows the same in minutes. Neither has a noise
-# floor that is felt, since the poster had none.
+# shows the same in minutes. Neither has a noise floor that is felt, since the poster had none.
 PROTOCOLS = {
     "poster": {
         "gaussian": {"epochs": 1000, "kl_annealing_epochs": 600, "learning_rate": 5e-4},
@@ -55,3 +48,9 @@ POSTER_ROWS = (
 def run_options(variant, protocol, **others):
     """Returns the `RunOptions` of one of `VARIANTS`, trained as one of the protocols says."""
     return options.RunOptions(**{**VARIANTS[variant], **protocol, **others})
+
+
+def protocol_of(name, posterior):
+    """Returns the protocol of that name for a posterior, of the recommended one if it has none."""
+    protocol = PROTOCOLS[name]
+    return protocol.get(posterior, protocol[RECOMMENDED])

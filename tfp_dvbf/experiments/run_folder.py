@@ -211,7 +211,10 @@ def _check_archive(path):
         raise ValueError("it was saved by tfp_dvbf 0.2; train it again with this version.")
     foreign = sorted(set(_foreign_objects(config)))
     if foreign:
-        raise ValueError(f"it holds more than a model and its optimizer: {', '.join(foreign)}.")
+        raise ValueError(
+            f"it holds more than a model and its optimizer: {', '.join(foreign)}. Parts of your "
+            "own must be registered before, by importing their module (`--import`)."
+        )
 
 
 def _foreign_objects(config, place=()):
@@ -227,7 +230,7 @@ def _foreign_objects(config, place=()):
             module, *classes = TRUSTED.get(place, (None,))
             trusted = names[0] == module and names[1] in classes and own in (None, OWN_NAME)
             if not trusted and not _is_registered_part(own, place):
-                yield ".".join(map(str, names))
+                yield own if names[0] is None and own else ".".join(map(str, names))
     for name, value in items:
         yield from _foreign_objects(value, (*place, name))
 

@@ -5,6 +5,9 @@ import tensorflow as tf
 
 # Time steps of all rows that a call holds at a time; a decoder of 128 units takes 256 MiB for them.
 TIME_STEPS = 2**19
+# Time steps of sequences from which on XLA, which takes seconds to compile for every size, is worth
+# them to a particle filter: a step of its loop takes half the time.
+COMPILED_STEPS = 2**14
 
 
 class Graphs:
@@ -23,7 +26,7 @@ class Graphs:
         self._models = model, recognition
         self._functions = {}
 
-    def run(self, function, *arguments, **static):
+    def run(self, function, *arguments, jit_compile=False, **static):
         """Returns what `function(model, recognition, *arguments, **static)` returns.
 
         It runs without a graph, to be debugged, after `tf.config.run_functions_eagerly(True)`.
@@ -31,19 +34,24 @@ class Graphs:
         Args:
           function: One of the functions of this package.
           *arguments: Tensors, or structures of them.
+          jit_compile: Whether XLA compiles the graph, anew for all sizes.
           **static: Values that the graph is made for.
         """
         if tf.config.functions_run_eagerly():
             return function(*self._models, *arguments, **static)
-        key = function, *sorted(static.items())
+        key = function, jit_compile, *sorted(static.items())
         if key not in self._functions:
             self._functions[key] = tf.function(
-                lambda *tensors: function(*self._models, *tensors, **static), autograph=False
+                lambda *tensors: function(*self._models, *tensors, **static),
+                autograph=False,
+                jit_compile=jit_compile or None,
             )
         specs = tf.nest.map_structure(_open, arguments)
         return self._functions[key].get_concrete_function(*specs)(*arguments)
 
-    def run_in_parts(self, function, rows, num_samples, num_steps, seed, axis=1, **static):
+    def run_in_parts(
+        self, function, rows, num_samples, num_steps, seed, axis=1, compiles=False, **static
+    ):
         """Runs a function on a part of the batch at a time and joins what it returns.
 
         Args:
@@ -53,8 +61,10 @@ class Graphs:
           num_steps: Time steps T of a sequence, which with `num_samples` say how large a part is.
           seed: Stateless seed, int32 [2]; each part has another.
           axis: The axis of the results that is the batch, or a structure of axes like theirs.
+          compiles: Whether XLA compiles it for sequences of `COMPILED_STEPS` or more.
           **static: As for `run`.
         """
+        static["jit_compile"] = compiles and (num_steps or 0) >= COMPILED_STEPS
         batch, draws = tf.nest.flatten(rows)[0].shape[0], tf.convert_to_tensor(num_samples)
         known = None not in (batch, num_steps, tf.get_static_value(draws))
         size = max(1, TIME_STEPS // (int(num_samples) * num_steps)) if known else batch

@@ -7,6 +7,7 @@ every step can put right what the transition gets wrong (overshooting: Hafner et
 arXiv:1811.04551, section 4, to the same end).
 """
 
+import numbers
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -36,11 +37,14 @@ def of(value):
     """
     if value is None:
         return None
-    fraction, mean_length = value if isinstance(value, (tuple, list)) else (value, None)
-    if not 0 <= fraction < 1 or not (mean_length is None or mean_length >= 1):
+    pair = value if isinstance(value, (tuple, list)) else (value, None)
+    fraction, mean_length = pair if len(pair) == 2 else (None, None)
+    given = [number for number in [fraction, mean_length] if number is not None]
+    right = given and all(isinstance(number, numbers.Real) for number in given)
+    if not right or not 0 <= fraction < 1 or not (mean_length is None or mean_length >= 1):
         raise ValueError(
             "`hidden_steps` must be a fraction in [0, 1), or a pair with the mean length of a run, "
-            f"1 or more; got {value}."
+            f"1 or more; got {value!r}."
         )
     found = HiddenSteps(fraction, 1 / (1 - fraction) if mean_length is None else mean_length)
     if _rate(found) > 1:

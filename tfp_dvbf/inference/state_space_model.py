@@ -7,9 +7,8 @@ import tensorflow_probability as tfp
 import tf_keras
 
 from tfp_dvbf import registry
-from tfp_dvbf.layers import networks, part, standardization
-
-tfd = tfp.distributions
+from tfp_dvbf.data import checks
+from tfp_dvbf.layers import contracts, networks, part, standardization
 
 
 class Trajectory(NamedTuple):
@@ -36,7 +35,7 @@ class StateSpaceModel(tf_keras.layers.Layer):
     user's units on the way out.
 
     Args:
-      observation_shape: Shape of x[t].
+      observation_shape: Shape of x[t]; an integer is the size of a vector.
       control_dim: Size du of u[t].
       state_dim: Size dz of z[t].
       transition, emission: A name, a config or an object each.
@@ -44,7 +43,7 @@ class StateSpaceModel(tf_keras.layers.Layer):
 
     Raises:
       ValueError: If the transition does not return a multivariate normal over the state, or the
-        emission a distribution over observations.
+        emission a distribution over observations with a mean and a variance.
     """
 
     def __init__(
@@ -60,35 +59,18 @@ class StateSpaceModel(tf_keras.layers.Layer):
         super().__init__(**kwargs)
         given = {"transition": transition, "emission": emission}
         parts = {kind: registry.resolve(kind, part) for kind, part in given.items()}
-        self.spec = part.Spec(observation_shape, control_dim, state_dim)
+        self.spec = part.Spec(**checks.check_sizes(observation_shape, control_dim, state_dim))
         self.transition, self.emission = parts["transition"], parts["emission"]
         self.observation_standardization = standardization.Standardization(
-            observation_shape, name="observations"
+            self.spec.observation_shape, name="observations"
         )
         self.control_standardization = standardization.Standardization(
-            [control_dim], name="controls"
+            [self.spec.control_dim], name="controls"
         )
-        for built, part_seed in zip(parts.values(), networks.split_seed(seed, 2)):
-            built.build(self.spec._replace(seed=part_seed))
-        self._check_densities()
-
-    def _check_densities(self):
-        """Calls the parts once, which builds their networks, and checks what they return."""
-        states, controls = tf.zeros([1, self.spec.state_dim]), tf.zeros([1, self.spec.control_dim])
-        normal = tfd.MultivariateNormalLinearOperator
-        check_density(
-            "transition", self.transition(states, controls), [self.spec.state_dim], normal
-        )
-        check_density(
-            "emission", self.emission(states), self.spec.observation_shape, tfd.Distribution
-        )
-        check_density(
-            "transition.initial()",
-            self.transition.initial(),
-            [self.spec.state_dim],
-            normal,
-            batch=[],
-        )
+        for (kind, built), part_seed in zip(parts.items(), networks.split_seed(seed, 2)):
+            contracts.build(kind, built, self.spec._replace(seed=part_seed))
+        contracts.check_transition(self.transition, self.spec)
+        contracts.check_emission(self.emission, self.spec)
 
     def initial_distribution(self):
         """Returns p(z[0]), of batch shape []."""
@@ -217,17 +199,3 @@ class StateSpaceModel(tf_keras.layers.Layer):
         first = self.initial_distribution().log_prob(states[:, :1])
         rest = self.transition_distribution(states[:, :-1], controls).log_prob(states[:, 1:])
         return tf.concat([first, rest], axis=1)
-
-
-def check_density(name, density, event_shape, kind, batch=(1,)):
-    """Raises ValueError unless a part returned a distribution of the right kind and shapes."""
-    if not isinstance(density, kind):
-        wanted = "a multivariate normal" if kind is not tfd.Distribution else "a distribution"
-        raise ValueError(f"`{name}` must return {wanted} of TFP; got {type(density).__name__}.")
-    found = list(density.batch_shape), list(density.event_shape)
-    expected = list(batch), list(event_shape)
-    if found != expected:
-        raise ValueError(
-            f"`{name}` must return a distribution of batch shape {expected[0]} and event shape "
-            f"{expected[1]} for one state; got {found[0]} and {found[1]}."
-        )

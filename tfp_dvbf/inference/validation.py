@@ -193,26 +193,25 @@ def check_step(rules, observations, controls=None, observed=None):
     observations = check_array(checks, "observations", observations, shape)
     if observed is None:
         observed = tf.ones(tf.shape(observations)[:1], tf.bool)
-    observed = tf.convert_to_tensor(observed)
-    observed = check_shape(checks, "observed", observed, [("batch", observations)])
+    shape = [("batch", observations)]
+    observed = check_shape(checks, "observed", tf.convert_to_tensor(observed), shape)
     observed = observed if observed.dtype == tf.bool else observed > 0
     observations = tf.where(networks.expand_like(observed, observations), observations, 0.0)
     if controls is None and rules.control_dim == 0:
         controls = tf.zeros([tf.shape(observations)[0], 0])
-    shape = [("batch", observations), rules.control_dim]
-    controls = check_array(checks, "controls", controls, shape)
+    controls = check_array(checks, "controls", controls, [*shape, rules.control_dim])
     _check_values(checks, rules, observed, observations=observations, controls=controls)
     return checks.passed((observations, controls, observed))
 
 
 def check_belief(belief, observations):
     """Returns the tensors of a belief, which have an axis of particles if the posterior's."""
-    checks = Checks()
-    batch, particles = ("batch", observations), ("particle", belief["log_weights"])
+    if not {"particles", "log_weights", "step"} <= set(belief):
+        raise ValueError(f"`belief` must be what `filter_init` returned; got {list(belief)}.")
+    checks, batch = Checks(), ("batch", observations)
+    particles = "particle", belief["log_weights"]
     for name, tensor in belief.items():
-        own = list(tensor.shape[1:])
-        if streaming.has_particles(name):
-            own[:1] = [particles]
+        own = [particles, *tensor.shape[2:]] if streaming.has_particles(name) else tensor.shape[1:]
         check_shape(checks, name, tensor, [batch, *own])
     return checks.passed(belief)
 

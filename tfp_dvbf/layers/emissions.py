@@ -1,5 +1,7 @@
 """Emission densities p(x[t] | z[t])."""
 
+import numbers
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
@@ -177,8 +179,8 @@ class StudentTEmission(ConstantScaleEmission):
         self, hidden_units=(128,), activation="relu", noise_floor=NOISE_FLOOR, df=4.0, **kwargs
     ):
         super().__init__(hidden_units, activation, noise_floor, **kwargs)
-        if not 2.0 < df < float("inf"):
-            raise ValueError(f"`df` must be finite and above 2, to have a variance; got {df}.")
+        if not isinstance(df, numbers.Real) or not 2.0 < df < float("inf"):
+            raise ValueError(f"`df` must be finite and above 2, to have a variance; got {df!r}.")
         self.df = float(df)
 
     def call(self, states):

@@ -28,6 +28,7 @@ class Encoder(part.Part):
     """
 
     steps = True
+    feature_dim = None
 
     def start(self, batch_size):
         """Returns what is remembered before x[1]: tensors [batch, ...] by name, here none."""

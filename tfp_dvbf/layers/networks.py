@@ -1,5 +1,7 @@
 """Multilayer perceptrons and the Gaussians that they parameterise."""
 
+import numbers
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -126,8 +128,8 @@ def shift_last_half(network, amount):
 
 def check_floor(noise_floor):
     """Returns `noise_floor`, or raises ValueError unless it lies in (0, 1)."""
-    if not 0 < noise_floor < 1:
-        raise ValueError(f"`noise_floor` must lie in (0, 1); got {noise_floor}.")
+    if not isinstance(noise_floor, numbers.Real) or not 0 < noise_floor < 1:
+        raise ValueError(f"`noise_floor` must lie in (0, 1); got {noise_floor!r}.")
     return noise_floor
 
 

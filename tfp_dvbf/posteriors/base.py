@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
-from tfp_dvbf.layers import networks, part, variables
+from tfp_dvbf.layers import contracts, networks, part, variables
 
 
 class PosteriorInputs(NamedTuple):
@@ -238,6 +238,38 @@ def scan(posterior, model, carry, inputs):
         None if log_prior is None else log_prior[..., 0],
         outputs.get("moments"),
     )
+
+
+def check_posterior(posterior, model, first, inputs):
+    """Draws from a posterior once; raises ValueError unless it returns what `Posterior` says.
+
+    Args:
+      posterior: A `Posterior`, built.
+      model: The `StateSpaceModel`.
+      first: q(z[0] | x[0:k]) of batch shape [1].
+      inputs: `PosteriorInputs` of t = 1 .. T-1, [1, time - 1, ...].
+    """
+    steps, dim = inputs.features.shape[1] + 1, posterior.spec.state_dim
+    noise = tf.zeros([1, steps, dim])
+    if type(posterior).step is not Posterior.step:
+        with contracts.named("posterior", "make a step"):
+            row = tf.nest.map_structure(lambda tensor: tensor[:, 0], posterior.prepare(inputs))
+            carry = posterior.start(noise[:, 0], noise[:, 0])
+            step = posterior.step(model, carry, row, noise[:, 0])
+        if not isinstance(step, Step) or "states" not in step.carry:
+            got = "a carry without states" if isinstance(step, Step) else type(step).__name__
+            raise ValueError(f"`posterior.step` must return a `Step` with `states`; got {got}.")
+        contracts.check_tensor("posterior.step", step.carry["states"], [1, dim])
+        contracts.check_tensor("posterior.step", step.log_prob, [1])
+        for moment in step.moments or ():
+            contracts.check_tensor("posterior.step", moment, [1, dim])
+    with contracts.named("posterior", f"draw {steps} steps"):
+        sample = posterior(model, first=first, inputs=inputs, noise=noise)
+    if not isinstance(sample, PosteriorSample):
+        got = type(sample).__name__
+        raise ValueError(f"`posterior` must return a `PosteriorSample`; got {got}.")
+    contracts.check_tensor("posterior", sample.states, [1, steps, dim])
+    contracts.check_tensor("posterior", sample.log_prob, [1, steps])
 
 
 def draw_first(density, noise):

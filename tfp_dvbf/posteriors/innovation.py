@@ -1,5 +1,6 @@
 """The transition, corrected by what its prediction got wrong, with or without flows."""
 
+import numbers
 from typing import NamedTuple
 
 import numpy as np
@@ -134,6 +135,8 @@ class IAF(Innovation):
         **kwargs,
     ):
         super().__init__(hidden_units, activation, **kwargs)
+        if num_flows == 0:
+            raise ValueError('`num_flows` must be at least 1; without flows it is "innovation".')
         self.num_flows = errors.check_integer("num_flows", num_flows)
         self.flow_units = errors.check_units("flow_units", flow_units, least=1)
         errors.check_choice("flow_kind", flow_kind, FLOWS)
@@ -180,9 +183,9 @@ class IAF(Innovation):
 
 def check_interval(interval):
     """Returns `interval` as a float, or raises ValueError unless it is positive and finite."""
-    if not 0.0 < interval < np.inf:
+    if not isinstance(interval, numbers.Real) or not 0.0 < interval < np.inf:
         raise ValueError(
             "`interval` of a spline must be positive and finite, as its tails are linear; "
-            f"got {interval}."
+            f"got {interval!r}."
         )
     return float(interval)

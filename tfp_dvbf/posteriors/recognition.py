@@ -1,10 +1,12 @@
 """The recognition model: what turns observations into posterior draws."""
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 import tf_keras
 
 from tfp_dvbf import data, errors, registry
-from tfp_dvbf.layers import networks, part
+from tfp_dvbf.data import checks
+from tfp_dvbf.layers import contracts, networks, part
 from tfp_dvbf.posteriors import base
 
 
@@ -36,9 +38,33 @@ class RecognitionModel(tf_keras.layers.Layer):
         self.encoder = parts["encoder"]
         self.initial_posterior = parts["initial_posterior"]
         self.posterior = parts["posterior"]
-        spec = part.Spec(observation_shape, control_dim, state_dim, self.encoder.feature_dim)
-        for built, part_seed in zip(parts.values(), networks.split_seed(seed, 3)):
-            built.build(spec._replace(seed=part_seed))
+        sizes = checks.check_sizes(observation_shape, control_dim, state_dim)
+        features = errors.check_integer("encoder.feature_dim", self.encoder.feature_dim)
+        spec = part.Spec(**sizes, feature_dim=features)
+        for (kind, built), part_seed in zip(parts.items(), networks.split_seed(seed, 3)):
+            contracts.build(kind, built, spec._replace(seed=part_seed))
+
+    def check_parts(self, model):
+        """Calls each part once on zeros, which makes its networks.
+
+        Args:
+          model: The `StateSpaceModel` of the posterior.
+
+        Raises:
+          ValueError: If what a part returns is not what its base class says.
+        """
+        spec, steps = self.posterior.spec, max(2, self.initial_steps)
+        observations = tf.zeros([1, steps, *spec.observation_shape])
+        with contracts.named("initial_posterior", f"map observations {observations.shape}"):
+            first = self.initial_posterior(observations)
+        kind = tfp.distributions.MultivariateNormalDiag
+        contracts.check_density("initial_posterior", first, [spec.state_dim], kind)
+        controls = tf.zeros([1, steps - 1, spec.control_dim])
+        with contracts.named("encoder", f"map observations {observations[:, 1:].shape}"):
+            features = self.encoder(observations[:, 1:], controls=controls[:, 1:], mask=None)
+        contracts.check_tensor("encoder", features, [1, steps - 1, spec.feature_dim])
+        inputs = base.PosteriorInputs(features, controls, observations[:, 1:])
+        base.check_posterior(self.posterior, model, first, inputs)
 
     @property
     def initial_steps(self):
