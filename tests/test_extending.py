@@ -220,6 +220,25 @@ def test_weights_of_all_parts_are_saved_and_trained(trained):
     assert isinstance(trained, tf_keras.Model)
 
 
+def test_a_packaged_part_is_a_class_and_a_line(tmp_path, monkeypatch):
+    """The lines of the page, with its classes in a module of their own."""
+    (tmp_path / "in_files.py").write_text("\n".join(BLOCKS))
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = re.findall(
+        r'^PARTS\["(\w+)"\]\["(\w+)"\] = ".*:(\w+)"$', PAGE.read_text(), re.MULTILINE
+    )
+    assert [kind for kind, _, _ in lines] == ["transition", "emission", "encoder", "posterior"]
+    for kind, name, class_name in lines:
+        monkeypatch.setitem(registry.PARTS[kind], name, f"in_files:{class_name}")
+    chosen = {kind: name for kind, name, _ in lines}
+    run = options.ModelOptions(state_dim=3, **chosen)
+    model = tfp_dvbf.DVBF(3, 1, **options.model_arguments(run))
+    owners = model.state_space_model, model.recognition_model
+    for kind, name in chosen.items():
+        part = next(getattr(owner, kind) for owner in owners if hasattr(owner, kind))
+        assert registry.name_of(kind, part) == name
+
+
 def test_a_metric_is_a_function_and_a_line(tmp_path, monkeypatch):
     (tmp_path / "my_metrics.py").write_text(METRIC)
     monkeypatch.syspath_prepend(tmp_path)
