@@ -42,15 +42,15 @@ def test_graphs_compute_what_python_does(sequences, posterior, encoder, capfd):
 
 
 def test_xla_compiles_the_filter_of_long_sequences(sequences, monkeypatch):
-    """Its random numbers are others, so that estimates are compared, over 4,000 particles."""
+    """Its random numbers are others: its estimates lie among those of other seeds."""
     monkeypatch.setattr(execution, "COMPILED_STEPS", 8)
-    model = models.adapted(models.small_model("innovation"), sequences)
-    x, u = sequences.observations, sequences.controls
-    compiled, plain = (
-        model.filter(x, u, 4000, seed=1),
-        model.filter(x[:, :7], u[:, :6], 4000, seed=1),
-    )
+    model = models.adapted(models.small_model("innovation", noise_floor=0.5), sequences)
+    x, u, mask = sequences.observations, sequences.controls, np.ones([12, 8], bool)
+    mask[:, 0] = False  # q(z[0]), which is not trained, would leave few particles with weight.
+    compiled = model.filter(x, u, 2000, seed=1, mask=mask)
+    plain = [model.filter(x[:, :7], u[:, :6], 2000, seed, mask[:, :7]) for seed in range(1, 13)]
+    assert not np.array_equal(compiled.states[:, :, :7], plain[0].states)
     for name in ["log_evidence", "predicted_mean", "predicted_scale"]:
-        found, expected = getattr(compiled, name)[:, :7], getattr(plain, name)
-        np.testing.assert_allclose(found, expected, rtol=0.1, atol=0.1, err_msg=name)
-    assert not np.array_equal(compiled.states[:, :, :7], plain.states)
+        estimates = np.array([getattr(found, name) for found in plain])
+        distance = np.abs(getattr(compiled, name)[:, :7] - estimates.mean(axis=0))
+        assert np.all(distance < 6.0 * estimates.std(axis=0) + 1e-3), name

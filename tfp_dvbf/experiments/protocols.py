@@ -53,4 +53,4 @@ def run_options(variant, protocol, **others):
 def protocol_of(name, posterior):
     """Returns the protocol of that name for a posterior, of the recommended one if it has none."""
     protocol = PROTOCOLS[name]
-    return protocol.get(posterior, protocol[RECOMMENDED])
+    return protocol[posterior if posterior in protocol else RECOMMENDED]
