@@ -6,8 +6,8 @@ import tensorflow as tf
 import tf_keras
 
 from tfp_dvbf import layers, posteriors, registry
-from tfp_dvbf.inference.state_space_model import StateSpaceModel
 from tfp_dvbf.layers import networks
+from tfp_dvbf.layers.state_space_model import StateSpaceModel
 from tfp_dvbf.posteriors import base
 
 BATCH, STEPS, DIM, FEATURES, CONTROLS = 3, 6, 2, 4, 1

@@ -13,7 +13,7 @@ import tfp_dvbf
 from tfp_dvbf import data, evaluation
 from tfp_dvbf.data import batching
 from tfp_dvbf.evaluation import collapse
-from tfp_dvbf.inference import state_space_model
+from tfp_dvbf.layers import state_space_model
 
 NUM_SEQUENCES, NUM_STEPS = 40, 20
 

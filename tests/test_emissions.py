@@ -9,8 +9,8 @@ import scipy.stats
 import tensorflow as tf
 
 from tfp_dvbf import layers, registry
-from tfp_dvbf.inference.state_space_model import StateSpaceModel
 from tfp_dvbf.layers import emissions, networks
+from tfp_dvbf.layers.state_space_model import StateSpaceModel
 
 EMISSIONS = pytest.mark.parametrize("name", models.VECTOR_EMISSIONS)
 Z = tf.random.stateless_normal([2, 5, 2], [0, 1])

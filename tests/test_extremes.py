@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfp_dvbf import data, layers, registry
 from tfp_dvbf.inference import bounds
-from tfp_dvbf.inference.state_space_model import StateSpaceModel
+from tfp_dvbf.layers.state_space_model import StateSpaceModel
 from tfp_dvbf.posteriors import RecognitionModel
 
 NUM_SEEDS, BATCH, STEPS = 20, 4, 4

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from tfp_dvbf import layers
 from tfp_dvbf.inference import random
-from tfp_dvbf.inference.state_space_model import StateSpaceModel
 from tfp_dvbf.layers import networks
+from tfp_dvbf.layers.state_space_model import StateSpaceModel
 
 DECAY, GAIN, SCALE = 0.9, 0.5, 0.3
 

@@ -14,12 +14,11 @@ from tfp_dvbf.inference import (
     particle_filter,
     random,
     sampling,
-    state_space_model,
     streaming,
     validation,
 )
 from tfp_dvbf.inference import hidden_steps as hiding
-from tfp_dvbf.layers import networks
+from tfp_dvbf.layers import networks, state_space_model
 from tfp_dvbf.posteriors import recognition
 
 KERAS_ARGUMENTS = ("name", "dtype", "trainable")

@@ -8,7 +8,8 @@ import tensorflow as tf
 import tf_keras
 
 from tfp_dvbf import data, errors
-from tfp_dvbf.inference import particle_filter, particles, state_space_model
+from tfp_dvbf.inference import particle_filter, particles
+from tfp_dvbf.layers import state_space_model
 from tfp_dvbf.training import VariationalModel
 
 # What the file of an ensemble's folder is called that says how many members there are.

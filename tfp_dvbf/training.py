@@ -8,7 +8,7 @@ from tfp_dvbf import callbacks as own_callbacks
 from tfp_dvbf import errors, feeding, registry
 from tfp_dvbf.inference import bounds, execution, sampling, validation
 from tfp_dvbf.inference import hidden_steps as hiding
-from tfp_dvbf.inference.state_space_model import Trajectory
+from tfp_dvbf.layers.state_space_model import Trajectory
 
 SHOWN = 1  # What tells the seed of the steps that are shown from that of the noise.
 NOT_TAKEN = ("y", "sample_weight", "class_weight")  # Of Keras' arguments of `fit`.

@@ -5,6 +5,6 @@ All are functions of (model, recognition model, batch) that know nothing of trai
 
 from tfp_dvbf.inference.bounds import Terms
 from tfp_dvbf.inference.particle_filter import Filtered
-from tfp_dvbf.inference.state_space_model import StateSpaceModel, Trajectory
+from tfp_dvbf.layers.state_space_model import StateSpaceModel, Trajectory
 
 __all__ = ["Filtered", "StateSpaceModel", "Terms", "Trajectory"]

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_dvbf import data
-from tfp_dvbf.inference.state_space_model import Trajectory
+from tfp_dvbf.layers.state_space_model import Trajectory
 
 
 def sample_posterior(model, recognition, batch, num_samples, seed):
