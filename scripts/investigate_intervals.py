@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfp_dvbf.experiments import benchmarks, command_line, options, run_folder, tables
+from tfp_dvbf.experiments import command_line, options, published_records, run_folder, tables
 from tfp_dvbf.experiments.command_line import option
 
 DEFAULT_FLOORS = (5e-3, 1e-4)  # Of the emission and of the transition, where nothing is said.
@@ -20,7 +20,7 @@ SETTINGS = {
 class Args:
     """Cross-validates settings in time; the test record is not read. See docs/intervals.md."""
 
-    benchmark: str = option("tanks", "which benchmark", list(benchmarks.PROTOCOLS))
+    benchmark: str = option("tanks", "which benchmark", list(published_records.PROTOCOLS))
     data: str | None = option(None, "as for sysid.py")
     settings: tuple[str, ...] = option(tuple(SETTINGS), "what is compared", list(SETTINGS))
     seeds: tuple[int, ...] = option((1, 2), "so many models a block, alone and as one")
@@ -37,7 +37,7 @@ def main(args):
     if not args.seeds or not args.settings or args.epochs < 0:
         raise ValueError("`settings`, `seeds` must not be empty, and `epochs` not be negative.")
     output = command_line.check_output(args.output, args.resume)
-    pairs = benchmarks.read(args.benchmark, args.data).train
+    pairs = published_records.read(args.benchmark, args.data).train
     from tfp_dvbf.experiments import startup
 
     startup.start(args.seeds[0])
@@ -57,7 +57,7 @@ def rows_of(args, name, pairs, output):
     from tfp_dvbf.experiments import identification
 
     changes, model_changes = SETTINGS[name]
-    protocol = benchmarks.PROTOCOLS[args.benchmark]._replace(**changes)
+    protocol = published_records.PROTOCOLS[args.benchmark]._replace(**changes)
     log = identification.log_of(pairs, protocol)
     alone, together, blocks = [], [], []
     for index in range(identification.NUM_FOLDS):

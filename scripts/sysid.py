@@ -3,7 +3,7 @@
 import dataclasses
 
 from tfp_dvbf import registry
-from tfp_dvbf.experiments import benchmarks, command_line, options, run_folder, tables
+from tfp_dvbf.experiments import command_line, options, published_records, run_folder, tables
 from tfp_dvbf.experiments.command_line import option
 
 NUM_DRAWN, NUM_DRAWS = 1000, 100  # Most time steps, and draws of a model, in a picture.
@@ -13,7 +13,7 @@ NUM_DRAWN, NUM_DRAWS = 1000, 100  # Most time steps, and draws of a model, in a 
 class Args:
     """Trains a model for each seed and their ensemble; writes report.json and report.md."""
 
-    benchmark: str = option("tanks", "which benchmark", list(benchmarks.PROTOCOLS))
+    benchmark: str = option("tanks", "which benchmark", list(published_records.PROTOCOLS))
     data: str | None = option(
         None, ".npz file with the arrays that docs/data.md names; without, nonlinear_benchmarks"
     )
@@ -33,8 +33,8 @@ def main(args):
     if not args.seeds or args.epochs < 0:
         raise ValueError("`seeds` must not be empty, and `epochs` not be negative.")
     output = command_line.check_output(args.output, args.resume)
-    records = benchmarks.read(args.benchmark, args.data)
-    protocol = benchmarks.PROTOCOLS[args.benchmark]
+    records = published_records.read(args.benchmark, args.data)
+    protocol = published_records.PROTOCOLS[args.benchmark]
     from tfp_dvbf.experiments import startup
 
     startup.start(args.seeds[0])

@@ -16,13 +16,13 @@ import tensorflow as tf
 
 import tfp_dvbf
 from tfp_dvbf.experiments.benchmarking import (
-    calls,
+    agreement,
+    call_times,
     floor,
     measures,
     ours,
     processes,
     quality,
-    reference,
     summary,
 )
 
@@ -56,10 +56,10 @@ def test_a_peer_trains_the_same_model(references, program, posterior):
     skip_unless_installed(program)
     if posterior not in program.posteriors:
         pytest.skip(f"{program.name} trains {', '.join(program.posteriors)} alone")
-    expected = reference.load(references[posterior])
+    expected = agreement.load(references[posterior])
     with processes.Worker(program.module, program.way, 1, "cpu") as peer:
         known = peer.ask("prepare", path=references[posterior])
-        reference.check_agreement(program.name, known, expected)
+        agreement.check_agreement(program.name, known, expected)
         assert set(known) == {"loss", "gradient_norm"}
         assert peer.ask("run", count=2)["seconds"] > 0.0
 
@@ -74,13 +74,13 @@ def test_programs_run_on_a_gpu(tmp_path, program):
     with processes.Worker("ours", "graph", 1, "gpu") as maker:
         maker.ask("write", path=path, posterior="gaussian", **SIZES)
     with processes.Worker(program.module, program.way, 1, "gpu") as peer:
-        reference.check_agreement("it", peer.ask("prepare", path=path), reference.load(path))
+        agreement.check_agreement("it", peer.ask("prepare", path=path), agreement.load(path))
 
 
 @pytest.mark.parametrize("posterior", processes.POSTERIORS)
 def test_our_training_step_is_that_of_the_reference(references, posterior):
     known, run, _ = ours.prepare("graph", references[posterior])
-    reference.check_agreement("ours", known, reference.load(references[posterior]))
+    agreement.check_agreement("ours", known, agreement.load(references[posterior]))
     assert set(known) == {"loss"}
     run(1)
 
@@ -93,9 +93,9 @@ def test_the_default_is_what_compile_chooses():
 
 
 def test_a_reference_is_read_as_it_was_written(references, tmp_path):
-    found = reference.load(references["iaf"])
-    reference.save(tmp_path / "again.npz", found)
-    again = reference.load(tmp_path / "again.npz")
+    found = agreement.load(references["iaf"])
+    agreement.save(tmp_path / "again.npz", found)
+    again = agreement.load(tmp_path / "again.npz")
     for name, value in vars(found).items():
         tf.nest.map_structure(np.testing.assert_array_equal, value, getattr(again, name))
     assert set(found.masks) == {"flow/0/states/kernel", "flow/0/parameters/kernel"}
@@ -106,13 +106,13 @@ def test_a_reference_is_read_as_it_was_written(references, tmp_path):
 @pytest.mark.parametrize("kind", ["loss", "gradient_norm"])
 @pytest.mark.parametrize("factor", [1.001, np.nan])
 def test_a_program_that_trains_another_model_is_refused(references, kind, factor):
-    expected = reference.load(references["gaussian"])
+    expected = agreement.load(references["gaussian"])
     known = {"loss": expected.loss * (1.0 + 1e-5), "gradient_norm": expected.gradient_norm}
-    reference.check_agreement("a peer", known, expected)
+    agreement.check_agreement("a peer", known, expected)
     known[kind] *= factor
     message = f"a peer must train the same model; its {kind.replace('_', ' ')} at the same"
     with pytest.raises(ValueError, match=message):
-        reference.check_agreement("a peer", known, expected)
+        agreement.check_agreement("a peer", known, expected)
 
 
 class Clock:
@@ -146,8 +146,8 @@ def test_programs_take_turns_and_ratios_are_medians_over_rounds():
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_batches_of_a_reference_come_in_epochs(references, shuffle):
-    about = reference.load(references["gaussian"])
-    found = list(itertools.islice(reference.batches(about, shuffle), 12))
+    about = agreement.load(references["gaussian"])
+    found = list(itertools.islice(agreement.batches(about, shuffle), 12))
     epochs = [np.concatenate([x for x, _ in found[start : start + 4]]) for start in (0, 4, 8)]
     assert np.array_equal(epochs[0], about.observations.reshape(8, 5, 3)) != shuffle
     rows = [
@@ -201,7 +201,7 @@ def test_a_peer_that_compiles_for_minutes_is_left_out_where_there_are_many_sizes
 
 def test_the_operations_of_a_training_step(references):
     """By hand, for layers of 8 units, 2 sequences of 5 steps, 3 observations, 1 control."""
-    found = floor.count(reference.load(references["gaussian"]))
+    found = floor.count(agreement.load(references["gaussian"]))
     rows = 2 * 4
     assert found.recurrent == 6 * rows * (4 * 8 + 8 * 8 + 8 * 8)
     transition = 6 * rows * (5 * 8 + 8 * 8 + 8 * 8)
@@ -254,7 +254,7 @@ def test_benchmark(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(measures, "UPDATES", 1)
     monkeypatch.setattr(measures, "LENGTHS", (4, 8))
     sizes = {"generate": {1: 2, 8: 1}, "filter_step": {1: 2, 8: 1}}
-    monkeypatch.setattr(calls, "SIZES", sizes)
+    monkeypatch.setattr(call_times, "SIZES", sizes)
     monkeypatch.setattr(quality, "SEEDS", (1,))
     monkeypatch.setattr(quality, "NUM_BATCHES", 2)
     monkeypatch.setattr(quality, "NUM_STEPS", 4)

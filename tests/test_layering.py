@@ -182,7 +182,7 @@ def test_entry_points_load_no_tensorflow():
         "tfp_dvbf.evaluation",
         "tfp_dvbf.experiments.recipe",
     ]
-    modules += ["tfp_dvbf.experiments.run_folder", "tfp_dvbf.experiments.benchmarks"]
+    modules += ["tfp_dvbf.experiments.run_folder", "tfp_dvbf.experiments.published_records"]
     code = f"import {', '.join(modules)}; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

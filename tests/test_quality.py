@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from tfp_dvbf.experiments.benchmarking import ours, processes, quality, reference, summary
+from tfp_dvbf.experiments.benchmarking import agreement, ours, processes, quality, summary
 
 SIZES = {"batch_size": 2, "num_steps": 5, "hidden_units": 8}
 
@@ -24,7 +24,7 @@ class Trainee:
 
 def test_the_clock_of_quality_runs_from_the_first_step_to_the_targets(monkeypatch):
     monkeypatch.setattr(quality, "NUM_BATCHES", 10)
-    monkeypatch.setattr(reference, "load", lambda path: None)
+    monkeypatch.setattr(agreement, "load", lambda path: None)
     fast, slow, judge = Trainee(), Trainee(), Trainee([0.1, 0.9, 0.04, 0.9, *[0.1] * 200])
     contestants = [
         (processes.DEFAULT, "innovation", fast),
@@ -42,7 +42,7 @@ def test_the_clock_of_quality_runs_from_the_first_step_to_the_targets(monkeypatc
 
 
 def test_a_schedule_is_that_of_the_quick_protocol():
-    schedule = reference.Schedule(**quality.schedule_of("innovation"))
+    schedule = agreement.Schedule(**quality.schedule_of("innovation"))
     assert schedule == (4e-3, 200 * 31, 10 * 31)
     assert [schedule.kl_weight(step) for step in (0, 31, 310, 400)] == [0.0, 0.1, 1.0, 1.0]
 
@@ -56,7 +56,7 @@ def test_weights_that_were_trained_are_judged_in_the_unit_of_the_data(tmp_path):
     judge = functools.partial(ours.judge, path, num_sequences=6)
     with np.load(tmp_path / "weights.npz") as found:
         weights = dict(found)
-    before = reference.load(path).weights
+    before = agreement.load(path).weights
     assert not np.array_equal(weights["transition/0/bias"], before["transition/0/bias"])
     assert 0.0 < judge(tmp_path / "weights.npz")["mae_sampled"] < 2.0
     # An emission that says the mean of the training set everywhere.

@@ -11,7 +11,7 @@ import sysid
 
 from tfp_dvbf import evaluation
 from tfp_dvbf.evaluation import measures
-from tfp_dvbf.experiments import benchmarks, identification, run_folder
+from tfp_dvbf.experiments import identification, published_records, run_folder
 
 
 def tanks(**changes):
@@ -46,18 +46,18 @@ def saved(path, arrays):
 
 def test_records_are_pairs_in_the_unit_of_the_scores(tmp_path):
     arrays = silverbox()
-    found = benchmarks.read("silverbox", saved(tmp_path / "mine.npz", arrays))
+    found = published_records.read("silverbox", saved(tmp_path / "mine.npz", arrays))
     assert list(found.test) == ["multisine", "arrow", "no_extrapolation"]
     y, u = found.test["arrow"]
     np.testing.assert_array_equal(y, 1000.0 * arrays["test_arrow_full"][:, 1])  # V to mV.
     np.testing.assert_array_equal(u, arrays["test_arrow_full"][:, 0])
-    assert len(benchmarks.read("ced", saved(tmp_path / "ced.npz", ced())).train) == 2
+    assert len(published_records.read("ced", saved(tmp_path / "ced.npz", ced())).train) == 2
 
 
 def test_feed_through_pairs_each_control_with_its_own_step(tmp_path):
     arrays = silverbox()
-    found = benchmarks.read("silverbox", saved(tmp_path / "mine.npz", arrays))
-    log = identification.log_of(found.train, benchmarks.PROTOCOLS["silverbox"])
+    found = published_records.read("silverbox", saved(tmp_path / "mine.npz", arrays))
+    log = identification.log_of(found.train, published_records.PROTOCOLS["silverbox"])
     sequences = log.sequences()
     assert sequences.num_steps == 300
     expected = arrays["train"][1:, :1].astype(np.float32)
@@ -78,7 +78,7 @@ def test_feed_through_pairs_each_control_with_its_own_step(tmp_path):
 def test_files_that_hold_something_else_are_refused(tmp_path, name, arrays, message):
     path, output = saved(tmp_path / "mine.npz", arrays), tmp_path / "out"
     with pytest.raises(ValueError, match=message):
-        benchmarks.read(name, path)
+        published_records.read(name, path)
     with pytest.raises(
         ValueError, match="`benchmark` must be one of" if name == "boat" else message
     ):
@@ -90,12 +90,12 @@ def test_a_file_that_is_none_is_refused(tmp_path):
     (tmp_path / "mine.npz").write_text("level, pump")
     for name in ["mine.npz", "no.npz"]:
         with pytest.raises(ValueError, match=f"must be an .npz file; .*{name}"):
-            benchmarks.read("tanks", tmp_path / name)
+            published_records.read("tanks", tmp_path / name)
 
 
-@pytest.mark.parametrize("name", benchmarks.PROTOCOLS)
+@pytest.mark.parametrize("name", published_records.PROTOCOLS)
 def test_a_model_has_the_settings_of_its_protocol(name):
-    protocol = benchmarks.PROTOCOLS[name]
+    protocol = published_records.PROTOCOLS[name]
     model = identification.make_model(protocol)
     found = model.hidden_steps and tuple(model.hidden_steps)
     assert found == protocol.hidden_steps
@@ -110,7 +110,7 @@ def test_a_model_has_the_settings_of_its_protocol(name):
 
 
 def test_no_steps_are_hidden_from_a_posterior_that_has_to_see_all():
-    model = identification.make_model(benchmarks.PROTOCOLS["ced"], "chain_iaf")
+    model = identification.make_model(published_records.PROTOCOLS["ced"], "chain_iaf")
     assert model.hidden_steps is None
 
 
@@ -129,8 +129,8 @@ def test_a_run_scores_every_seed_and_the_ensemble(tmp_path, monkeypatch, without
     assert rows["ensemble of 2"]["parameters"] == 2 * rows[1]["parameters"]
     assert rows[1]["seconds"] > 0 and report["unit"] == "V"
     # The ensemble's row is what its folder gives on the test record, scored from step 50 on.
-    protocol = benchmarks.PROTOCOLS["tanks"]
-    record = benchmarks.read("tanks", options["data"]).test["test"]
+    protocol = published_records.PROTOCOLS["tanks"]
+    record = published_records.read("tanks", options["data"]).test["test"]
     sequences = identification.log_of([record], protocol).sequences()
     loaded = run_folder.load_model(tmp_path / "out" / "ensemble")
     found = evaluation.free_run(loaded, sequences, 50, identification.NUM_DRAWS, seed=1)
@@ -170,8 +170,8 @@ def test_records_of_the_package_are_those_of_the_file(tmp_path, monkeypatch, nam
         [Fetched(*arrays[key].T) for key in arrays if key != "train"],
     )
     monkeypatch.setitem(sys.modules, "nonlinear_benchmarks", package)
-    found = benchmarks.read(name)
-    expected = benchmarks.read(name, saved(tmp_path / "mine.npz", arrays))
+    found = published_records.read(name)
+    expected = published_records.read(name, saved(tmp_path / "mine.npz", arrays))
     for one, other in zip(found.train, expected.train):
         np.testing.assert_array_equal(one, other)
     assert list(found.test) == list(expected.test)
@@ -180,9 +180,9 @@ def test_records_of_the_package_are_those_of_the_file(tmp_path, monkeypatch, nam
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(benchmarks, "FETCHER", "no_such_package")
+    monkeypatch.setattr(published_records, "FETCHER", "no_such_package")
     with pytest.raises(ValueError, match=r"`--data` must name .* tfp_dvbf\[benchmarks\]"):
-        benchmarks.read("tanks")
+        published_records.read("tanks")
 
 
 def test_blocks_are_pooled_step_by_step():

@@ -61,7 +61,7 @@ def train(model, log, protocol, settings, folder, resume=False):
     Args:
       model: A `DVBF`.
       log: The training records.
-      protocol: A `benchmarks.Protocol`.
+      protocol: A `published_records.Protocol`.
       settings: `options.Settings`.
       folder: The run folder, a path.
       resume: Whether a run in `folder` is continued.
@@ -133,7 +133,7 @@ class FreeRun:
 
     Args:
       model: A `DVBF` or an `Ensemble`, trained on records in the unit of `protocol`.
-      protocol: A `benchmarks.Protocol`.
+      protocol: A `published_records.Protocol`.
       num_draws: Draws of each member, of which the mean is taken.
     """
 

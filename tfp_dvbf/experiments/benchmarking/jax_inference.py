@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tfp_dvbf.experiments.benchmarking import jax_peer, reference
+from tfp_dvbf.experiments.benchmarking import agreement, jax_peer
 
 WAYS = ("generate", "filter_step")
 
@@ -22,12 +22,12 @@ def prepare(way, path, size, num_particles=1):
 
     Args:
       way: "generate" or "filter_step".
-      path: That of a `reference.Reference`; of `innovation` or `iaf` for "filter_step".
+      path: That of a `agreement.Reference`; of `innovation` or `iaf` for "filter_step".
       size: Number of trajectories or streams.
       num_particles: Number of particles of each stream.
     """
-    about = reference.load(path)
-    x, u = (jnp.array(array) for array in reference.rows(about, size))
+    about = agreement.load(path)
+    x, u = (jnp.array(array) for array in agreement.rows(about, size))
     weights = jax.tree.map(jnp.array, about.weights)
     if way == "generate":
         return _generate(about.constants, weights, x, u)
@@ -43,7 +43,7 @@ def _generate(constants, weights, x, u):
         for _ in range(count):
             np.array(draw(*given, whole)[-1])
 
-    return reference.trajectories(draw(*given, none)[-1], draw(*given, whole)[-1]), run
+    return agreement.trajectories(draw(*given, none)[-1], draw(*given, whole)[-1]), run
 
 
 def _filter_step(constants, weights, x, u, num_particles):
@@ -63,8 +63,8 @@ def generate(constants, weights, first, controls, key, noise_scale):
     """Returns generated states, means of observations and observations, [batch, time, ...].
 
     Args:
-      constants: `reference.Constants`.
-      weights: Those of a `reference.Reference`.
+      constants: `agreement.Constants`.
+      weights: Those of a `agreement.Reference`.
       first: Standardised x[0], [batch, dx].
       controls: Standardised u[0:T-1], [batch, time - 1, du].
       key: Key of the noise.

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tfp_dvbf.experiments.benchmarking import reference
+from tfp_dvbf.experiments.benchmarking import agreement
 
 WAYS = ("jit",)
 LEARNING_RATE = 1e-3
@@ -31,20 +31,20 @@ def start(threads, device):
 
 
 def prepare(way, path, schedule=None):
-    """Takes the first training step on a reference; returns a `reference.Training`.
+    """Takes the first training step on a reference; returns a `agreement.Training`.
 
     A step draws the noise of the next one, so that the first step is that of the reference.
 
     Args:
       way: The only one.
       path: That of the reference.
-      schedule: Arguments of a `reference.Schedule`; None trains at a constant rate.
+      schedule: Arguments of a `agreement.Schedule`; None trains at a constant rate.
     """
     del way
-    about = reference.load(path)
+    about = agreement.load(path)
     rate, kl_weight = LEARNING_RATE, lambda step: 1.0
     if schedule:
-        schedule = reference.Schedule(**schedule)
+        schedule = agreement.Schedule(**schedule)
         rate = optax.cosine_decay_schedule(schedule.learning_rate, schedule.num_updates)
         kl_weight = schedule.kl_weight
     optimizer = optax.chain(clip_each(CLIPNORM), optax.adam(rate, eps=EPSILON))
@@ -63,7 +63,7 @@ def prepare(way, path, schedule=None):
 
     weights = jax.tree.map(jnp.array, about.weights)
     carry = weights, optimizer.init(weights), jax.random.key(about.seed), jnp.array(about.noise)
-    batches = reference.batches(about, shuffle=schedule is not None)
+    batches = agreement.batches(about, shuffle=schedule is not None)
     carry, (loss, norm) = train(carry, next(batches), kl_weight(0))
     steps = itertools.count(1)
 
@@ -74,7 +74,7 @@ def prepare(way, path, schedule=None):
         float(loss)
 
     known = {"loss": float(loss), "gradient_norm": float(norm)}
-    return reference.Training(known, run, lambda: carry[0])
+    return agreement.Training(known, run, lambda: carry[0])
 
 
 def clip_each(most):
@@ -94,9 +94,9 @@ def negative_elbo(constants, posterior, weights, observations, controls, noise, 
     """Returns minus the elbo in nats an observed step, of one draw.
 
     Args:
-      constants: `reference.Constants`.
+      constants: `agreement.Constants`.
       posterior: Name of the posterior.
-      weights: Those of a `reference.Reference`.
+      weights: Those of a `agreement.Reference`.
       observations: Standardised x[0:T], [batch, time, dx].
       controls: Standardised u[0:T-1], [batch, time - 1, du].
       noise: eps[0:T], [batch, time, dz].

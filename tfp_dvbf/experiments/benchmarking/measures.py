@@ -13,8 +13,7 @@ import sys
 import tempfile
 import time
 
-from tfp_dvbf.experiments.benchmarking import calls, floor, processes, quality
-from tfp_dvbf.experiments.benchmarking import reference as references
+from tfp_dvbf.experiments.benchmarking import agreement, call_times, floor, processes, quality
 
 NUM_STEPS = 50  # Time steps of a sequence of the poster.
 UPDATES = 32  # Training steps that are timed together.
@@ -73,13 +72,13 @@ def trained(workers, posterior, sizes, rounds, updates):
     with tempfile.TemporaryDirectory() as folder:
         path = str(pathlib.Path(folder) / "reference.npz")
         workers[processes.DEFAULT].ask("write", path=path, posterior=posterior, **sizes)
-        reference = references.load(path)
+        reference = agreement.load(path)
         for program, worker in workers.items():
             if posterior not in program.posteriors:
                 continue
             try:
                 known = worker.ask("prepare", path=path)
-                references.check_agreement(program.name, known, reference)
+                agreement.check_agreement(program.name, known, reference)
             except ValueError as error:
                 print(f"{program.name} is left out for {posterior}, {sizes}: {error}", flush=True)
                 continue
@@ -131,7 +130,7 @@ def least(args):
                     batch_size=batch_size,
                     num_steps=NUM_STEPS,
                 )
-                found = floor.measure(references.load(path), threads, args.rounds)
+                found = floor.measure(agreement.load(path), threads, args.rounds)
             about = {"what": "floor", "posterior": "gaussian", "batch_size": batch_size}
             yield [{**about, "num_steps": NUM_STEPS, "threads": threads, **found}]
 
@@ -140,8 +139,8 @@ MEASURES = {
     "training": training,
     "quality": quality.quality,
     "length": length,
-    "streaming": calls.streaming,
-    "sampling": calls.sampling,
+    "streaming": call_times.streaming,
+    "sampling": call_times.sampling,
     "starting": starting,
     "floor": least,
 }

@@ -10,7 +10,7 @@ import tf_keras
 from tfp_dvbf import data
 from tfp_dvbf.data import batching, environments
 from tfp_dvbf.experiments import options, recipe
-from tfp_dvbf.experiments.benchmarking import reference
+from tfp_dvbf.experiments.benchmarking import agreement
 from tfp_dvbf.layers import networks
 from tfp_dvbf.posteriors import innovation
 
@@ -47,7 +47,7 @@ def make_model(posterior, hidden_units, observation_dim, control_dim, seed=1):
 
 
 def write(path, posterior, batch_size, num_steps, hidden_units=0, num_batches=4, seed=1):
-    """Writes the `reference.Reference` of a posterior on the pendulum to an .npz file.
+    """Writes the `agreement.Reference` of a posterior on the pendulum to an .npz file.
 
     Args:
       path: The file.
@@ -78,7 +78,7 @@ def write(path, posterior, batch_size, num_steps, hidden_units=0, num_batches=4,
         return loss, tf.linalg.global_norm(tape.gradient(loss, model.trainable_variables))
 
     loss, gradient_norm = differentiate()
-    found = reference.Reference(
+    found = agreement.Reference(
         posterior=posterior,
         hidden_units=hidden_units,
         seed=seed,
@@ -91,7 +91,7 @@ def write(path, posterior, batch_size, num_steps, hidden_units=0, num_batches=4,
         loss=float(loss),
         gradient_norm=float(gradient_norm),
     )
-    reference.save(path, found)
+    agreement.save(path, found)
 
 
 @functools.cache
@@ -112,21 +112,21 @@ def standardised(arrays, like=None):
 
 
 def prepare(way, path, schedule=None):
-    """Takes the first training step on a reference; returns a `reference.Training`.
+    """Takes the first training step on a reference; returns a `agreement.Training`.
 
     XLA draws other numbers from the same seed, and then the loss is not that of the reference.
 
     Args:
       way: One of `WAYS`.
       path: That of the reference.
-      schedule: Arguments of a `reference.Schedule`; None trains at a constant rate.
+      schedule: Arguments of a `agreement.Schedule`; None trains at a constant rate.
     """
     tf_keras.backend.clear_session()
-    about = reference.load(path)
+    about = agreement.load(path)
     jit_compile, steps_per_call = WAYS[way]
     rate, dataset = LEARNING_RATE, dataset_of(about, shuffle=schedule is not None)
     if schedule:
-        schedule = reference.Schedule(**schedule)
+        schedule = agreement.Schedule(**schedule)
         rate = tf_keras.optimizers.schedules.CosineDecay(
             schedule.learning_rate, schedule.num_updates
         )
@@ -145,7 +145,7 @@ def prepare(way, path, schedule=None):
         float(logs["loss"])
 
     weights = functools.partial(named_weights, model)
-    return reference.Training({} if jit_compile else {"loss": loss}, run, weights)
+    return agreement.Training({} if jit_compile else {"loss": loss}, run, weights)
 
 
 def dataset_of(about, shuffle):
@@ -192,13 +192,13 @@ def judge(path, weights, num_sequences):
 @functools.cache
 def judged(path):
     """Returns the model of a reference, and the reference."""
-    about = reference.load(path)
+    about = agreement.load(path)
     return model_of(about), about
 
 
 def constants(model):
-    """Returns the `reference.Constants` of a model."""
-    return reference.Constants(
+    """Returns the `agreement.Constants` of a model."""
+    return agreement.Constants(
         initial_scale=networks.INITIAL_SCALE,
         scale_floor=networks.SCALE_FLOOR,
         transition_floor=model.state_space_model.transition.noise_floor,

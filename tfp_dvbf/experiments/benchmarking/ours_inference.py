@@ -5,7 +5,7 @@ import tempfile
 
 import tensorflow as tf
 
-from tfp_dvbf.experiments.benchmarking import ours, reference
+from tfp_dvbf.experiments.benchmarking import agreement, ours
 from tfp_dvbf.serving import saved_model
 
 WAYS = ("generate", "filter_step")
@@ -21,11 +21,11 @@ def prepare(way, path, size, num_particles=1):
 
     Args:
       way: "generate" draws trajectories in memory; "filter_step" is that of an exported model.
-      path: That of a `reference.Reference`.
+      path: That of a `agreement.Reference`.
       size: Number of trajectories or streams.
       num_particles: Number of particles of each stream.
     """
-    rows = reference.rows(reference.load(path), size)
+    rows = agreement.rows(agreement.load(path), size)
     x, u = (tf.constant(array) for array in rows)
     if way == "generate":
         return _generate(_model(path), x, u)
@@ -40,7 +40,7 @@ def _generate(model, x, u):
             draw().observations.numpy()
 
     mean = draw(deterministic=True).observations[0]
-    return reference.trajectories(mean, draw().observations[0]), run
+    return agreement.trajectories(mean, draw().observations[0]), run
 
 
 def _filter_step(signatures, x, u, num_particles):
@@ -61,7 +61,7 @@ def _filter_step(signatures, x, u, num_particles):
 
 @functools.cache
 def _model(path):
-    return ours.model_of(reference.load(path))
+    return ours.model_of(agreement.load(path))
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import statistics
 import tempfile
 
 from tfp_dvbf.experiments import protocols
-from tfp_dvbf.experiments.benchmarking import processes, reference
+from tfp_dvbf.experiments.benchmarking import agreement, processes
 
 # Sampled MAE in the unit of the data: that of the poster's `gaussian`, and about a third of it.
 TARGETS = (protocols.POSTER_ROWS[0]["mae_sampled"], 0.05)
@@ -90,7 +90,7 @@ class Run:
         self.program, self.posterior, self.worker, self.path = program, posterior, worker, path
         self.seconds, self.epochs, self.reached = 0.0, 0, {}
         known = worker.ask("prepare", path=path)
-        reference.check_agreement(program, known, reference.load(path))
+        agreement.check_agreement(program, known, agreement.load(path))
         worker.ask("prepare", path=path, schedule=schedule_of(posterior))
 
     @property
@@ -117,7 +117,7 @@ class Run:
 
 
 def schedule_of(posterior):
-    """Returns the quick protocol of a posterior as arguments of a `reference.Schedule`."""
+    """Returns the quick protocol of a posterior as arguments of a `agreement.Schedule`."""
     protocol = PROTOCOL[posterior]
     return {
         "learning_rate": protocol["learning_rate"],

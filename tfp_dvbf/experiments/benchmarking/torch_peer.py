@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from tfp_dvbf.experiments.benchmarking import reference
+from tfp_dvbf.experiments.benchmarking import agreement
 
 WAYS = ("eager", "compiled")
 LEARNING_RATE = 1e-3
@@ -23,23 +23,23 @@ def start(threads, device):
 
 
 def prepare(way, path, schedule=None):
-    """Takes the first training step on a reference; returns a `reference.Training`.
+    """Takes the first training step on a reference; returns a `agreement.Training`.
 
     Args:
       way: "eager" or "compiled".
       path: That of the reference.
-      schedule: Arguments of a `reference.Schedule`; None trains at a constant rate.
+      schedule: Arguments of a `agreement.Schedule`; None trains at a constant rate.
     """
-    about = reference.load(path)
+    about = agreement.load(path)
     torch.manual_seed(about.seed)
     weights = {name: torch.tensor(array).requires_grad_() for name, array in about.weights.items()}
-    batches = reference.batches(about, shuffle=schedule is not None)
+    batches = agreement.batches(about, shuffle=schedule is not None)
     loss_of = torch.compile(negative_elbo) if way == "compiled" else negative_elbo
     parameters = list(weights.values())
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE, eps=EPSILON, fused=True)
     decay, kl_weight = None, lambda step: 1.0
     if schedule:
-        schedule = reference.Schedule(**schedule)
+        schedule = agreement.Schedule(**schedule)
         optimizer.param_groups[0]["lr"] = schedule.learning_rate
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.num_updates)
         kl_weight = schedule.kl_weight
@@ -68,15 +68,15 @@ def prepare(way, path, schedule=None):
         float(loss)
 
     known = {"loss": float(loss), "gradient_norm": float(norm)}
-    return reference.Training(known, run, lambda: {k: w.detach().cpu() for k, w in weights.items()})
+    return agreement.Training(known, run, lambda: {k: w.detach().cpu() for k, w in weights.items()})
 
 
 def negative_elbo(weights, constants, observations, controls, noise, kl_weight):
     """Returns minus the elbo in nats an observed step, of one draw, with the KL in closed form.
 
     Args:
-      weights: Those of a `reference.Reference`.
-      constants: `reference.Constants`.
+      weights: Those of a `agreement.Reference`.
+      constants: `agreement.Constants`.
       observations: Standardised x[0:T], [batch, time, dx].
       controls: Standardised u[0:T-1], [batch, time - 1, du].
       noise: eps[0:T], [batch, time, dz].

@@ -3,7 +3,7 @@
 import statistics
 import tempfile
 
-from tfp_dvbf.experiments.benchmarking import processes, reference
+from tfp_dvbf.experiments.benchmarking import agreement, processes
 
 DATA = {"batch_size": 16, "num_steps": 50}  # What is generated, and from where streams start.
 NUM_PARTICLES = 32  # Of a stream.
@@ -43,7 +43,7 @@ def inference(args, what, way, posterior, num_particles):
                     settings = {"path": path, "size": size, "num_particles": num_particles}
                     known = [worker.ask("prepare", **settings) for worker in workers.values()]
                     for program, found in zip(programs, known):
-                        reference.check_inference(program.name, found, known[0])
+                        agreement.check_inference(program.name, found, known[0])
                     about = {"what": what, "posterior": posterior, "size": size}
                     about |= {"particles": num_particles, "threads": threads}
                     yield single_calls(workers, args.rounds, count, about)

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from tfp_dvbf.experiments.benchmarking import calls, ours, processes, reference
+from tfp_dvbf.experiments.benchmarking import agreement, call_times, ours, processes
 
 
 class Clock:
@@ -23,7 +23,9 @@ def test_rows_of_single_calls_have_medians_of_rounds_and_a_late_one():
     ours, jax = processes.INFERENCE["tensorflow"], processes.INFERENCE["jax"]
     workers = {ours: Clock([[9.0, 9.0], [1.0, 3.0], [2.0, 2.0]])}
     workers[jax] = Clock([[9.0, 9.0], [1.0, 1.0], [3.0, 5.0]])
-    rows = calls.single_calls(workers, rounds=2, count=2, about={"what": "sampling", "size": 4})
+    rows = call_times.single_calls(
+        workers, rounds=2, count=2, about={"what": "sampling", "size": 4}
+    )
     assert [row["program"] for row in rows] == ["tfp_dvbf", "JAX"]
     assert [row["ratio"] for row in rows] == [1.0, 1.25]  # Of 1 / 2 and 4 / 2.
     assert [row["milliseconds"] for row in rows] == [2000.0, 2000.0]
@@ -45,19 +47,19 @@ def test_jax_generates_and_filters_alike(way, posterior, size, tmp_path):
         pytest.skip(f"jax is not installed; the extra `{processes.EXTRA}` has it")
     path = str(tmp_path / "reference.npz")
     ours.write(path, posterior, batch_size=2, num_steps=5, hidden_units=8)
-    about, rng = reference.load(path), np.random.default_rng(1)
+    about, rng = agreement.load(path), np.random.default_rng(1)
     for name, weight in about.weights.items():
         weight += 0.3 * about.masks.get(name, 1.0) * rng.normal(size=weight.shape)
     perturbed = str(tmp_path / "perturbed.npz")
-    reference.save(perturbed, about)
+    agreement.save(perturbed, about)
     settings = {"path": perturbed, "size": size, "num_particles": 16}
     known = {}
     for name, program in processes.INFERENCE.items():
         with processes.Worker(program.module, way, 1, "cpu") as worker:
             known[name] = worker.ask("prepare", **settings)
             assert len(worker.ask("run_each", count=2)["seconds"]) == 2
-    reference.check_inference("JAX", known["jax"], known["tensorflow"])
+    agreement.check_inference("JAX", known["jax"], known["tensorflow"])
     for kind in known["jax"]:
         wrong = {**known["jax"], kind: (np.array(known["jax"][kind]) * 1.5 + 0.3).tolist()}
         with pytest.raises(ValueError, match="JAX must "):
-            reference.check_inference("JAX", wrong, known["tensorflow"])
+            agreement.check_inference("JAX", wrong, known["tensorflow"])
