@@ -193,3 +193,21 @@ def test_public_names():
         for _ in range(2):  # A module of the same name would take its place after the first use.
             public = getattr(tfp_dvbf, name)
             assert public.__doc__ and public.__name__ == name
+
+
+@pytest.mark.parametrize("folder", ["tfp_dvbf", "scripts", "tests", "docs"])
+def test_files_and_classes_are_short(folder):
+    """Files have less than 300 lines, classes less than 200 without their docstrings."""
+    for path in sorted((PACKAGE.parent / folder).rglob("*.py")):
+        text = path.read_text()
+        assert text.count("\n") < 300, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef):
+                told = [ast.get_docstring(each) or "" for each in ast.walk(node) if has_text(each)]
+                lines = node.end_lineno - node.lineno + 1 - sum(len(t.split("\n")) for t in told)
+                assert lines < 200, f"{path}: {node.name}"
+
+
+def has_text(node):
+    """Returns whether a node of a syntax tree may have a docstring."""
+    return isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))

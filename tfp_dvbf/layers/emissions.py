@@ -23,7 +23,10 @@ class Emission(part.Part):
         call(states) -> p(x[t] | z[t])
 
     with states z[t] [..., dz] to a distribution of batch shape [...] and the event shape of an
-    observation, which has a mean and draws reparameterised samples where it can.
+    observation, which has a mean and a variance and draws reparameterised samples where it can.
+    It overrides `innovation` where the variance is infinite, and names in `support`, with
+    `supports`, what its observations must be, where not any number will do; other values are then
+    refused by that name.
 
     Attributes:
       units: "standardised" where the density is that of standardised observations, "user" where it
@@ -45,8 +48,7 @@ class Emission(part.Part):
 
         asinh((x - E[x | z]) / sd[x | z]) is linear near 0; its logarithmic tails keep a wrong
         prediction from exploding the recursion. The variance is floored before its root is taken,
-        since the gradient of a root at 0 is infinite. A density without moments, such as one of
-        heavy tails, overrides this.
+        since the gradient of a root at 0 is infinite.
 
         Args:
           states: z, [..., dz].

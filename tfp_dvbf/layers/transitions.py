@@ -23,7 +23,8 @@ class Transition(part.Part):
 
     with states z[t-1] [..., dz] and controls u[t-1] [..., du] to a multivariate normal over dz
     (`tfd.MultivariateNormalDiag` or `MultivariateNormalTriL`) of batch shape [...]. It may
-    override `initial()`, the normal p(z[0]) of batch shape [].
+    override `initial()`, the normal p(z[0]) of batch shape []. What it cannot be built for, such
+    as a `spec.state_dim` that its equations do not have, it refuses in `build` by a ValueError.
 
     Args:
       learns_initial: Whether mean and standard deviations of p(z[0]) are learned. N(0, I) asks all
