@@ -76,6 +76,13 @@ def test_a_folder_holds_one_run(dataset, tmp_path):
     other = options.Settings(epochs=3, verbose=0)
     with pytest.raises(ValueError, match="other arguments: epochs, batch_size, learning_rate, kl_"):
         recipe.train(model, splits, folder, other, resume=True)
+    path = folder / "args.json"
+    path.write_text(json.dumps({key: config[key] for key in config if key != "clipnorm"}))
+    with pytest.raises(
+        ValueError, match="is of another version of tfp_dvbf: args.json lacks clipnorm"
+    ):
+        recipe.train(model, splits, folder, SETTINGS, resume=True)
+    path.write_text(json.dumps(config))
     other = models.small_model("iaf")
     with pytest.raises(ValueError, match="was started with other arguments: model"):
         recipe.train(other, splits, folder, SETTINGS, resume=True)

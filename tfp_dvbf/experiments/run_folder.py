@@ -149,12 +149,8 @@ def check_run(output, config, resume):
     if not (output / ARGS).exists():
         raise ValueError(f"`--output` must be a run folder with args.json; got {output}.")
     before = read_json(output / ARGS)
-    missing = [name for name in config if name not in before]
-    if missing:
-        raise ValueError(
-            f"{output} was started by another version of tfp_dvbf, or in another way: its {ARGS} "
-            f"has no {missing[0]}."
-        )
+    if missing := [name for name in config if name not in before]:
+        raise ValueError(f"{output} is of another version of tfp_dvbf: {ARGS} lacks {missing[0]}.")
     # The same data may lie elsewhere; their hash is one of the arguments.
     changed = [name for name in config if name != "data" and before.get(name) != config[name]]
     if changed:
