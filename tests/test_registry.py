@@ -37,6 +37,12 @@ def test_a_part_is_a_name_a_config_or_an_object():
 
 
 @pytest.mark.parametrize("kind", registry.PARTS)
+def test_the_docstring_of_dvbf_has_every_name(kind):
+    about = tfp_dvbf.DVBF.__doc__.split(f"      {kind}: ")[1].split("\n      e")[0]
+    assert all(f'"{name}"' in about for name in registry.names(kind))
+
+
+@pytest.mark.parametrize("kind", registry.PARTS)
 def test_every_name_makes_a_part_of_its_kind(kind):
     for name in registry.names(kind):
         part = registry.resolve(kind, name)

@@ -49,10 +49,11 @@ class DVBF(training.VariationalModel):
         "trajectory_iaf", one flow over the whole trajectory; "chain_iaf", the poster's, whose
         objective is not a bound; or a `posteriors.Posterior`.
       transition: "mlp", "locally_linear", "rotation" or a `layers.Transition`.
-      emission: "gaussian", "bernoulli" for binary pixels, or a `layers.Emission`.
-      encoder: "filter", the posterior of z[t] sees x[t]; "smoother", it sees x[t:T]; or a
-        `layers.Encoder`.
-      initial_posterior: "gaussian", q(z[0] | x[0]), or a `layers.InitialPosterior`.
+      emission: "gaussian", "student_t" or "heteroscedastic"; "bernoulli", "poisson" or
+        "categorical"; "image_gaussian" or "image_bernoulli"; or a `layers.Emission`.
+      encoder: "filter", the posterior of z[t] sees x[t]; "smoother", it sees x[t:T];
+        "convolutional", for images; or a `layers.Encoder`.
+      initial_posterior: "gaussian", "convolutional" or a `layers.InitialPosterior`.
       objective: "elbo", or "iwae", the bound of Burda et al. (2016).
       num_samples: Posterior draws a sequence in training and validation.
       hidden_steps: Share of the time steps, each on its own, that the posterior is not shown in
@@ -71,7 +72,6 @@ class DVBF(training.VariationalModel):
     Attributes:
       state_space_model: The generative `inference.StateSpaceModel`.
       recognition_model: The `posteriors.RecognitionModel` q.
-
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class DVBF(training.VariationalModel):
         seed=None,
         **kwargs,
     ):
-        *known, _ = inspect.signature(DVBF).parameters  # The last one takes Keras' own.
-        registry.check_arguments(kwargs, [*known, *KERAS_ARGUMENTS])
+        *own, _ = inspect.signature(DVBF).parameters  # The last one takes Keras'.
+        registry.check_arguments(kwargs, [*own, *KERAS_ARGUMENTS])
         super().__init__(objective, num_samples, hidden_steps, **kwargs)
         seed = None if seed is None else errors.check_integer("seed", seed, least=0)
         self.seed = int(np.random.SeedSequence(seed).entropy)
