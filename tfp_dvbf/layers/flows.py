@@ -1,6 +1,7 @@
 """Inverse autoregressive flows with a gate and a context."""
 
 import itertools
+import numbers
 import warnings
 
 import numpy as np
@@ -243,3 +244,32 @@ class FlowChain(tf_keras.layers.Layer):
             z, step_log_det = flow(z, context)
             log_det += step_log_det
         return z, log_det
+
+
+KINDS = ("affine", "spline")
+OPEN_GATE = 4.0  # The flows start near the identity.
+
+
+def chain_of(kind, event_dim, context_dim, num_flows, num_bins=8, interval=4.0, **settings):
+    """Returns a `FlowChain` that starts near the identity.
+
+    Args:
+      kind: "affine", a gated map of each dimension; or "spline", which can split it into modes.
+      event_dim, context_dim, num_flows: As for `FlowChain`.
+      num_bins, interval: Of a spline.
+      **settings: `hidden_units` and `activation` of each MADE, and `seed`.
+    """
+    flow = {"affine": GatedInverseAutoregressiveFlow, "spline": SplineInverseAutoregressiveFlow}
+    own = {"affine": {"gate_bias": OPEN_GATE}}
+    own["spline"] = {"num_bins": num_bins, "interval": interval}
+    return FlowChain(event_dim, context_dim, num_flows, flow[kind], **own[kind], **settings)
+
+
+def check_interval(interval):
+    """Returns `interval` as a float, or raises ValueError unless it is positive and finite."""
+    if not isinstance(interval, numbers.Real) or not 0.0 < interval < np.inf:
+        raise ValueError(
+            "`interval` of a spline must be positive and finite, as its tails are linear; "
+            f"got {interval!r}."
+        )
+    return float(interval)

@@ -1,18 +1,13 @@
 """The transition, corrected by what its prediction got wrong, with or without flows."""
 
-import numbers
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from tfp_dvbf import errors
 from tfp_dvbf.layers import flows, networks
 from tfp_dvbf.posteriors import base
-
-OPEN_GATE = 4.0  # The flows start near the identity, and so q near p.
-FLOWS = ("affine", "spline")
 
 
 class InnovationInputs(NamedTuple):
@@ -139,30 +134,24 @@ class IAF(Innovation):
             raise ValueError('`num_flows` must be at least 1; without flows it is "innovation".')
         self.num_flows = errors.check_integer("num_flows", num_flows)
         self.flow_units = errors.check_units("flow_units", flow_units, least=1)
-        errors.check_choice("flow_kind", flow_kind, FLOWS)
+        errors.check_choice("flow_kind", flow_kind, flows.KINDS)
         self.flow_kind = flow_kind
         self.num_bins = errors.check_integer("num_bins", num_bins, least=2)
-        self.interval = check_interval(interval)
+        self.interval = flows.check_interval(interval)
 
     def build(self, spec):
         context_dim = self.flow_units[0]
         own, flow_seed = networks.split_seed(spec.seed, 2)
-        settings = {
-            "affine": {"flow": flows.GatedInverseAutoregressiveFlow, "gate_bias": OPEN_GATE},
-            "spline": {
-                "flow": flows.SplineInverseAutoregressiveFlow,
-                "num_bins": self.num_bins,
-                "interval": self.interval,
-            },
-        }
-        self.flow = flows.FlowChain(
+        self.flow = flows.chain_of(
+            self.flow_kind,
             spec.state_dim,
             context_dim,
             self.num_flows,
+            self.num_bins,
+            self.interval,
             hidden_units=self.flow_units,
             activation=self.activation,
             seed=flow_seed,
-            **settings[self.flow_kind],
         )
         super().build(spec._replace(seed=own), context_dim)
 
@@ -179,13 +168,3 @@ class IAF(Innovation):
             "interval": self.interval,
         }
         return {**super().get_config(), **config}
-
-
-def check_interval(interval):
-    """Returns `interval` as a float, or raises ValueError unless it is positive and finite."""
-    if not isinstance(interval, numbers.Real) or not 0.0 < interval < np.inf:
-        raise ValueError(
-            "`interval` of a spline must be positive and finite, as its tails are linear; "
-            f"got {interval!r}."
-        )
-    return float(interval)

@@ -11,8 +11,7 @@ from tfp_dvbf import data
 from tfp_dvbf.data import batching, environments
 from tfp_dvbf.experiments import options, recipe
 from tfp_dvbf.experiments.benchmarking import agreement
-from tfp_dvbf.layers import networks
-from tfp_dvbf.posteriors import innovation
+from tfp_dvbf.layers import flows, networks
 
 WAYS = {"xla": (True, 1), "graph": (False, 1), "xla_32": (True, 32)}
 LEARNING_RATE = 1e-3
@@ -205,7 +204,7 @@ def constants(model):
         emission_floor=model.state_space_model.emission.noise_floor,
         emission_speed=networks.SCALE_SPEED,
         state_bound=networks.STATE_BOUND,
-        gate_bias=innovation.OPEN_GATE,
+        gate_bias=flows.OPEN_GATE,
     )
 
 
