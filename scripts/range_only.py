@@ -14,6 +14,8 @@ NUM_TRAIN, NUM_VALIDATION, NUM_TEST, CHECKPOINTS = 2000, 100, 300, 10
 NUM_SAMPLES = 64  # Draws or particles of the bounds.
 FLOW_UNITS = {"affine": (32,), "spline": (64,)}
 BATCH_SIZE = 50
+ABOUT = ("system", "generative", "initial_posterior", "epochs", "initial_kl_weight", "seeds")
+ABOUT += ("num_train_samples",)
 SCORES = ("elbo", "iwae_64", "fivo_64", "model_evidence")  # Of which a report shows the range.
 
 
@@ -34,6 +36,9 @@ class Args:
         (1, 2, 4, 8), "numbers of affine flows of iaf", nargs="*"
     )
     spline_flows: tuple[int, ...] = option((1, 2), "numbers of spline flows of iaf", nargs="*")
+    initial_posterior: str = option(
+        "gaussian", "posterior of z[0]; iaf has the flows of the posterior", ["gaussian", "iaf"]
+    )
     seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "a run for each seed")
     num_train_samples: int = option(1, "draws a sequence in training; of two or more the iwae")
     epochs: int = option(150, "epochs of 40 updates each")
@@ -163,13 +168,17 @@ def make_model(args, system, about, seed):
     """Returns the model of a row, not trained."""
     import range_system
 
-    from tfp_dvbf import posteriors
+    from tfp_dvbf import layers, posteriors
 
-    posterior, flow = about["posterior"], about["flow"]
+    posterior, first = about["posterior"], "gaussian"
     if posterior == "iaf":
-        posterior = posteriors.IAF(about["num_flows"], FLOW_UNITS[flow], flow_kind=flow)
+        settings = {"num_flows": about["num_flows"], "flow_kind": about["flow"]}
+        settings["flow_units"] = FLOW_UNITS[about["flow"]]
+        posterior = posteriors.IAF(**settings)
+        if args.initial_posterior == "iaf":
+            first = layers.IAFInitialPosterior(**settings)
     learned = args.generative == "learned"
-    return range_system.make_model(system, posterior, seed, args.num_train_samples, learned)
+    return range_system.make_model(system, posterior, seed, args.num_train_samples, learned, first)
 
 
 def train_one(args, system, splits, exact, about, seed, folder):
@@ -241,11 +250,7 @@ def draw(system, models, test, output):
 
 def write_report(args, rows, output):
     """Writes `report.json`, and means over seeds as `report.md`."""
-    about = {
-        name: getattr(args, name)
-        for name in ["system", "generative", "epochs", "initial_kl_weight", "seeds"]
-    }
-    about["num_train_samples"] = args.num_train_samples
+    about = {name: getattr(args, name) for name in ABOUT}
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
     shown = []
     for each in ladder(args):

@@ -126,16 +126,17 @@ def simulate(system, num_sequences, seed):
     return tfp_dvbf.Sequences(observations, controls, states=states)
 
 
-def make_model(system, posterior, seed, num_samples=1, learned=False):
+def make_model(system, posterior, seed, num_samples=1, learned=False, first="gaussian"):
     """Returns a `DVBF` that learns q, and with `learned` its generative model as well.
 
     Otherwise that is the system itself. With several samples it trains the iwae, which a q that has
-    lost a mode raises by finding it.
+    lost a mode raises by finding it. `first` is the posterior of z[0].
     """
     emission = layers.GaussianEmission((64,), "tanh") if learned else Range(system.noise_scale)
     return tfp_dvbf.DVBF(
         *(1, system.control_dim, system.state_dim),
         posterior=posterior,
+        initial_posterior=first,
         transition=LearnedDecay() if learned else Decay(),
         emission=emission,
         objective="elbo" if num_samples == 1 else "iwae",

@@ -110,6 +110,7 @@ def test_a_report_has_a_row_for_each_model_and_seed(tmp_path, monkeypatch, gener
         posteriors=("innovation", "iaf"),
         affine_flows=(),
         spline_flows=(1,),
+        initial_posterior="iaf",
         seeds=seeds,
         epochs=2,
         rounds=0,

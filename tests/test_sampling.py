@@ -22,7 +22,8 @@ def assert_shapes(trajectory, samples, batch, steps):
 def first_density(model, observations):
     """Returns q(z[0] | x[0:k])."""
     space = model.state_space_model
-    return model.recognition_model.initial(space, space.standardise_observations(observations))
+    observations = space.standardise_observations(observations)
+    return model.recognition_model.initial(space, observations).normal
 
 
 def next_density(model, states, controls):

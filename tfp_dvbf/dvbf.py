@@ -53,7 +53,7 @@ class DVBF(training.VariationalModel):
         "categorical"; "image_gaussian" or "image_bernoulli"; or a `layers.Emission`.
       encoder: "filter", the posterior of z[t] sees x[t]; "smoother", it sees x[t:T];
         "convolutional", for images; or a `layers.Encoder`.
-      initial_posterior: "gaussian", "convolutional" or a `layers.InitialPosterior`.
+      initial_posterior: "gaussian", "iaf", "convolutional" or `layers.InitialPosterior`.
       objective: "elbo", or "iwae", the bound of Burda et al. (2016).
       num_samples: Posterior draws a sequence in training and validation.
       hidden_steps: Share of the time steps, each on its own, that the posterior is not shown in

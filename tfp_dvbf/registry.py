@@ -38,6 +38,7 @@ PARTS = {
     },
     "initial_posterior": {
         "gaussian": "tfp_dvbf.layers.initial_posteriors:GaussianInitialPosterior",
+        "iaf": "tfp_dvbf.layers.initial_posteriors:IAFInitialPosterior",
         "convolutional": "tfp_dvbf.layers.convolutions:ConvolutionalInitialPosterior",
     },
 }

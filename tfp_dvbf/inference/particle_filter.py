@@ -143,7 +143,7 @@ def first_particles(model, posterior, first, observations, observed, noise):
     Args:
       model: A `StateSpaceModel`.
       posterior: A `Posterior`.
-      first: q(z[0] | x[0:k]), of batch shape [batch].
+      first: q(z[0] | x[0:k]), a `FirstState` of batch shape [batch].
       observations: x[0] in the user's units, [batch, *observation_shape].
       observed: Whether x[0] is observed, bool [batch].
       noise: `random.Noise` of t = 0.
@@ -151,12 +151,13 @@ def first_particles(model, posterior, first, observations, observed, noise):
     Returns:
       `Particles` and the `Prediction` of x[0] by p(z[0]).
     """
-    states = first.loc + first.stddev() * noise.proposal
+    shape, eps = tf.shape(noise.proposal)[:2], _to_rows(noise.proposal)
+    states, log_first = first.tiled(shape[0]).draw(eps)
+    carry = posterior.start(states, eps)
+    states, log_first = _from_rows((states, log_first), shape)
     prior = model.initial_distribution()
     log_likelihood = model.log_likelihood(states, observations)
-    log_increments = prior.log_prob(states) - first.log_prob(states) + log_likelihood
-    carry = posterior.start(*(_to_rows(tensor) for tensor in [states, noise.proposal]))
-    shape = tf.shape(states)[:2]
+    log_increments = prior.log_prob(states) - log_first + log_likelihood
     particles = weighted.uniform(_from_rows(carry, shape))
     drawn = prior.mean() + prior.scale.matvec(noise.prediction)
     mean, scale = weighted.mixture_moments(particles.log_weights, model.observation_moments(drawn))

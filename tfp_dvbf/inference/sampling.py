@@ -76,19 +76,23 @@ def generate(model, recognition, controls, first, num_samples, seed, determinist
       controls: u[0:T-1], [batch, time - 1, du].
       first: `data.Batch` of x[0:k], whose z[0] is drawn from q(z[0] | x[0:k]); or None, where it is
         drawn from p(z[0]).
-      deterministic: Whether z[0], every z[t] and the observations are means instead of draws.
+      deterministic: Whether z[0], every z[t] and the observations are means instead of draws; of
+        a q(z[0]) with a flow, the draw for zero noise.
 
     Returns:
       A `Trajectory` of T steps.
     """
     first_seed, seed = tfp.random.split_seed(seed)
-    density = model.initial_distribution()
-    if first is not None:
-        observations = model.standardise_observations(first.observations)
-        density = recognition.initial(model, observations, first.mask)
     shape = tf.stack([num_samples, tf.shape(controls)[0], model.spec.state_dim])
-    noise = tf.random.stateless_normal(shape, first_seed)
-    states = density.mean() + density.scale.matvec(tf.zeros(shape) if deterministic else noise)
+    noise = tf.zeros(shape) if deterministic else tf.random.stateless_normal(shape, first_seed)
+    if first is None:
+        density = model.initial_distribution()
+        states = density.mean() + density.scale.matvec(noise)
+    else:
+        observations = model.standardise_observations(first.observations)
+        density = recognition.initial(model, observations, first.mask).tiled(num_samples)
+        states, _ = density.draw(tf.reshape(noise, [-1, model.spec.state_dim]))
+        states = tf.reshape(states, shape)
     return _roll_out(model, controls, states, seed, deterministic)
 
 

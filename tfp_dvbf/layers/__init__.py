@@ -20,7 +20,12 @@ from tfp_dvbf.layers.flows import (
     SplineInverseAutoregressiveFlow,
 )
 from tfp_dvbf.layers.image_emissions import ImageBernoulli, ImageGaussian
-from tfp_dvbf.layers.initial_posteriors import GaussianInitialPosterior, InitialPosterior
+from tfp_dvbf.layers.initial_posteriors import (
+    FirstState,
+    GaussianInitialPosterior,
+    IAFInitialPosterior,
+    InitialPosterior,
+)
 from tfp_dvbf.layers.networks import MLP
 from tfp_dvbf.layers.part import Part, Spec
 from tfp_dvbf.layers.standardization import Standardization
@@ -40,11 +45,13 @@ __all__ = [
     "Emission",
     "Encoder",
     "FilterEncoder",
+    "FirstState",
     "FlowChain",
     "GatedInverseAutoregressiveFlow",
     "GaussianEmission",
     "GaussianInitialPosterior",
     "HeteroscedasticEmission",
+    "IAFInitialPosterior",
     "ImageBernoulli",
     "ImageGaussian",
     "InitialPosterior",

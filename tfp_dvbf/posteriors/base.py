@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
-from tfp_dvbf.layers import contracts, networks, part, variables
+from tfp_dvbf.layers import contracts, initial_posteriors, networks, part, variables
 
 
 class PosteriorInputs(NamedTuple):
@@ -142,7 +142,8 @@ class Posterior(part.Part):
 
         Args:
           model: The `StateSpaceModel`.
-          first: q(z[0] | x[0:k]), a diagonal normal of batch shape [batch].
+          first: q(z[0] | x[0:k]) of batch shape [batch], a `layers.FirstState` or a diagonal
+            normal.
           inputs: `PosteriorInputs` of t = 1 .. T-1, [batch, time - 1, ...].
           noise: eps[0:T], [batch, time, dz].
           observed: Whether x[t] is observed, bool [batch, time - 1, 1]; None where all are.
@@ -150,14 +151,15 @@ class Posterior(part.Part):
         Returns:
           A `PosteriorSample`.
         """
-        states, log_first = draw_first(first, noise)
+        first = initial_posteriors.first_state(first)
+        states, log_first = first.draw(noise[:, 0])
         carry = self.start(states, noise[:, 0])
         masked = () if observed is None else (inputs.controls, observed)
         scanned = (noise[:, 1:], self.prepare(inputs), *masked)
         outputs = scan(self, model, carry, scanned)
         densities = None
-        if outputs.moments is not None:
-            densities = first, tfp.distributions.MultivariateNormalDiag(*outputs.moments)
+        if outputs.moments is not None and first.flow is None:
+            densities = first.normal, tfp.distributions.MultivariateNormalDiag(*outputs.moments)
         return PosteriorSample(
             prepend(states, outputs.states),
             prepend(log_first, outputs.log_prob),
@@ -246,7 +248,7 @@ def check_posterior(posterior, model, first, inputs):
     Args:
       posterior: A `Posterior`, built.
       model: The `StateSpaceModel`.
-      first: q(z[0] | x[0:k]) of batch shape [1].
+      first: The `layers.FirstState` of one sequence.
       inputs: `PosteriorInputs` of t = 1 .. T-1, [1, time - 1, ...].
     """
     steps, dim = inputs.features.shape[1] + 1, posterior.spec.state_dim
@@ -272,10 +274,9 @@ def check_posterior(posterior, model, first, inputs):
     contracts.check_tensor("posterior", sample.log_prob, [1, steps])
 
 
-def draw_first(density, noise):
-    """Returns z[0] of q(z[0]), a diagonal normal, for eps[0] of eps[0:T], and its ln q."""
-    first = density.loc + density.scale.matvec(noise[:, 0])
-    return first, density.log_prob(first)
+def draw_first(first, noise):
+    """Returns z[0] for eps[0] of eps[0:T] and its ln q; `first` is a `FirstState` or a normal."""
+    return initial_posteriors.first_state(first).draw(noise[:, 0])
 
 
 def log_base(noise):

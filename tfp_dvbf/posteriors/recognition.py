@@ -6,7 +6,7 @@ import tf_keras
 
 from tfp_dvbf import data, errors, registry
 from tfp_dvbf.data import checks
-from tfp_dvbf.layers import contracts, networks, part
+from tfp_dvbf.layers import contracts, initial_posteriors, networks, part
 from tfp_dvbf.posteriors import base
 
 
@@ -56,9 +56,9 @@ class RecognitionModel(tf_keras.layers.Layer):
         spec, steps = self.posterior.spec, max(2, self.initial_steps)
         observations = tf.zeros([1, steps, *spec.observation_shape])
         with contracts.named("initial_posterior", f"map observations {observations.shape}"):
-            first = self.initial_posterior(observations)
+            first = initial_posteriors.first_state(self.initial_posterior(observations))
         kind = tfp.distributions.MultivariateNormalDiag
-        contracts.check_density("initial_posterior", first, [spec.state_dim], kind)
+        contracts.check_density("initial_posterior", first.normal, [spec.state_dim], kind)
         controls = tf.zeros([1, steps - 1, spec.control_dim])
         with contracts.named("encoder", f"map observations {observations[:, 1:].shape}"):
             features = self.encoder(observations[:, 1:], controls=controls[:, 1:], mask=None)
@@ -81,7 +81,7 @@ class RecognitionModel(tf_keras.layers.Layer):
         return True
 
     def encode(self, model, batch):
-        """Returns q(z[0] | x[0:k]) and the `PosteriorInputs` of t = 1 .. T-1.
+        """Returns the `FirstState` and the `PosteriorInputs` of t = 1 .. T-1.
 
         Args:
           model: The `StateSpaceModel`.
@@ -104,20 +104,18 @@ class RecognitionModel(tf_keras.layers.Layer):
         return self.initial(model, observations, batch.mask), inputs
 
     def initial(self, model, observations, mask=None):
-        """Returns q(z[0] | x[0:k]), and p(z[0]) where one of the steps that it needs is missing.
+        """Returns the `FirstState`, which is p(z[0]) where one of the steps it needs is missing.
 
         Args:
           model: The `StateSpaceModel`.
           observations: Standardised x, [batch, k or more, *observation_shape].
           mask: Whether each of them is observed, bool [batch, k or more], or None where all are.
         """
-        density = self.initial_posterior(observations)
+        first = initial_posteriors.first_state(self.initial_posterior(observations))
         if mask is None:
-            return density
+            return first
         seen = tf.reduce_all(mask[:, : self.initial_steps], axis=1, keepdims=True)
-        prior = model.transition.initial()
-        loc = tf.where(seen, density.loc, prior.mean())
-        return networks.diagonal_normal(loc, tf.where(seen, density.stddev(), prior.stddev()))
+        return first.where(seen, model.transition.initial())
 
     def sample(self, model, batch, noise, num_samples=1):
         """Returns the `PosteriorSample` of `num_samples` draws for each sequence.
@@ -132,11 +130,10 @@ class RecognitionModel(tf_keras.layers.Layer):
         observed = None
         if batch.mask is not None:
             observed = networks.tile_rows(batch.mask[:, 1:, tf.newaxis], num_samples)
-        loc, scale, inputs = tf.nest.map_structure(
-            lambda tensor: networks.tile_rows(tensor, num_samples),
-            (first.loc, first.stddev(), inputs),
+        first = first.tiled(num_samples)
+        inputs = tf.nest.map_structure(
+            lambda tensor: networks.tile_rows(tensor, num_samples), inputs
         )
-        first = networks.diagonal_normal(loc, scale)
         return self.posterior(model, first=first, inputs=inputs, noise=noise, observed=observed)
 
     def step_inputs(self, model, memory, observations, controls, observed):
