@@ -3,12 +3,14 @@
 import itertools
 import numbers
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
+from tfp_dvbf import errors
 from tfp_dvbf.layers import networks
 
 tfb = tfp.bijectors
@@ -246,30 +248,52 @@ class FlowChain(tf_keras.layers.Layer):
         return z, log_det
 
 
-KINDS = ("affine", "spline")
+KINDS = {"affine": GatedInverseAutoregressiveFlow, "spline": SplineInverseAutoregressiveFlow}
 OPEN_GATE = 4.0  # The flows start near the identity.
 
 
-def chain_of(kind, event_dim, context_dim, num_flows, num_bins=8, interval=4.0, **settings):
-    """Returns a `FlowChain` that starts near the identity.
+class Settings(NamedTuple):
+    """The settings of a part that has a `FlowChain`; its config has them by the same names."""
 
-    Args:
-      kind: "affine", a gated map of each dimension; or "spline", which can split it into modes.
-      event_dim, context_dim, num_flows: As for `FlowChain`.
-      num_bins, interval: Of a spline.
-      **settings: `hidden_units` and `activation` of each MADE, and `seed`.
-    """
-    flow = {"affine": GatedInverseAutoregressiveFlow, "spline": SplineInverseAutoregressiveFlow}
-    own = {"affine": {"gate_bias": OPEN_GATE}}
-    own["spline"] = {"num_bins": num_bins, "interval": interval}
-    return FlowChain(event_dim, context_dim, num_flows, flow[kind], **own[kind], **settings)
+    num_flows: int
+    flow_units: tuple
+    flow_kind: str
+    num_bins: int
+    interval: float
+
+    @property
+    def context_dim(self):
+        """Size of the context, that of the first hidden layer of each MADE."""
+        return self.flow_units[0]
+
+    def make(self, event_dim, activation, seed):
+        """Returns the `FlowChain`, which starts near the identity."""
+        own = {"affine": {"gate_bias": OPEN_GATE}}
+        own["spline"] = {"num_bins": self.num_bins, "interval": self.interval}
+        return FlowChain(
+            event_dim,
+            self.context_dim,
+            self.num_flows,
+            KINDS[self.flow_kind],
+            seed,
+            hidden_units=self.flow_units,
+            activation=activation,
+            **own[self.flow_kind],
+        )
 
 
-def check_interval(interval):
-    """Returns `interval` as a float, or raises ValueError unless it is positive and finite."""
+def check_settings(num_flows, flow_units, flow_kind, num_bins, interval):
+    """Returns `Settings`, or raises ValueError if one of them is out of its range."""
+    errors.check_choice("flow_kind", flow_kind, list(KINDS))
     if not isinstance(interval, numbers.Real) or not 0.0 < interval < np.inf:
         raise ValueError(
             "`interval` of a spline must be positive and finite, as its tails are linear; "
             f"got {interval!r}."
         )
-    return float(interval)
+    return Settings(
+        errors.check_integer("num_flows", num_flows),
+        errors.check_units("flow_units", flow_units, least=1),
+        flow_kind,
+        errors.check_integer("num_bins", num_bins, least=2),
+        float(interval),
+    )

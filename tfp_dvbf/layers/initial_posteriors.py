@@ -153,47 +153,25 @@ class IAFInitialPosterior(GaussianInitialPosterior):
         **kwargs,
     ):
         super().__init__(num_steps, hidden_units, activation, **kwargs)
-        self.num_flows = errors.check_integer("num_flows", num_flows)
-        self.flow_units = errors.check_units("flow_units", flow_units, least=1)
-        errors.check_choice("flow_kind", flow_kind, flows.KINDS)
-        self.flow_kind = flow_kind
-        self.num_bins = errors.check_integer("num_bins", num_bins, least=2)
-        self.interval = flows.check_interval(interval)
+        self.flows = flows.check_settings(num_flows, flow_units, flow_kind, num_bins, interval)
 
     def build(self, spec):
         own, flow_seed = networks.split_seed(spec.seed, 2)
-        self.flow = flows.chain_of(
-            self.flow_kind,
-            spec.state_dim,
-            self.flow_units[0],
-            self.num_flows,
-            self.num_bins,
-            self.interval,
-            hidden_units=self.flow_units,
-            activation=self.activation,
-            seed=flow_seed,
-        )
+        self.flow = self.flows.make(spec.state_dim, self.activation, flow_seed)
         super().build(spec._replace(seed=own))
 
     def make_network(self, spec):
         """Returns the network that gives m, s and c."""
-        sizes = self.hidden_units, 2 * spec.state_dim + self.flow_units[0]
+        sizes = self.hidden_units, 2 * spec.state_dim + self.flows.context_dim
         return networks.MLP(*sizes, self.activation, seed=spec.seed, name="network")
 
     def call(self, observations):
         """Maps standardised observations [batch, k or more, ...] to a `FirstState`."""
         raw = self.network(self.join(observations))
-        sizes = [2 * self.spec.state_dim, self.flow_units[0]]
+        sizes = [2 * self.spec.state_dim, self.flows.context_dim]
         parameters, context = tf.split(raw, sizes, axis=-1)
         normal = networks.diagonal_normal(*networks.gaussian_parameters(parameters))
         return FirstState(normal, self.flow, context)
 
     def get_config(self):
-        config = {
-            "num_flows": self.num_flows,
-            "flow_units": self.flow_units,
-            "flow_kind": self.flow_kind,
-            "num_bins": self.num_bins,
-            "interval": self.interval,
-        }
-        return {**super().get_config(), **config}
+        return {**super().get_config(), **self.flows._asdict()}

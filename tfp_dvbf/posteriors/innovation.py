@@ -132,39 +132,16 @@ class IAF(Innovation):
         super().__init__(hidden_units, activation, **kwargs)
         if num_flows == 0:
             raise ValueError('`num_flows` must be at least 1; without flows it is "innovation".')
-        self.num_flows = errors.check_integer("num_flows", num_flows)
-        self.flow_units = errors.check_units("flow_units", flow_units, least=1)
-        errors.check_choice("flow_kind", flow_kind, flows.KINDS)
-        self.flow_kind = flow_kind
-        self.num_bins = errors.check_integer("num_bins", num_bins, least=2)
-        self.interval = flows.check_interval(interval)
+        self.flows = flows.check_settings(num_flows, flow_units, flow_kind, num_bins, interval)
 
     def build(self, spec):
-        context_dim = self.flow_units[0]
         own, flow_seed = networks.split_seed(spec.seed, 2)
-        self.flow = flows.chain_of(
-            self.flow_kind,
-            spec.state_dim,
-            context_dim,
-            self.num_flows,
-            self.num_bins,
-            self.interval,
-            hidden_units=self.flow_units,
-            activation=self.activation,
-            seed=flow_seed,
-        )
-        super().build(spec._replace(seed=own), context_dim)
+        self.flow = self.flows.make(spec.state_dim, self.activation, flow_seed)
+        super().build(spec._replace(seed=own), self.flows.context_dim)
 
     def transform(self, noise, context):
         """Returns F(eps; c) and ln |det dF/deps|."""
         return self.flow(noise, context)
 
     def get_config(self):
-        config = {
-            "num_flows": self.num_flows,
-            "flow_units": self.flow_units,
-            "flow_kind": self.flow_kind,
-            "num_bins": self.num_bins,
-            "interval": self.interval,
-        }
-        return {**super().get_config(), **config}
+        return {**super().get_config(), **self.flows._asdict()}
