@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 
 import tfp_dvbf
-from tfp_dvbf import layers, registry
+from tfp_dvbf import layers, posteriors, registry
 
 X = tf.random.stateless_normal([4, 3, 3], [0, 1])
 
@@ -97,10 +97,14 @@ def test_tiled_rows_are_those_of_the_sequences(flowed):
         np.testing.assert_allclose(log_prob[rows], log_alone, rtol=1e-5, atol=1e-6)
 
 
-def test_a_model_with_a_flow_of_the_first_state(sequences, tmp_path):
-    """Every method, gaps at the start, streams as fivo has them, a file, the gaussian posterior."""
-    first = layers.IAFInitialPosterior(hidden_units=(8,), flow_kind="spline", flow_units=(8,))
-    model = tfp_dvbf.DVBF(3, 1, 2, posterior="gaussian", initial_posterior=first, seed=1)
+@pytest.mark.parametrize("state_dim, posterior", [(2, "gaussian"), (1, "splines")])
+def test_a_model_with_a_flow_of_the_first_state(sequences, tmp_path, state_dim, posterior):
+    """Every method, gaps at the start, streams as fivo has them, a file, one state."""
+    settings = {"hidden_units": (8,), "flow_kind": "spline", "flow_units": (8,)}
+    if posterior == "splines":
+        posterior = posteriors.IAF(**settings)
+    parts = {"posterior": posterior, "initial_posterior": layers.IAFInitialPosterior(**settings)}
+    model = tfp_dvbf.DVBF(3, 1, state_dim, seed=1, **parts)
     models.adapted(model, sequences)
     x, u, mask = sequences.observations, sequences.controls, np.ones([12, 8], bool)
     mask[:3, 0] = False

@@ -238,12 +238,12 @@ def _swap(tensor):
 
 def _to_rows(tensor):
     """Returns [particle, batch, ...] as [particle * batch, ...]."""
-    return tf.reshape(tensor, [-1, *tensor.shape[2:]])
+    return tf.reshape(tensor, [-1, *networks.sizes_of(tensor)[2:]])
 
 
 def _from_rows(tensors, shape):
     """Returns tensors [particle * batch, ...] as [particle, batch, ...], sized as `shape` says."""
     size = shape[0], shape[1]
     return tf.nest.map_structure(
-        lambda tensor: tf.reshape(tensor, tf.stack([*size, *tensor.shape[1:]])), tensors
+        lambda tensor: tf.reshape(tensor, [*size, *networks.sizes_of(tensor)[1:]]), tensors
     )

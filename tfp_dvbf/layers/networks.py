@@ -170,6 +170,13 @@ def expand_like(mask, tensor):
     return mask
 
 
+def sizes_of(tensor):
+    """Returns the size of each axis, a number where it is known and a scalar tensor elsewhere."""
+    return [
+        tf.shape(tensor)[axis] if size is None else size for axis, size in enumerate(tensor.shape)
+    ]
+
+
 def tile_rows(tensor, times):
     """Returns a tensor [batch, ...] `times` over, all of it before any comes again."""
     if isinstance(times, int) and times == 1:
