@@ -188,18 +188,15 @@ def independent_draws(chain):
     import tensorflow as tf
 
     from tfp_dvbf import posteriors
-    from tfp_dvbf.layers import networks
+    from tfp_dvbf.layers import initial_posteriors, networks
 
     class IndependentDraws(posteriors.ChainIAF):
         def call(self, model, first, inputs, noise, observed=None):
             count, steps, dim = tf.unstack(tf.shape(noise))
             first_noise = tf.reshape(tf.einsum("btd->tbd", noise), [steps * count, 1, dim])
             noise = tf.repeat(first_noise, steps, axis=1)
-            loc, scale, inputs = tf.nest.map_structure(
-                lambda tensor: networks.tile_rows(tensor, steps),
-                (first.loc, first.stddev(), inputs),
-            )
-            first = networks.diagonal_normal(loc, scale)
+            inputs = tf.nest.map_structure(lambda tensor: networks.tile_rows(tensor, steps), inputs)
+            first = initial_posteriors.first_state(first).tiled(steps)
             sample = super().call(model, first, inputs, noise, observed)
             states = tf.reshape(sample.states, [steps, count, steps, dim])
             log_prob = tf.reshape(sample.log_prob, [steps, count, steps])

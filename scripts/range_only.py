@@ -14,8 +14,14 @@ NUM_TRAIN, NUM_VALIDATION, NUM_TEST, CHECKPOINTS = 2000, 100, 300, 10
 NUM_SAMPLES = 64  # Draws or particles of the bounds.
 FLOW_UNITS = {"affine": (32,), "spline": (64,)}
 BATCH_SIZE = 50
-ABOUT = ("system", "generative", "initial_posterior", "epochs", "initial_kl_weight", "seeds")
-ABOUT += ("num_train_samples",)
+ABOUT = (
+    "system",
+    "generative",
+    "epochs",
+    "initial_kl_weight",
+    "num_train_samples",
+    "seeds",
+)
 SCORES = ("elbo", "iwae_64", "fivo_64", "model_evidence")  # Of which a report shows the range.
 
 
@@ -37,7 +43,7 @@ class Args:
     )
     spline_flows: tuple[int, ...] = option((1, 2), "numbers of spline flows of iaf", nargs="*")
     initial_posterior: str = option(
-        "gaussian", "posterior of z[0]; iaf has the flows of the posterior", ["gaussian", "iaf"]
+        "gaussian", "posterior of z[0]; iaf gives it the flows of an iaf", ["gaussian", "iaf"]
     )
     seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "a run for each seed")
     num_train_samples: int = option(1, "draws a sequence in training; of two or more the iwae")
@@ -99,7 +105,8 @@ def train_ladder(args, system, splits, output):
             folder = output / f"{name_of(about)}-seed{seed}"
             model = train_one(args, system, splits, exact[0], about, seed, folder)
             models.setdefault(name_of(about), model)
-            row = {**about, "seed": seed, **score(model, splits[2], exact[1], folder)}
+            first = {"initial_posterior": first_of(args, about)}
+            row = {**about, **first, "seed": seed, **score(model, splits[2], exact[1], folder)}
             if args.generative == "learned":
                 row["model_evidence"] = evidence_of(model, splits[2], folder / "evidence.json")
             rows.append(row)
@@ -164,6 +171,11 @@ def name_of(about):
     return f"{about['posterior']}{flows}"
 
 
+def first_of(args, about):
+    """Returns the name of the posterior of z[0]; it has flows beside those of an iaf alone."""
+    return args.initial_posterior if about["posterior"] == "iaf" else "gaussian"
+
+
 def make_model(args, system, about, seed):
     """Returns the model of a row, not trained."""
     import range_system
@@ -175,7 +187,7 @@ def make_model(args, system, about, seed):
         settings = {"num_flows": about["num_flows"], "flow_kind": about["flow"]}
         settings["flow_units"] = FLOW_UNITS[about["flow"]]
         posterior = posteriors.IAF(**settings)
-        if args.initial_posterior == "iaf":
+        if first_of(args, about) == "iaf":
             first = layers.IAFInitialPosterior(**settings)
     learned = args.generative == "learned"
     return range_system.make_model(system, posterior, seed, args.num_train_samples, learned, first)

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfp_dvbf import layers, posteriors, registry
-from tfp_dvbf.layers import networks
+from tfp_dvbf.layers import initial_posteriors, networks
 from tfp_dvbf.layers.state_space_model import StateSpaceModel
 from tfp_dvbf.posteriors import base
 
@@ -53,7 +53,7 @@ class Drift(posteriors.Posterior):
     def call(self, model, first, inputs, noise, observed=None):
         if observed is not None:
             return super().call(model, first, inputs, noise, observed)
-        states, log_first = base.draw_first(first, noise)
+        states, log_first = initial_posteriors.first_state(first).draw(noise[:, 0])
         moves = self.prepare(inputs)["drift"] + networks.positive(self.raw_scale) * noise[:, 1:]
         states = tf.cumsum(base.prepend(states, moves), axis=1)
         return posteriors.PosteriorSample(
@@ -121,7 +121,7 @@ def perturb(posterior, model, first):
 
 def step_by_step(posterior, model, first, inputs=INPUTS, noise=NOISE, observed=None):
     """Returns states and ln q as `step` and, where steps are missing, `advance` give them."""
-    states, log_first = base.draw_first(first, noise)
+    states, log_first = initial_posteriors.first_state(first).draw(noise[:, 0])
     carry = posterior.start(states, noise[:, 0])
     found = [(states, log_first)]
     for t in range(1, noise.shape[1]):

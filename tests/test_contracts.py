@@ -50,7 +50,7 @@ WRONG = {
     "emission": [
         ({"call": heavy}, "`emission` must return a distribution that has a mean"),
         ({"call": without_moments}, "`emission` failed to give a mean and a variance: "),
-        ({"call": lambda self, z: normal(self, z[:, :2])}, r"event shape \[3\] .* and \[2\]"),
+        ({"call": lambda self, z: normal(self, z[:, :2])}, r"event shape \[3\]; .* and \[2\]"),
     ],
     "encoder": [
         ({"call": lambda self, x, controls, mask: x}, "`encoder.feature_dim` must be an integer"),
@@ -64,16 +64,19 @@ WRONG = {
         ),
     ],
     "initial_posterior": [
-        ({"call": lambda self, x: x[:, 0]}, "must return a multivariate normal of TFP; got Eager"),
+        ({"call": lambda self, x: x[:, 0]}, "must return a MultivariateNormalDiag of TFP; got Eag"),
         (
             {"call": lambda self, x: normal(self, x[:, 0, :2])},
-            r"\[3\] for one state; got \[1\] and",
+            r"event shape \[3\]; got \[1\] and",
         ),
     ],
     "posterior": [
         ({}, "`posterior` failed to draw 2 steps: Own must implement `step`"),
-        ({"step": lambda self, *_: None}, "must return a `Step` with `states`; got NoneType"),
-        ({"step": lambda self, *_: posteriors.Step({}, None)}, "got a carry without states"),
+        ({"step": lambda self, *_: None}, "`Step` whose carry has .'states'.; got NoneType"),
+        (
+            {"step": lambda self, *_: posteriors.Step({}, None)},
+            r"`Step` whose carry has .'states'.; got \[\]",
+        ),
         ({"step": step_to([1, 2], [1])}, r"`posterior.step` must .* shape \[1, 3\]; got \[1, 2\]"),
         ({"step": step_to([1, 3], [1, 3])}, r"`posterior.step` must .* \[1\]; got \[1, 3\]"),
         ({"has_density": False}, r"`has_density` of the posterior must be True or `errors.No\("),

@@ -105,8 +105,8 @@ class WrongEmission(layers.Emission):
     "parts, message",
     [
         ({"transition": NoDistribution()}, "`transition` must return a multivariate normal"),
-        ({"transition": WrongShape()}, r"event shape \[1\] for one state; got \[1\] and \[2\]"),
-        ({"emission": WrongEmission()}, r"`emission` must .* event shape \[3\] .* and \[1\]"),
+        ({"transition": WrongShape()}, r"event shape \[1\]; got \[1\] and \[2\]"),
+        ({"emission": WrongEmission()}, r"`emission` must .* event shape \[3\]; .* and \[1\]"),
     ],
 )
 def test_parts_that_return_the_wrong_thing_are_refused(parts, message):

@@ -70,7 +70,7 @@ class DVBF(training.VariationalModel):
     values or weights that are not finite raise a ValueError.
 
     Attributes:
-      state_space_model: The generative `inference.StateSpaceModel`.
+      state_space_model: The generative `layers.StateSpaceModel`.
       recognition_model: The `posteriors.RecognitionModel` q.
     """
 
@@ -91,7 +91,7 @@ class DVBF(training.VariationalModel):
         seed=None,
         **kwargs,
     ):
-        *own, _ = inspect.signature(DVBF).parameters  # The last one takes Keras'.
+        *own, _ = inspect.signature(DVBF).parameters  # The last one collects all others.
         registry.check_arguments(kwargs, [*own, *KERAS_ARGUMENTS])
         super().__init__(objective, num_samples, hidden_steps, **kwargs)
         seed = None if seed is None else errors.check_integer("seed", seed, least=0)
@@ -107,11 +107,11 @@ class DVBF(training.VariationalModel):
             "encoder": encoder,
             "initial_posterior": initial_posterior,
         }
-        # All before the first is built, so that one that is refused leaves the others as they were.
+        # All come before the first is built: one that is refused leaves the others as they were.
         parts = {kind: registry.resolve(kind, part) for kind, part in given.items()}
-        generative = {kind: parts.pop(kind) for kind in ["transition", "emission"]}
+        own = {kind: parts.pop(kind) for kind in ["transition", "emission"]}
         self.state_space_model = state_space_model.StateSpaceModel(
-            **self.sizes, **generative, seed=model_seed, name="state_space_model"
+            **self.sizes, **own, seed=model_seed, name="state_space_model"
         )
         self.recognition_model = recognition.RecognitionModel(
             **self.sizes, **parts, seed=recognition_seed, name="recognition_model"
@@ -155,12 +155,13 @@ class DVBF(training.VariationalModel):
         )
 
     def reconstruct(self, observations, controls=None, mask=None):
-        """Returns the `Trajectory` of the posterior for zero noise: one sample, of means."""
+        """Returns the `Trajectory` of the posterior for zero noise: one sample."""
         return self._infer(sampling.reconstruct, observations, controls, 1, 0, mask)
 
     def filter(self, observations, controls=None, num_samples=64, seed=None, mask=None):
         """Filters whole sequences by `num_samples` particles each: p(z[t] | x[0:t], u[0:t-1]).
 
+        From 16,384 steps on XLA compiles it, and a seed stands for other random numbers.
         Returns:
           A `particle_filter.Filtered`.
         """
@@ -205,7 +206,7 @@ class DVBF(training.VariationalModel):
         and is `initial_state`, [batch, dz] or [num_samples, batch, dz], if that is given.
 
         Args:
-          deterministic: Whether z[0], every z[t] and the observations are means instead of draws.
+          deterministic: Whether z[0] (unless q(z[0]) has a flow), z[t] and x[t] are means.
           num_steps: T, in place of controls where the model has none.
 
         Returns:
@@ -253,17 +254,17 @@ class DVBF(training.VariationalModel):
         """Starts streams from x[0:k]; returns the belief, see `streaming.filter_init`."""
         self._check_steps("filter_init")
         self.check_finite_weights()
+        initial_observations = validation.unmasked("initial_observations", initial_observations)
         first = validation.check_initial_observations(self.rules, initial_observations, None)
         count = tf.convert_to_tensor(validation.check_count("num_particles", num_particles))
-        seed = random.stateless_seed(seed)[0]
-        return self.graphs.run(streaming.filter_init, first.observations, count, seed)
+        arguments = first.observations, count, random.stateless_seed(seed)[0]
+        return self.graphs.run(streaming.filter_init, *arguments)
 
     def filter_step(self, belief, observations, controls=None, observed=None, seed=None):
         """Moves streams on by one time step; see `streaming.filter_step`."""
         step = validation.check_step(self.rules, observations, controls, observed)
-        belief = validation.check_belief(streaming.belief_of(belief), step[0])
-        seed = random.stateless_seed(seed)[0]
-        return self.graphs.run(streaming.filter_step, belief, *step, seed)
+        arguments = validation.check_belief(belief, step[0]), *step, random.stateless_seed(seed)[0]
+        return self.graphs.run(streaming.filter_step, *arguments)
 
     def _infer(self, function, observations, controls, num_samples, seed, mask, axis=1, **static):
         """Runs a function of checked sequences; what is not known is NaN in its results."""

@@ -177,7 +177,9 @@ def class_of(kind, name):
         own = [
             other
             for other, found in tf_keras.saving.get_custom_objects().items()
-            if isinstance(found, type) and issubclass(found, base) and "tfp_dvbf" not in other
+            if isinstance(found, type)
+            and issubclass(found, base)
+            and not other.startswith("tfp_dvbf>")
         ]
         errors.check_choice(kind, name, [*names(kind), *own])
     return registered
@@ -195,7 +197,7 @@ def _deserialize(kind, config):
         )
     try:
         return tf_keras.saving.deserialize_keras_object(config)
-    except TypeError as error:  # Of a class that does not know one of the settings.
+    except TypeError as error:  # The class does not know one of the settings.
         raise ValueError(f"`{kind}` cannot be made: {errors.first_line(error)}") from error
 
 

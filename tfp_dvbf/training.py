@@ -173,11 +173,13 @@ class VariationalModel(tf_keras.Model):
     def evaluate(self, x=None, *args, **kwargs):
         """Returns the metrics on a data set as Keras' `evaluate` does, and checks it as `fit`."""
         if not kwargs.get("_use_cached_eval_dataset"):  # Keras' word for a call by `fit`.
+            self.check_finite_weights()
             x = feeding.in_buckets(feeding.checked(self.rules, x))
         return super().evaluate(x, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Returns what `call` does for a data set, as Keras' `predict`, and checks it as `fit`."""
+        self.check_finite_weights()
         x = feeding.without_filling(feeding.checked(self.rules, x))
         return super().predict(x, *args, **kwargs)
 
@@ -240,7 +242,7 @@ class VariationalModel(tf_keras.Model):
         """Raises ValueError if a weight is NaN or infinite; in a graph it does nothing."""
         if not tf.executing_eagerly() or self.graphs.run(execution.weights_are_finite):
             return
-        for weight in self.weights:
+        for weight in [*self.state_space_model.weights, *self.recognition_model.weights]:
             if weight.dtype.is_floating and not np.all(np.isfinite(weight.numpy())):
                 raise ValueError(
                     f"The weights of the model must be finite; {weight.name} is not. "

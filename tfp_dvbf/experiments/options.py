@@ -49,6 +49,8 @@ SETTINGS = {
         "activation": "activation",
     },
     "initial_posterior": {
+        "num_flows": "num_flows",
+        "flow_units": "flow_units",
         "initial_frames": "num_steps",
         "encoder_units": "hidden_units",
         "activation": "activation",
@@ -81,6 +83,9 @@ class ModelOptions:
     noise_floor: float = option(5e-3, "least noise of the emission, a fraction of the data's scale")
     encoder: str = option(
         "filter", f"what the posterior of z[t] sees: {', '.join(registry.names('encoder'))}"
+    )
+    initial_posterior: str = option(
+        "gaussian", f"posterior of z[0]: {', '.join(registry.names('initial_posterior'))}"
     )
     initial_frames: int = option(1, "time steps that the posterior of z[0] sees")
     state_dim: int = option(4, "size of the latent state")

@@ -109,7 +109,11 @@ def kl(model, sample, controls, closed_form):
         first = model.initial_distribution().log_prob(sample.states[:, :1])
         return sample.log_prob - tf.concat([first, sample.log_prior], axis=1)
     prior = model.transition_distribution(sample.states[:, :-1], controls)
-    first = tfd.kl_divergence(sample.densities[0], model.initial_distribution())[:, tf.newaxis]
+    density, initial = sample.densities[0], model.initial_distribution()
+    if density is None:
+        first = sample.log_prob[:, :1] - initial.log_prob(sample.states[:, :1])
+    else:
+        first = tfd.kl_divergence(density, initial)[:, tf.newaxis]
     return tf.concat([first, tfd.kl_divergence(sample.densities[1], prior)], axis=1)
 
 

@@ -89,6 +89,7 @@ def numeric(name, value):
             f"`{name}` must be padded to one length, with a `mask`; got a RaggedTensor."
         )
     if not tf.is_tensor(value):
+        value = unmasked(name, value)
         try:
             value = np.asarray(value)
         except ValueError as error:
@@ -101,16 +102,41 @@ def numeric(name, value):
     return tf.cast(value, tf.float32)
 
 
+def unmasked(name, value):
+    """Returns what a `numpy.ma` array, or a list of them, holds; masked controls are NaN.
+
+    Raises:
+      ValueError: If a value is masked where none may be missing.
+    """
+    several = isinstance(value, (list, tuple))
+    if several and any(isinstance(each, np.ma.MaskedArray) for each in value):
+        value = np.ma.stack(value)
+    if not isinstance(value, np.ma.MaskedArray) or not np.ma.is_masked(value):
+        return value
+    if name != "controls":
+        raise ValueError(f"`{name}` must not hold masked values.")
+    return value.astype(np.float32).filled(np.nan)
+
+
 def check_array(checks, name, value, sizes):
     """Returns `value` as a float32 tensor of a shape, as `numeric` and `check_shape` do."""
     return check_shape(checks, name, numeric(name, value), sizes)
 
 
-def split_masked(observations, mask):
-    """Returns the values of a `numpy.ma` array, and a mask that leaves out what it masks."""
+def split_masked(observations, mask, axes=2):
+    """Returns the values of a `numpy.ma` array, and a mask that leaves out what it masks.
+
+    Args:
+      observations: Array, or a list of arrays.
+      mask: A mask of the first `axes` axes, or None.
+      axes: Number of the axes before those of an observation.
+    """
+    several = isinstance(observations, (list, tuple))
+    if several and any(isinstance(each, np.ma.MaskedArray) for each in observations):
+        observations = np.ma.stack(observations)
     if not isinstance(observations, np.ma.MaskedArray):
         return observations, mask
     hidden = np.ma.getmaskarray(observations)
-    observed = ~hidden.any(axis=tuple(range(2, hidden.ndim)))
+    observed = ~hidden.any(axis=tuple(range(axes, hidden.ndim)))
     values = np.where(hidden, 0, observations.data)
     return values, observed if mask is None else observed & np.asarray(mask, bool)

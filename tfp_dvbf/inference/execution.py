@@ -6,7 +6,8 @@ import tensorflow as tf
 # Time steps of all rows that a call holds at a time; a decoder of 128 units takes 256 MiB for them.
 TIME_STEPS = 2**19
 # Time steps of sequences from which on XLA, which takes seconds to compile for every size, is worth
-# them to a particle filter: a step of its loop takes half the time.
+# them to a particle filter: a step of its loop takes half the time. Its random numbers are others
+# there, since XLA makes normal numbers in another order.
 COMPILED_STEPS = 2**14
 
 
@@ -47,7 +48,13 @@ class Graphs:
                 jit_compile=jit_compile or None,
             )
         specs = tf.nest.map_structure(_open, arguments)
-        return self._functions[key].get_concrete_function(*specs)(*arguments)
+        graph = self._functions[key].get_concrete_function(*specs)
+        try:
+            return graph(*arguments)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            if not jit_compile:
+                raise
+            return self.run(function, *arguments, **static)  # A part has an op that XLA lacks.
 
     def run_in_parts(
         self, function, rows, num_samples, num_steps, seed, axis=1, compiles=False, **static

@@ -115,7 +115,8 @@ def _scan_keeping(step, elements, carry):
         return index + 1, carry, arrays
 
     condition = lambda index, *_: index < count  # noqa: E731
-    _, _, arrays = tf.while_loop(condition, body, (0, carry, arrays))
+    loop = 0, carry, arrays
+    _, _, arrays = tf.while_loop(condition, body, loop, maximum_iterations=count)
     return tf.nest.map_structure(lambda array: array.stack(), arrays)
 
 
@@ -204,8 +205,8 @@ def next_particles(model, posterior, particles, inputs, observations, observed, 
     if log_prior is None:
         log_prior = prior.log_prob(states)
     seen = networks.tile_rows(observations, shape[0])
-    log_ratio = log_prior - step.log_prob  # Of two large numbers, before a third is added.
-    log_increments = model.log_likelihood(states, seen) + log_ratio
+    # The difference of two large numbers is taken before a third one is added to it.
+    log_increments = model.log_likelihood(states, seen) + (log_prior - step.log_prob)
     log_increments = tf.where(observed, _from_rows(log_increments, shape), 0.0)
     moved = previous._replace(states=_from_rows(step.carry, shape))
     moved, log_evidence = weighted.weigh(moved, log_increments)

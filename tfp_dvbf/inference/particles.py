@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfp_dvbf.layers import networks
+
 
 class Particles(NamedTuple):
     """Weighted draws of the latent state at one time step.
@@ -105,7 +107,7 @@ def mixture_moments(log_weights, moments):
     unit = tf.reduce_max(tf.maximum(scales, tf.abs(means - mean)), axis=0)
     unit = tf.where(unit > 0.0, unit, 1.0)
     squares = tf.square((means - mean) / unit) + tf.square(scales / unit)
-    return mean, unit * tf.sqrt(tf.reduce_sum(weights * squares, axis=0))
+    return mean, unit * networks.root(tf.reduce_sum(weights * squares, axis=0))
 
 
 def _log_size(values):

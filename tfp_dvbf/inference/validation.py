@@ -20,6 +20,7 @@ from tfp_dvbf.inference.checks import (
     check_shape,
     numeric,
     split_masked,
+    unmasked,
 )
 from tfp_dvbf.layers import networks
 
@@ -131,11 +132,9 @@ def check_future(rules, controls, num_steps=None, initial_observations=None, ini
     """
     checks = Checks()
     if controls is None and rules.control_dim == 0:
-        batch = 1
+        batch = 1 if initial_state is None else tf.shape(initial_state)[-2]
         if initial_observations is not None:
             batch = tf.shape(initial_observations)[0]
-        elif initial_state is not None:
-            batch = tf.shape(initial_state)[-2]
         controls = tf.zeros([batch, _check_num_steps(num_steps) - 1, 0])
     controls = check_array(checks, "controls", controls, ["batch", "time", rules.control_dim])
     checks.require(tf.shape(controls)[1] >= 1, "`controls` must have a step or more.")
@@ -190,6 +189,7 @@ def check_step(rules, observations, controls=None, observed=None):
     """
     checks = Checks()
     shape = ["batch", *rules.observation_shape]
+    observations, observed = split_masked(observations, observed, axes=1)
     observations = check_array(checks, "observations", observations, shape)
     if observed is None:
         observed = tf.ones(tf.shape(observations)[:1], tf.bool)
@@ -206,8 +206,10 @@ def check_step(rules, observations, controls=None, observed=None):
 
 def check_belief(belief, observations):
     """Returns the tensors of a belief, which have an axis of particles if the posterior's."""
-    if not {"particles", "log_weights", "step"} <= set(belief):
-        raise ValueError(f"`belief` must be what `filter_init` returned; got {list(belief)}.")
+    if not isinstance(belief, dict) or not {"particles", "log_weights", "step"} <= set(belief):
+        got = list(belief) if isinstance(belief, dict) else type(belief).__name__
+        raise ValueError(f"`belief` must be what `filter_init` returned; got {got}.")
+    belief = streaming.belief_of(belief)
     checks, batch = Checks(), ("batch", observations)
     particles = "particle", belief["log_weights"]
     for name, tensor in belief.items():
@@ -222,8 +224,7 @@ def check_count(name, number, least=1):
         checks = Checks()
         checks.require(number >= least, f"`{name}` must be at least {least}.")
         return checks.passed(number)
-    number = number.numpy() if hasattr(number, "numpy") else number
-    return errors.check_integer(name, number, least)
+    return errors.check_integer(name, getattr(number, "numpy", lambda: number)(), least)
 
 
 def check_observations(checks, rules, name, observations, like=None, steps="time"):
@@ -253,7 +254,7 @@ def check_mask(checks, rules, mask, observations, whole=True):
 
     `whole` sequences must have an observed step each; a context without any starts from p(z[0]).
     """
-    mask = tf.convert_to_tensor(mask)
+    mask = tf.convert_to_tensor(unmasked("mask", mask))
     shape = [("batch", observations), ("time", observations)]
     mask = check_shape(checks, "mask", mask, shape)
     if mask.dtype != tf.bool:

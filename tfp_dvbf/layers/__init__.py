@@ -29,6 +29,7 @@ from tfp_dvbf.layers.initial_posteriors import (
 from tfp_dvbf.layers.networks import MLP
 from tfp_dvbf.layers.part import Part, Spec
 from tfp_dvbf.layers.standardization import Standardization
+from tfp_dvbf.layers.state_space_model import StateSpaceModel, Trajectory
 from tfp_dvbf.layers.transitions import (
     LocallyLinearTransition,
     MLPTransition,
@@ -65,6 +66,8 @@ __all__ = [
     "SmootherEncoder",
     "SplineInverseAutoregressiveFlow",
     "Standardization",
+    "StateSpaceModel",
     "StudentTEmission",
+    "Trajectory",
     "Transition",
 ]

@@ -63,14 +63,19 @@ def check_emission(emission, spec):
 def check_density(name, density, event_shape, kind, batch=(1,)):
     """Raises ValueError unless a part returned a distribution of the right kind and shapes."""
     if not isinstance(density, kind):
-        wanted = "a distribution" if kind is tfd.Distribution else "a multivariate normal"
-        raise ValueError(f"`{name}` must return {wanted} of TFP; got {type(density).__name__}.")
+        wanted = {tfd.Distribution: "distribution", NORMAL: "multivariate normal"}
+        raise ValueError(
+            f"`{name}` must return a {wanted.get(kind, kind.__name__)} of TFP; "
+            f"got {type(density).__name__}."
+        )
+    if kind is not tfd.Distribution and density.loc is None:
+        raise ValueError(f"`{name}` must return a normal that is given a `loc`.")
     found = list(density.batch_shape), list(density.event_shape)
     expected = list(batch), list(event_shape)
     if found != expected:
         raise ValueError(
             f"`{name}` must return a distribution of batch shape {expected[0]} and event shape "
-            f"{expected[1]} for one state; got {found[0]} and {found[1]}."
+            f"{expected[1]}; got {found[0]} and {found[1]}."
         )
 
 

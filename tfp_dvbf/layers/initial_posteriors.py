@@ -29,7 +29,7 @@ class FirstState(NamedTuple):
 
     def draw(self, noise):
         """Maps eps [batch, dz] to z[0] and ln q(z[0] | x[0:k]) [batch]."""
-        log_prob = networks.standard_normal(noise.shape[-1]).log_prob(noise)
+        log_prob = tf.reduce_sum(tfp.distributions.Normal(0.0, 1.0).log_prob(noise), axis=-1)
         if self.flow is not None:
             value, log_det = self.flow(noise, self.context)
             if self.flowed is not None:
@@ -43,7 +43,8 @@ class FirstState(NamedTuple):
         """Returns this where `seen`, bool [batch, 1], is True, and p(z[0]) elsewhere."""
         loc = tf.where(seen, self.normal.loc, prior.mean())
         scale = tf.where(seen, self.normal.stddev(), prior.stddev())
-        return self._replace(normal=networks.diagonal_normal(loc, scale), flowed=seen)
+        flowed = seen if self.flowed is None else seen & self.flowed
+        return self._replace(normal=networks.diagonal_normal(loc, scale), flowed=flowed)
 
     def tiled(self, times):
         """Returns it `times` over, all of the batch before any comes again."""

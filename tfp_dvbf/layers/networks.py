@@ -170,6 +170,12 @@ def expand_like(mask, tensor):
     return mask
 
 
+def root(values):
+    """Returns the root of values that may be 0, where its gradient is 0 and not infinite."""
+    positive_values = values > 0.0
+    return tf.where(positive_values, tf.sqrt(tf.where(positive_values, values, 1.0)), 0.0)
+
+
 def sizes_of(tensor):
     """Returns the size of each axis, a number where it is known and a scalar tensor elsewhere."""
     return [

@@ -115,7 +115,7 @@ class StateSpaceModel(tf_keras.layers.Layer):
     def observation_moments(self, states):
         """Returns mean and standard deviation of p(x[t] | z[t]) in the user's units."""
         density = self.emission(states)
-        mean, stddev = density.mean(), tf.sqrt(density.variance())
+        mean, stddev = density.mean(), networks.root(density.variance())
         if self.emission.units == "user":
             return mean, stddev
         units = self.observation_standardization
@@ -148,11 +148,11 @@ class StateSpaceModel(tf_keras.layers.Layer):
           z[0:T], [sample, batch, time, dz].
         """
         shape, num_steps = tf.shape(initial_states), tf.shape(controls)[1]
-        # Rows: a dense layer of more axes asks for their sizes at every time step.
+        # A dense layer would ask for the sizes of samples and batch at every time step.
         states = tf.reshape(initial_states, [-1, self.spec.state_dim])
         controls = tf.transpose(self.control_standardization(controls), [1, 0, 2])
         controls = tf.tile(controls, tf.stack([1, shape[0], 1]))
-        noise = tf.zeros([num_steps])  # An element for each step to scan.
+        noise = tf.zeros([num_steps])  # This has one element for each step, as a scan needs.
         if not deterministic:
             noise_shape = tf.concat([[num_steps], tf.shape(states)], axis=0)
             noise = tf.random.stateless_normal(noise_shape, seed)

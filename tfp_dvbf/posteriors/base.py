@@ -53,8 +53,8 @@ class PosteriorSample(NamedTuple):
     Attributes:
       states: z[0:T], [batch, time, dz].
       log_prob: ln q of each z[t] in nats, [batch, time].
-      densities: q(z[0] | x[0:k]) and, as one distribution of batch shape [batch, time - 1],
-        q(z[t] | z[t-1], ...) for t > 0; None where the latter has no closed form.
+      densities: q(z[0] | x[0:k]), None where it has a flow, and, as one distribution of batch shape
+        [batch, time - 1], q(z[t] | z[t-1], ...) for t > 0; None where the latter is no normal.
       log_prior: ln p(z[t] | z[t-1], u[t-1]) of each t > 0 in nats, [batch, time - 1], where the
         recursion has found it; else None.
     """
@@ -158,8 +158,9 @@ class Posterior(part.Part):
         scanned = (noise[:, 1:], self.prepare(inputs), *masked)
         outputs = scan(self, model, carry, scanned)
         densities = None
-        if outputs.moments is not None and first.flow is None:
-            densities = first.normal, tfp.distributions.MultivariateNormalDiag(*outputs.moments)
+        if outputs.moments is not None:
+            later = tfp.distributions.MultivariateNormalDiag(*outputs.moments)
+            densities = None if first.flow else first.normal, later
         return PosteriorSample(
             prepend(states, outputs.states),
             prepend(log_first, outputs.log_prob),
@@ -258,11 +259,15 @@ def check_posterior(posterior, model, first, inputs):
             row = tf.nest.map_structure(lambda tensor: tensor[:, 0], posterior.prepare(inputs))
             carry = posterior.start(noise[:, 0], noise[:, 0])
             step = posterior.step(model, carry, row, noise[:, 0])
-        if not isinstance(step, Step) or "states" not in step.carry:
-            got = "a carry without states" if isinstance(step, Step) else type(step).__name__
-            raise ValueError(f"`posterior.step` must return a `Step` with `states`; got {got}.")
+        if not isinstance(step, Step) or set(step.carry) != set(carry):
+            got = list(step.carry) if isinstance(step, Step) else type(step).__name__
+            raise ValueError(
+                f"`posterior.step` must return a `Step` whose carry has {list(carry)}; got {got}."
+            )
         contracts.check_tensor("posterior.step", step.carry["states"], [1, dim])
-        contracts.check_tensor("posterior.step", step.log_prob, [1])
+        for log_prob in [step.log_prob, step.log_prior]:
+            if log_prob is not None:
+                contracts.check_tensor("posterior.step", log_prob, [1])
         for moment in step.moments or ():
             contracts.check_tensor("posterior.step", moment, [1, dim])
     with contracts.named("posterior", f"draw {steps} steps"):
@@ -272,11 +277,6 @@ def check_posterior(posterior, model, first, inputs):
         raise ValueError(f"`posterior` must return a `PosteriorSample`; got {got}.")
     contracts.check_tensor("posterior", sample.states, [1, steps, dim])
     contracts.check_tensor("posterior", sample.log_prob, [1, steps])
-
-
-def draw_first(first, noise):
-    """Returns z[0] for eps[0] of eps[0:T] and its ln q; `first` is a `FirstState` or a normal."""
-    return initial_posteriors.first_state(first).draw(noise[:, 0])
 
 
 def log_base(noise):

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfp_dvbf import errors
-from tfp_dvbf.layers import flows, networks
+from tfp_dvbf.layers import flows, initial_posteriors, networks
 from tfp_dvbf.posteriors import base
 
 
@@ -116,7 +116,7 @@ class TrajectoryIAF(base.Posterior):
         """Draws one trajectory, all time steps at once where none is missing."""
         if observed is not None:
             return super().call(model, first, inputs, noise, observed)
-        states, log_first = base.draw_first(first, noise)
+        states, log_first = initial_posteriors.first_state(first).draw(noise[:, 0])
         start = tf.pad(states[:, tf.newaxis], [[0, 0], [0, tf.shape(noise)[1] - 2], [0, 0]])
         values = tf.concat([noise[:, :-1], start, self.prepare(inputs)], axis=-1)
         context = self.input_layer(values)

@@ -29,7 +29,7 @@ class Count(NamedTuple):
 
 
 def count(reference):
-    """Returns the `Count` of a `agreement.Reference` of `gaussian`.
+    """Returns the `Count` of an `agreement.Reference` of `gaussian`.
 
     A layer [m, n] costs 2 m n operations a row forward, as many for the gradient of its kernel, and
     as many again for that of its inputs, unless those are data.
@@ -55,7 +55,7 @@ def measure(reference, threads, rounds):
     `milliseconds` is the sum of what the products and the optimizer take at the measured rates.
 
     Args:
-      reference: A `agreement.Reference` of `gaussian`.
+      reference: An `agreement.Reference` of `gaussian`.
       threads: Number of cores and threads.
       rounds: Timings of each rate, of which the median counts.
     """

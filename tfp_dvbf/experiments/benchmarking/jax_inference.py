@@ -22,7 +22,7 @@ def prepare(way, path, size, num_particles=1):
 
     Args:
       way: "generate" or "filter_step".
-      path: That of a `agreement.Reference`; of `innovation` or `iaf` for "filter_step".
+      path: That of an `agreement.Reference`; of `innovation` or `iaf` for "filter_step".
       size: Number of trajectories or streams.
       num_particles: Number of particles of each stream.
     """
@@ -64,7 +64,7 @@ def generate(constants, weights, first, controls, key, noise_scale):
 
     Args:
       constants: `agreement.Constants`.
-      weights: Those of a `agreement.Reference`.
+      weights: Those of an `agreement.Reference`.
       first: Standardised x[0], [batch, dx].
       controls: Standardised u[0:T-1], [batch, time - 1, du].
       key: Key of the noise.

@@ -31,14 +31,14 @@ def start(threads, device):
 
 
 def prepare(way, path, schedule=None):
-    """Takes the first training step on a reference; returns a `agreement.Training`.
+    """Takes the first training step on a reference; returns an `agreement.Training`.
 
     A step draws the noise of the next one, so that the first step is that of the reference.
 
     Args:
       way: The only one.
       path: That of the reference.
-      schedule: Arguments of a `agreement.Schedule`; None trains at a constant rate.
+      schedule: Arguments of an `agreement.Schedule`; None trains at a constant rate.
     """
     del way
     about = agreement.load(path)
@@ -96,7 +96,7 @@ def negative_elbo(constants, posterior, weights, observations, controls, noise, 
     Args:
       constants: `agreement.Constants`.
       posterior: Name of the posterior.
-      weights: Those of a `agreement.Reference`.
+      weights: Those of an `agreement.Reference`.
       observations: Standardised x[0:T], [batch, time, dx].
       controls: Standardised u[0:T-1], [batch, time - 1, du].
       noise: eps[0:T], [batch, time, dz].

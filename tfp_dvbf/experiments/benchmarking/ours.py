@@ -111,14 +111,14 @@ def standardised(arrays, like=None):
 
 
 def prepare(way, path, schedule=None):
-    """Takes the first training step on a reference; returns a `agreement.Training`.
+    """Takes the first training step on a reference; returns an `agreement.Training`.
 
     XLA draws other numbers from the same seed, and then the loss is not that of the reference.
 
     Args:
       way: One of `WAYS`.
       path: That of the reference.
-      schedule: Arguments of a `agreement.Schedule`; None trains at a constant rate.
+      schedule: Arguments of an `agreement.Schedule`; None trains at a constant rate.
     """
     tf_keras.backend.clear_session()
     about = agreement.load(path)

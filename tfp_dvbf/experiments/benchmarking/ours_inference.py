@@ -21,7 +21,7 @@ def prepare(way, path, size, num_particles=1):
 
     Args:
       way: "generate" draws trajectories in memory; "filter_step" is that of an exported model.
-      path: That of a `agreement.Reference`.
+      path: That of an `agreement.Reference`.
       size: Number of trajectories or streams.
       num_particles: Number of particles of each stream.
     """

@@ -213,7 +213,7 @@ def in_turns(workers, rounds, count):
 
 
 def write_reference(folder, threads, device, **settings):
-    """Lets ours write a `agreement.Reference` into a folder; returns its path.
+    """Lets ours write an `agreement.Reference` into a folder; returns its path.
 
     Args:
       folder: The folder.

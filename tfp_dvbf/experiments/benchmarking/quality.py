@@ -14,7 +14,6 @@ TARGETS = (protocols.POSTER_ROWS[0]["mae_sampled"], 0.05)
 SEEDS = (1, 2, 3)
 BATCH_SIZE, NUM_BATCHES, NUM_STEPS = 16, 31, 50
 NUM_VALIDATION = 128
-PROTOCOL = protocols.PROTOCOLS["quick"]
 
 
 def quality(args):
@@ -96,7 +95,7 @@ class Run:
     @property
     def done(self):
         """Whether it has reached all targets, or come to the end of its schedule."""
-        most = PROTOCOL[self.posterior]["epochs"]
+        most = protocols.protocol_of("quick", self.posterior)["epochs"]
         return set(self.reached) == set(TARGETS) or self.epochs == most
 
     def train(self, judge):
@@ -117,8 +116,8 @@ class Run:
 
 
 def schedule_of(posterior):
-    """Returns the quick protocol of a posterior as arguments of a `agreement.Schedule`."""
-    protocol = PROTOCOL[posterior]
+    """Returns the quick protocol of a posterior as arguments of an `agreement.Schedule`."""
+    protocol = protocols.protocol_of("quick", posterior)
     return {
         "learning_rate": protocol["learning_rate"],
         "num_updates": NUM_BATCHES * protocol["epochs"],

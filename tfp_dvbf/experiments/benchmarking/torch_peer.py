@@ -23,12 +23,12 @@ def start(threads, device):
 
 
 def prepare(way, path, schedule=None):
-    """Takes the first training step on a reference; returns a `agreement.Training`.
+    """Takes the first training step on a reference; returns an `agreement.Training`.
 
     Args:
       way: "eager" or "compiled".
       path: That of the reference.
-      schedule: Arguments of a `agreement.Schedule`; None trains at a constant rate.
+      schedule: Arguments of an `agreement.Schedule`; None trains at a constant rate.
     """
     about = agreement.load(path)
     torch.manual_seed(about.seed)
@@ -75,7 +75,7 @@ def negative_elbo(weights, constants, observations, controls, noise, kl_weight):
     """Returns minus the elbo in nats an observed step, of one draw, with the KL in closed form.
 
     Args:
-      weights: Those of a `agreement.Reference`.
+      weights: Those of an `agreement.Reference`.
       constants: `agreement.Constants`.
       observations: Standardised x[0:T], [batch, time, dx].
       controls: Standardised u[0:T-1], [batch, time - 1, du].

@@ -6,7 +6,7 @@ A program is a module with at least two functions,
     prepare(way, **settings) -> what is known of it, a dictionary; run(count) -> None
 
 where `run` does a unit of work `count` times and returns when it is done. A program that trains
-returns a `agreement.Training`, which has a third part: its weights.
+returns an `agreement.Training`, which has a third part: its weights.
 """
 
 import importlib

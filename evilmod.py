@@ -1,5 +1,0 @@
-open("/work/tmp/audit14/RAN", "w").write("x")
-
-
-class Part:
-    pass
