@@ -1,4 +1,4 @@
-"""Masks of NumPy arrays."""
+"""Masks of NumPy arrays, and keys that would be dropped."""
 
 import models
 import numpy as np
@@ -32,3 +32,10 @@ def test_masks_of_numpy_arrays_count_wherever_they_come(sequences):
     missing = model.filter_step(belief, x[:, 1], u[:, 0], [True, False, True], seed=1)
     np.testing.assert_array_equal(masked["log_evidence"], missing["log_evidence"])
     assert masked["log_evidence"][1] == 0.0
+
+
+def test_a_key_that_is_none_of_the_data_is_named(sequences):
+    model = models.small_model()
+    arrays = {"observations": sequences.observations, "controls": sequences.controls}
+    with pytest.raises(ValueError, match="`key` must be one of .*; did you mean 'mask'"):
+        model.adapt({**arrays, "masks": np.ones([12, 8], bool)})

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from tfp_dvbf import data
+from tfp_dvbf import data, errors
 from tfp_dvbf.data import batching, moments
 from tfp_dvbf.inference import validation
 
@@ -13,6 +13,18 @@ FAR_FROM_STANDARD = 5.0
 # AutoGraph would translate the source of all that is called in a graph of Keras or of a data set,
 # which takes as long as to trace it; there is nothing in it to translate.
 UNTRANSLATED = tf.autograph.experimental.do_not_convert
+KEYS = ("observations", "controls", "mask", "weights")  # What a dictionary of data may hold.
+
+
+def check_dictionary(inputs):
+    """Raises ValueError unless `inputs` is a dictionary of observations and `KEYS` alone."""
+    if not isinstance(inputs, dict) or "observations" not in inputs:
+        raise ValueError(
+            "Data must be dictionaries {'observations': ..., 'controls': ...} or a "
+            f"`tf.data.Dataset` of them; got {type(inputs).__name__}. `as_dataset` makes them."
+        )
+    for name in inputs:
+        errors.check_choice("key", name, KEYS)
 
 
 def checked(rules, dataset):
@@ -23,9 +35,9 @@ def checked(rules, dataset):
       dataset: `tf.data.Dataset` of dictionaries, or a dictionary of arrays.
     """
     if isinstance(dataset, tf.data.Dataset):
-        validation.check_dictionary(dataset.element_spec)
+        check_dictionary(dataset.element_spec)
         return dataset.map(lambda inputs: _check_inputs(rules, inputs))
-    validation.check_dictionary(dataset)
+    check_dictionary(dataset)
     return {name: np.asarray(tensor) for name, tensor in _check_inputs(rules, dataset).items()}
 
 
@@ -41,7 +53,7 @@ def _check_inputs(rules, inputs):
 
 def unpack(inputs):
     """Returns the `data.Batch` of one checked batch, and the weights of its rows, [batch]."""
-    validation.check_dictionary(inputs)
+    check_dictionary(inputs)
     observations = tf.cast(inputs["observations"], tf.float32)
     batch_size, steps = tf.unstack(tf.shape(observations)[:2])
     controls = inputs.get("controls")
@@ -62,7 +74,7 @@ def adapt(model, rules, dataset, min_scale):
     only before anything is cast to it.
     """
     if isinstance(dataset, tf.data.Dataset):
-        validation.check_dictionary(dataset.element_spec)
+        check_dictionary(dataset.element_spec)
         batches = dataset.map(lambda inputs: _after_checks(rules, inputs)).as_numpy_iterator()
     else:
         checked(rules, dataset)

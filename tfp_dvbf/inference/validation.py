@@ -43,15 +43,6 @@ class Rules(NamedTuple):
     posterior: object
 
 
-def check_dictionary(inputs):
-    """Raises ValueError unless `inputs` is a dictionary that holds observations."""
-    if not isinstance(inputs, dict) or "observations" not in inputs:
-        raise ValueError(
-            "Data must be dictionaries {'observations': ..., 'controls': ...} or a "
-            f"`tf.data.Dataset` of them; got {type(inputs).__name__}. `as_dataset` makes them."
-        )
-
-
 def check_batch(rules, observations, controls=None, mask=None):
     """Checks whole sequences.
 
