@@ -88,11 +88,11 @@ RAGGED = tf.ragged.constant([[[0.0] * 3] * 2, [[0.0] * 3] * 4], inner_shape=(3,)
         (lambda m: m.sample_posterior(X, None), "`controls` must be given"),
         (
             lambda m: m.sample_posterior([X[0], X[1, :3]], U[:2]),
-            "`observations` must be one array; pad sequences of different lengths and give a `ma",
+            "`observations` must be numeric; got sequences of different lengths. Pad",
         ),
         (
             lambda m: m.sample_posterior(RAGGED, U[:2]),
-            "`observations` must be padded to one length, with a `mask`; got a RaggedTensor",
+            "`observations` must be numeric; got a RaggedTensor. Pad",
         ),
         (
             lambda m: m.sample_posterior(X.astype(str), U),
@@ -105,6 +105,20 @@ RAGGED = tf.ragged.constant([[[0.0] * 3] * 2, [[0.0] * 3] * 4], inner_shape=(3,)
         (
             lambda m: m.sample_posterior(X[0], U[0]),
             r"`observations` must have shape \[batch, time, 3\]; got \(5, 3\)",
+        ),
+        (lambda m: m.generate(U, mask=np.ones((4, 1))), "`mask` must come with `initial_observ"),
+        (lambda m: m.generate(U, num_steps=9), "`num_steps` must be left out where `controls`"),
+        (lambda m: m.forecast(X[:, :2], U, num_steps=9), "`num_steps` must be left out where"),
+        (lambda m: m.generate(U, seed=1.5), "`seed` must be an integer; got 1.5"),
+        (
+            lambda m: m.filter(X, U, mask=RAGGED[..., 0]),
+            "`mask` must be numeric; got a RaggedTensor",
+        ),
+        (lambda m: m.filter(X, U, mask=[[1], [1, 1]]), "`mask` must be numeric; got sequences of"),
+        (lambda m: m.filter(X, U, mask=[["a"] * 5] * 4), "`mask` must be numeric; got dtype <U1"),
+        (
+            lambda m: m.filter(tf.fill([4, 5, 3], "a"), U),
+            "`observations` must be numeric; got dtype string",
         ),
     ],
 )
@@ -124,7 +138,10 @@ def test_more_initial_steps_than_there_are():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda m, x, u: m.sample_posterior(x / 0.0, u).states, "`observations` must be finite"),
+        (
+            lambda m, x, u: m.sample_posterior(x / 0.0, u).states,
+            "`observations` must be finite; give a `mask` of the steps that are observed",
+        ),
         (lambda m, x, u: m.forecast(x[:, :2], u / 0.0).states, "`controls` must be finite"),
         (lambda m, x, u: m.generate(u / 0.0).states, "`controls` must be finite"),
         (lambda m, x, u: m.log_prob_bound(x / 0.0, u), "`observations` must be finite"),

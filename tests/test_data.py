@@ -165,12 +165,12 @@ def test_sequences_of_different_lengths_are_told_to_pad(observations, message):
 def test_nan_without_a_mask_is_told_of_the_mask():
     observations = GOOD[0].copy()
     observations[1, 2, 0] = np.nan
-    message = "got nan in sequence 1, step 2, dimension 0. A `mask` says which steps are missing"
+    message = "in sequence 1, step 2, dimension 0; give a `mask` of the steps that are observed"
     for mask in [None, np.arange(5) < np.full((4, 1), 4)]:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=f"got nan {message}"):
             data.Sequences(observations, GOOD[1], mask=mask)
     observations[1, 2, 0] = np.inf
-    with pytest.raises(ValueError, match=r"got inf in sequence 1, step 2, dimension 0\.$"):
+    with pytest.raises(ValueError, match=f"got inf {message}"):
         data.Sequences(observations, GOOD[1])
 
 

@@ -173,9 +173,9 @@ def test_an_ensemble_is_exported_as_one_model(trained, tmp_path):
     x, u = arrays(4)
     seed, count = tf.constant(7), tf.constant(4)
     common = {"observations": tf.constant(x), "controls": tf.constant(u), "seed": seed}
-    found = signatures["log_prob_bound"](num_samples=count, **common)["log_prob_bound"]
-    np.testing.assert_allclose(found, made.log_prob_bound(x, u, 4, seed=7), rtol=1e-5)
     mask = tf.ones(x.shape[:2])
+    found = signatures["log_prob_bound"](num_samples=count, mask=mask, **common)["log_prob_bound"]
+    np.testing.assert_allclose(found, made.log_prob_bound(x, u, 4, seed=7), rtol=1e-5)
     expected = made.sample_posterior(x, u, seed=7)
     drawn = signatures["sample_posterior"](mask=mask, **common)
     np.testing.assert_allclose(drawn["observations"], expected.observations, atol=1e-5)

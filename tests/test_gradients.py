@@ -109,6 +109,14 @@ def test_gradients_of_filtered_evidence_are_finite(linear):
         assert np.all(np.isfinite(gradient)) and np.any(gradient != 0)
 
 
+def test_lists_of_tensors_keep_their_gradients(linear):
+    controls = [tf.constant(each) for each in U]
+    with tf.GradientTape() as tape:
+        tape.watch(controls)
+        drawn = linear.forecast(X[:, :3], controls, seed=1).observations
+    assert all(np.any(each != 0) for each in tape.gradient(drawn, controls))
+
+
 def test_open_sizes_inside_a_function(linear):
     """One graph serves every batch and length, with the values of the eager call."""
     specs = [tf.TensorSpec([None, None, 2]), tf.TensorSpec([None, None, 1])]
@@ -132,15 +140,16 @@ def test_signatures_outlive_the_object_that_was_loaded(linear, tmp_path):
     saved_model.export(linear, tmp_path / "model", signatures=names)
     signatures = tf.saved_model.load(str(tmp_path / "model")).signatures
     scalars = {"num_samples": tf.constant(2), "seed": tf.constant(1)}
+    four = {**scalars, "num_samples": tf.constant(4)}
     calls = {
         "forecast": lambda x, u: signatures["forecast"](
             observations=x[:, :3], controls=u, mask=tf.ones([3, 3]), **scalars
         )["observations"],
         "generate": lambda x, u: signatures["generate"](
-            initial_observations=x[:, :1], controls=u, **scalars
+            initial_observations=x[:, :1], controls=u, mask=tf.ones([3, 1]), **scalars
         )["observations"],
         "log_prob_bound": lambda x, u: signatures["log_prob_bound"](
-            observations=x, controls=u, num_samples=tf.constant(4), seed=tf.constant(1)
+            observations=x, controls=u, mask=tf.ones(x.shape[:2]), **four
         )["log_prob_bound"],
     }
     x, u = tf.constant(X), tf.constant(U)

@@ -263,7 +263,7 @@ GAP = np.array([[1, 1, 1, 1], [1, 0, 1, 1]])
     "x, mask, message",
     [
         (X, MASK[:, :3], r"`mask` must have shape \(2, 4\); got \(2, 3\)"),
-        (X, 2 * MASK, r"`mask` must hold 0 \(missing\) and 1 only"),
+        (X, 2 * MASK, r"`mask` must hold 0 \(missing\) and 1 \(observed\) only"),
         (X, [[1, 1, 1, 1], [0, 0, 0, 0]], "`mask` must leave an observed step in .*; 1 has none"),
         (X + np.nan, GAP, "`observations` must be finite; got nan in sequence 0, step 0"),
     ],

@@ -150,6 +150,16 @@ def test_what_float32_cannot_hold_is_refused(column):
     assert scale[1] == 1e5
 
 
+@pytest.mark.parametrize(
+    "column", [np.float32([1e8, 1e9]), np.float32([-1e30, -2e30]), [1e20, 1e21]]
+)
+def test_a_constant_that_moves_by_more_than_its_scale_is_refused(column):
+    """By the rounding of its type alone: scale 1 would let it into the model a hundred wide."""
+    values = np.nextafter(column[0], [[0], [column[1]]], dtype=np.asarray(column).dtype)
+    with pytest.raises(ValueError, match=f"or float32 cannot hold them; .* {REMEDY}"):
+        mean_and_scale(Moments.of(np.tile(values, [1000, 1])))
+
+
 @pytest.mark.parametrize("name", ["observations", "controls"])
 def test_columns_that_become_constant_in_float32_are_refused_by_sequences(name):
     """From then on, a clock would look like a constant."""

@@ -54,6 +54,11 @@ def test_stateless_seed_is_a_function_of_its_argument():
     np.testing.assert_array_equal(random.stateless_seed(3), random.stateless_seed(3))
     assert np.any(random.stateless_seed(3) != random.stateless_seed(4))
     assert np.any(random.stateless_seed() != random.stateless_seed())
+    np.testing.assert_array_equal(random.stateless_seed(-1)[0], -1)
+    np.testing.assert_array_equal(random.stateless_seed(np.uint64(2**32 + 5))[0], 5)
+    for seed in [1.5, True, "1"]:
+        with pytest.raises(ValueError, match=f"`seed` must be an integer; got {seed!r}"):
+            random.stateless_seed(seed)
 
 
 def test_without_a_seed_a_graph_draws_anew_whenever_it_runs():

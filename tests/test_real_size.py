@@ -103,8 +103,8 @@ def test_every_signature_three_times(posterior, transition, tmp_path):
         "filter_step": {**belief, **step, **seed},
         "sample_posterior": {**whole, "mask": observed, **seed},
         "forecast": {"observations": x[:, :5], "controls": u, "mask": observed[:, :5]},
-        "generate": {**first, "controls": u},
-        "log_prob_bound": whole,
+        "generate": {**first, "controls": u, "mask": observed[:, :1]},
+        "log_prob_bound": {**whole, "mask": observed},
     }
     assert set(arguments) == set(signatures)
     for name, given in arguments.items():

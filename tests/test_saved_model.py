@@ -42,6 +42,8 @@ def in_memory(model, sequences):
     context = max(x.shape[1] // 2, model.recognition_model.initial_steps)
     past = np.ones([len(x), context], np.float32)
     past[::2, -1] = 0
+    first_mask = np.ones(first.shape[:2], np.float32)
+    first_mask[::2] = 0
     seed, draws = {"seed": np.int32(3)}, {"num_samples": np.int32(4)}
     calls = {
         "sample_posterior": {"observations": x, "controls": u, "mask": mask, **seed},
@@ -50,18 +52,22 @@ def in_memory(model, sequences):
             **draws,
             **seed,
         },
-        "generate": {"initial_observations": first, "controls": u, **draws, **seed},
+        "generate": {
+            **{"initial_observations": first, "controls": u, "mask": first_mask},
+            **draws,
+            **seed,
+        },
     }
     drawn = model.sample_posterior(x, u, 1, 3, mask)
     answers = {
         "sample_posterior": {name: tensor[0] for name, tensor in drawn._asdict().items()},
-        "generate": model.generate(u, first, num_samples=4, seed=3)._asdict(),
+        "generate": model.generate(u, first, num_samples=4, seed=3, mask=first_mask)._asdict(),
     }
     if u.shape[1] >= context:
         answers["forecast"] = model.forecast(x[:, :context], u, 4, 3, past)._asdict()
     if "iwae" in model.bounds:
-        calls["log_prob_bound"] = {"observations": x, "controls": u, **draws, **seed}
-        answers["log_prob_bound"] = {"log_prob_bound": model.log_prob_bound(x, u, 4, 3)}
+        calls["log_prob_bound"] = {"observations": x, "controls": u, "mask": mask, **draws, **seed}
+        answers["log_prob_bound"] = {"log_prob_bound": model.log_prob_bound(x, u, 4, 3, mask=mask)}
     return {name: (calls[name], answer) for name, answer in answers.items()}
 
 
@@ -192,7 +198,9 @@ def test_saved_model_cli(exported, sequences, tmp_path):
     assert "filter_step" in shown and "predicted_observation_mean" in shown
     np.save(tmp_path / "x.npy", sequences.observations)
     np.save(tmp_path / "u.npy", sequences.controls)
-    inputs = f"observations={tmp_path}/x.npy;controls={tmp_path}/u.npy"
+    np.save(tmp_path / "mask.npy", np.ones(sequences.observations.shape[:2], np.float32))
+    arrays = {"observations": "x", "controls": "u", "mask": "mask"}
+    inputs = ";".join(f"{name}={tmp_path}/{file}.npy" for name, file in arrays.items())
     expressions = "num_samples=4;seed=3"
     subprocess.run(
         [

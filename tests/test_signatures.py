@@ -16,6 +16,7 @@ def test_the_same_seed_gives_the_same_output(exported, sequences):
         generate(
             initial_observations=first,
             controls=tf.constant(sequences.controls),
+            mask=tf.ones([12, 1]),
             num_samples=tf.constant(2),
             seed=tf.constant(seed),
         )["states"].numpy()
@@ -36,15 +37,16 @@ def test_bad_input_at_a_signature(exported, sequences):
     with pytest.raises(Exception, match="float"):
         signatures["forecast"](observations=tf.cast(x, tf.float64), controls=u, **ones, **scalars)
     none = {"num_samples": tf.constant(0), "seed": tf.constant(1)}
+    first = {"initial_observations": x[:, :1], "mask": tf.ones([12, 1])}
     with pytest.raises(tf.errors.InvalidArgumentError, match="`num_samples` must be at least 1"):
-        signatures["generate"](initial_observations=x[:, :1], controls=u, **none)
+        signatures["generate"](controls=u, **first, **none)
     context = {"observations": x[:, :4], "mask": tf.ones([12, 4])}
-    for name, given in {"forecast": context, "log_prob_bound": {"observations": x}}.items():
+    for name, given in {"forecast": context, "log_prob_bound": {"observations": x, **ones}}.items():
         message = "`controls` must have the batch size of the observations"
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             signatures[name](controls=u[:1], **given, **scalars)
     with pytest.raises(tf.errors.InvalidArgumentError, match="`controls` must have a step or more"):
-        signatures["generate"](initial_observations=x[:, :1], controls=u[:, :0], **scalars)
+        signatures["generate"](controls=u[:, :0], **first, **scalars)
     short = {"observations": x, "controls": u, "mask": tf.ones([12, 1]), "seed": tf.constant(1)}
     with pytest.raises(tf.errors.InvalidArgumentError, match="`mask` must have the time size of"):
         signatures["sample_posterior"](**short)
@@ -57,18 +59,18 @@ def test_bad_input_at_a_signature(exported, sequences):
     bound = signatures["log_prob_bound"]
     for wrong in [u[:, :3], tf.concat([u, u], axis=1)]:
         with pytest.raises(tf.errors.InvalidArgumentError, match="as many steps as `observations`"):
-            bound(observations=x, controls=wrong, **scalars)
+            bound(observations=x, controls=wrong, **ones, **scalars)
     with pytest.raises(tf.errors.InvalidArgumentError, match="must have at least 2 steps"):
-        bound(observations=x[:, :1], controls=u[:, :0], **scalars)
+        bound(observations=x[:, :1], controls=u[:, :0], mask=tf.ones([12, 1]), **scalars)
 
 
 @pytest.mark.parametrize("name", ["sample_posterior", "log_prob_bound"])
 def test_a_last_control_is_ignored(exported, sequences, name):
     signature = tf.saved_model.load(str(exported["iaf"][1])).signatures[name]
     x, u = tf.constant(sequences.observations), tf.constant(sequences.controls)
-    others = {"num_samples": tf.constant(1)}
-    if name == "sample_posterior":
-        others = {"mask": tf.ones([12, 8])}
+    others = {"mask": tf.ones([12, 8])}
+    if name == "log_prob_bound":
+        others["num_samples"] = tf.constant(1)
     longer = tf.pad(u, [[0, 0], [0, 1], [0, 0]], constant_values=9.0)
     expected, actual = (
         signature(observations=x, controls=controls, seed=tf.constant(1), **others)

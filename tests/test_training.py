@@ -122,7 +122,11 @@ def test_an_optimizer_as_a_name_is_built(make_model, name):
 @pytest.mark.parametrize(
     "optimizer, message",
     [
-        ("adamm", "`optimizer` must be one of tf_keras; got 'adamm'"),
+        ("adamm", "`optimizer` must be one of .*; got 'adamm'; did you mean 'adam'"),
+        ("schedules", "`optimizer` must be one of .*; got 'schedules'"),
+        (tf_keras.optimizers.legacy.Adam, "got Adam of tf_keras.optimizers.legacy"),
+        (lambda: {"class_name": "Adamm", "config": {}}, "must be a config of one of tf_keras; "),
+        (lambda: {"a": 1}, "`optimizer` must be .* of tf_keras; got "),
         (lambda: tf.keras.optimizers.Adam(), "must be one of tf_keras; got Adam of keras"),
         (lambda: 3, "`optimizer` must be one of tf_keras; got int of builtins"),
     ],
@@ -131,6 +135,19 @@ def test_other_optimizers_are_refused(optimizer, message):
     made = optimizer if isinstance(optimizer, str) else optimizer()
     with pytest.raises(ValueError, match=message):
         cached_model().compile(made)
+
+
+def test_an_optimizer_as_a_config_is_built(make_model):
+    model = make_model()
+    model.compile(tf_keras.optimizers.serialize(tf_keras.optimizers.Adam(0.25)))
+    assert float(model.optimizer.learning_rate) == 0.25
+
+
+@pytest.mark.parametrize("dtype", ["float64", "mixed_float16", tf_keras.mixed_precision.Policy])
+def test_other_types_are_refused(make_model, dtype):
+    dtype = dtype if isinstance(dtype, str) else dtype("float64")
+    with pytest.raises(ValueError, match="`dtype` must be float32 for a DVBF; got "):
+        make_model(dtype=dtype)
 
 
 def test_fit_refuses_callbacks_of_keras_3(make_model, sequences):

@@ -1,6 +1,7 @@
 """Keras callbacks: KL annealing, checkpoints that resume exactly, and a guard against NaN."""
 
 import csv
+import math
 import os
 import statistics
 import time
@@ -26,7 +27,7 @@ class KLAnnealing(tf_keras.callbacks.Callback):
 
     `step` is the optimizer's, so that a resumed run continues the line. The weight never moves away
     from 1 while the optimizer is the same: where a later `fit` has more steps in an epoch, it
-    waits until the new line reaches it, and a model that was trained with weight 1 keeps it.
+    waits until the new line is as near, and a model that was trained with weight 1 keeps it.
     `compile` with a new optimizer starts at `initial_weight` again. With `steps_per_execution`
     the weight changes once an execution. The history has it as `kl_weight`.
 
@@ -74,12 +75,16 @@ class KLAnnealing(tf_keras.callbacks.Callback):
         step = int(self.model.optimizer.iterations.numpy())
         weight = self.weight(step, self.params["steps"])
         if step > 0:  # A new model's weight is 1, which is no point of the line.
-            closer = max if self.initial_weight <= 1 else min
-            weight = closer(weight, float(self.model.kl_weight.numpy()))
+            weight = min(weight, float(self.model.kl_weight.numpy()), key=_distance_from_one)
         self.model.kl_weight.assign(weight)
 
     def on_epoch_end(self, epoch, logs=None):
         logs["kl_weight"] = float(self.model.kl_weight.numpy())
+
+
+def _distance_from_one(weight):
+    """Returns how far a weight is from 1, as a factor on either side."""
+    return abs(math.log(weight)) if weight else math.inf
 
 
 class TerminateOnNonFinite(tf_keras.callbacks.Callback):

@@ -100,15 +100,13 @@ class DVBF(training.VariationalModel):
         self.noise_key = int(noise_seed.view(np.int32))
         model_seed, recognition_seed = map(int, seeds)
         self.sizes = checks.check_sizes(observation_shape, control_dim, state_dim)
-        given = {
-            "transition": transition,
-            "emission": emission,
-            "posterior": posterior,
-            "encoder": encoder,
-            "initial_posterior": initial_posterior,
-        }
-        # All come before the first is built: one that is refused leaves the others as they were.
-        parts = {kind: registry.resolve(kind, part) for kind, part in given.items()}
+        parts = registry.resolve_all(
+            transition=transition,
+            emission=emission,
+            posterior=posterior,
+            encoder=encoder,
+            initial_posterior=initial_posterior,
+        )
         own = {kind: parts.pop(kind) for kind in ["transition", "emission"]}
         self.state_space_model = state_space_model.StateSpaceModel(
             **self.sizes, **own, seed=model_seed, name="state_space_model"
@@ -214,6 +212,8 @@ class DVBF(training.VariationalModel):
         """
         if initial_observations is not None and initial_state is not None:
             raise ValueError("Give `initial_observations` or `initial_state`, not both.")
+        if mask is not None and initial_observations is None:
+            raise ValueError("`mask` must come with `initial_observations`, whose steps it marks.")
         sizes = num_steps, initial_observations, initial_state
         controls = validation.check_future(self.rules, controls, *sizes)
         run = {"num_steps": controls.shape[1], "num_samples": num_samples, "seed": seed}
@@ -254,16 +254,15 @@ class DVBF(training.VariationalModel):
         """Starts streams from x[0:k]; returns the belief, see `streaming.filter_init`."""
         self._check_steps("filter_init")
         self.check_finite_weights()
-        initial_observations = validation.unmasked("initial_observations", initial_observations)
-        first = validation.check_initial_observations(self.rules, initial_observations, None)
+        first = streaming.check_start(self.rules, initial_observations)
         count = tf.convert_to_tensor(validation.check_count("num_particles", num_particles))
-        arguments = first.observations, count, random.stateless_seed(seed)[0]
+        arguments = first, count, random.stateless_seed(seed)[0]
         return self.graphs.run(streaming.filter_init, *arguments)
 
     def filter_step(self, belief, observations, controls=None, observed=None, seed=None):
         """Moves streams on by one time step; see `streaming.filter_step`."""
-        step = validation.check_step(self.rules, observations, controls, observed)
-        arguments = validation.check_belief(belief, step[0]), *step, random.stateless_seed(seed)[0]
+        step = streaming.check_step(self.rules, observations, controls, observed)
+        arguments = streaming.check_belief(belief, step[0]), *step, random.stateless_seed(seed)[0]
         return self.graphs.run(streaming.filter_step, *arguments)
 
     def _infer(self, function, observations, controls, num_samples, seed, mask, axis=1, **static):

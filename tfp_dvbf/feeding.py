@@ -1,5 +1,6 @@
 """How a model is fed: data sets checked batch by batch, standardised, and taken apart."""
 
+import math
 import warnings
 
 import numpy as np
@@ -7,53 +8,68 @@ import tensorflow as tf
 
 from tfp_dvbf import data, errors
 from tfp_dvbf.data import batching, moments
-from tfp_dvbf.inference import validation
+from tfp_dvbf.inference import checks, validation
 
 FAR_FROM_STANDARD = 5.0
 # AutoGraph would translate the source of all that is called in a graph of Keras or of a data set,
 # which takes as long as to trace it; there is nothing in it to translate.
 UNTRANSLATED = tf.autograph.experimental.do_not_convert
 KEYS = ("observations", "controls", "mask", "weights")  # What a dictionary of data may hold.
+KNOWN = "known"  # Whether each step is known, which `known_too` adds for `predict`.
 
 
-def check_dictionary(inputs):
-    """Raises ValueError unless `inputs` is a dictionary of observations and `KEYS` alone."""
+def check_dictionary(inputs, keys=KEYS):
+    """Raises ValueError unless `inputs` is a dictionary of observations and `keys` alone."""
     if not isinstance(inputs, dict) or "observations" not in inputs:
         raise ValueError(
             "Data must be dictionaries {'observations': ..., 'controls': ...} or a "
             f"`tf.data.Dataset` of them; got {type(inputs).__name__}. `as_dataset` makes them."
         )
     for name in inputs:
-        errors.check_choice("key", name, KEYS)
+        errors.check_choice("key", name, keys)
 
 
-def checked(rules, dataset):
+def checked(rules, dataset, known_too=False):
     """Returns checked arrays, or a data set whose iteration fails at what breaks a rule.
 
     Args:
       rules: `validation.Rules`.
       dataset: `tf.data.Dataset` of dictionaries, or a dictionary of arrays.
+      known_too: Whether to add, where a NaN control can end a sequence, which steps are `KNOWN`.
     """
     if isinstance(dataset, tf.data.Dataset):
         check_dictionary(dataset.element_spec)
-        return dataset.map(lambda inputs: _check_inputs(rules, inputs))
+        return dataset.map(lambda inputs: _check_inputs(rules, inputs, known_too))
     check_dictionary(dataset)
-    return {name: np.asarray(tensor) for name, tensor in _check_inputs(rules, dataset).items()}
+    found = _check_inputs(rules, dataset, known_too)
+    return {name: np.asarray(tensor) for name, tensor in found.items()}
 
 
 @UNTRANSLATED
-def _check_inputs(rules, inputs):
+def _check_inputs(rules, inputs, known_too=False):
     names = ["observations", "controls", "mask"]
-    batch, _ = validation.check_batch(rules, *map(inputs.get, names))
+    batch, known = validation.check_batch(rules, *map(inputs.get, names))
     found = {name: value for name, value in batch._asdict().items() if value is not None}
+    if known_too and known is not None:
+        found[KNOWN] = known
     if "weights" in inputs:
-        found["weights"] = tf.cast(inputs["weights"], tf.float32)
+        found["weights"] = _check_weights(inputs["weights"], batch.observations)
     return found
+
+
+def _check_weights(weights, observations):
+    """Returns the weights of the rows of a batch, [batch]: 0 or more, and not all of them 0."""
+    rules = checks.Checks()
+    weights = checks.check_array(rules, "weights", weights, [("batch", observations)])
+    checks.check_finite(rules, "weights", weights)
+    rules.require(tf.reduce_all(weights >= 0), "`weights` must not be negative.")
+    rules.require(tf.reduce_any(weights > 0), "`weights` must be above 0 in a row or more.")
+    return rules.passed(weights)
 
 
 def unpack(inputs):
     """Returns the `data.Batch` of one checked batch, and the weights of its rows, [batch]."""
-    check_dictionary(inputs)
+    check_dictionary(inputs, (*KEYS, KNOWN))
     observations = tf.cast(inputs["observations"], tf.float32)
     batch_size, steps = tf.unstack(tf.shape(observations)[:2])
     controls = inputs.get("controls")
@@ -101,21 +117,56 @@ def warn_if_not_adapted(model, dataset):
     """Warns if checked data are far from standard and a `StateSpaceModel` was not adapted."""
     if not model.emission.standardises or bool(model.observation_standardization.is_set):
         return
-    batch = dataset if isinstance(dataset, dict) else next(iter(dataset.take(1)))
-    largest = float(
-        np.sqrt(np.square(np.asarray(batch["observations"], np.float64)).mean((0, 1)).max())
+    is_batched = isinstance(dataset, tf.data.Dataset)
+    batches = dataset.take(1).as_numpy_iterator() if is_batched else [dataset]
+    for name, found in moments.dataset_moments(batches)._asdict().items():
+        sizes = np.sqrt(np.square(found.mean) + found.variance)  # Root mean squares.
+        far = (sizes > FAR_FROM_STANDARD) | ((sizes > 0) & (sizes < 1 / FAR_FROM_STANDARD))
+        if far.any():
+            column = far.argmax()
+            warnings.warn(
+                f"The {name} are far from standard (root mean square {sizes[column]:.3g} in column "
+                f"{column}) and `adapt` was not called; call `model.adapt(dataset)` before `fit`.",
+                stacklevel=4,
+            )
+            return
+
+
+def in_few_sizes(dataset, batch_size=None, steps=None):
+    """Returns data whose batches have few sizes, since a training step is compiled for each.
+
+    Batches of a data set have few lengths, and a smaller one is filled with rows of weight 0. A
+    dictionary gets as many such rows as its last batch lacks.
+
+    Args:
+      dataset: Checked data.
+      batch_size: Sequences in a batch that Keras makes of a dictionary, or None.
+      steps: Batches that it makes of them, or None.
+    """
+    if isinstance(dataset, tf.data.Dataset):
+        return batching.fill_batches(batching.bucket_lengths(dataset))
+    count = len(dataset["observations"])
+    if batch_size is None:  # What Keras chooses.
+        batch_size = math.ceil(count / steps) if steps else 32
+    batch_size = min(errors.check_integer("batch_size", batch_size), count)
+    filled = -(-count // batch_size) * batch_size
+    return dataset if filled == count else batching.fill_rows(dataset, filled)
+
+
+def split(arrays, fraction):
+    """Returns a dictionary of arrays without its last rows, and these, as Keras splits them."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"`validation_split` must be between 0 and 1; got {fraction}.")
+    if isinstance(arrays, tf.data.Dataset):
+        raise ValueError("`validation_split` is for a dictionary of arrays; got a data set.")
+    count = len(arrays["observations"])
+    at = math.floor(count * (1 - fraction))
+    if at in (0, count):
+        raise ValueError(f"`validation_split` must leave two parts of {count} sequences.")
+    return tuple(
+        {name: array[part] for name, array in arrays.items()}
+        for part in (slice(at), slice(at, None))
     )
-    if not 1 / FAR_FROM_STANDARD < largest < FAR_FROM_STANDARD:
-        warnings.warn(
-            f"The observations are far from standard (root mean square {largest:.3g}) and `adapt` "
-            "was not called; call `model.adapt(dataset)` before `fit`.",
-            stacklevel=4,
-        )
-
-
-def in_buckets(dataset):
-    """Returns a data set whose batches have few lengths, so that few steps are compiled."""
-    return batching.bucket_lengths(dataset) if isinstance(dataset, tf.data.Dataset) else dataset
 
 
 def without_filling(dataset):

@@ -78,8 +78,8 @@ SIGNATURES = {
     "filter_step": ("observations", "controls", "observed", "seed"),  # Besides the belief.
     "sample_posterior": ("observations", "controls", "mask", "seed"),
     "forecast": ("observations", "controls", "mask", "num_samples", "seed"),
-    "generate": ("initial_observations", "controls", "num_samples", "seed"),
-    "log_prob_bound": ("observations", "controls", "num_samples", "seed"),
+    "generate": ("initial_observations", "controls", "mask", "num_samples", "seed"),
+    "log_prob_bound": ("observations", "controls", "mask", "num_samples", "seed"),
 }
 
 
@@ -126,6 +126,14 @@ def resolve(kind, identifier):
         )
     _check_part(kind, identifier)
     return identifier
+
+
+def resolve_all(**given):
+    """Returns the parts that names, configs or objects of each kind stand for, by kind.
+
+    All come before a model builds the first: one that is refused leaves the others as they were.
+    """
+    return {kind: resolve(kind, identifier) for kind, identifier in given.items()}
 
 
 def _check_part(kind, part):

@@ -4,14 +4,12 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import callbacks as own_callbacks
-from tfp_dvbf import errors, feeding, registry
+from tfp_dvbf import errors, feeding, keras_arguments, registry
 from tfp_dvbf.inference import bounds, execution, sampling, validation
 from tfp_dvbf.inference import hidden_steps as hiding
 from tfp_dvbf.layers.state_space_model import Trajectory
 
 SHOWN = 1  # What tells the seed of the steps that are shown from that of the noise.
-NOT_TAKEN = ("y", "sample_weight", "class_weight")  # Of Keras' arguments of `fit`.
 
 
 class VariationalModel(tf_keras.Model):
@@ -28,14 +26,12 @@ class VariationalModel(tf_keras.Model):
       hidden_steps: Of what `inference.hidden_steps.of` makes `HiddenSteps`.
 
     Raises:
-      ValueError: If the policy of tf_keras is not float32.
+      ValueError: If the policy of tf_keras, or `dtype`, is not float32.
     """
 
     def __init__(self, objective, num_samples, hidden_steps=None, **kwargs):
         errors.check_choice("objective", objective, registry.OBJECTIVES)
-        policy = tf_keras.mixed_precision.global_policy().name
-        if policy != "float32":
-            raise ValueError(f"The policy of tf_keras must be float32 for a DVBF; got {policy}.")
+        keras_arguments.check_policy(kwargs.get("dtype"))
         super().__init__(**kwargs)
         self.objective = objective
         self.num_samples = errors.check_integer("num_samples", num_samples)
@@ -84,6 +80,7 @@ class VariationalModel(tf_keras.Model):
         """Returns the posterior's `Trajectory` for zero noise, [batch, time, ...], unchecked."""
         batch, _ = feeding.unpack(inputs)
         found = sampling.reconstruct(self.state_space_model, self.recognition_model, batch)
+        found = execution.nan_where_unknown(inputs.get(feeding.KNOWN), found)
         return Trajectory(*(tensor[0] for tensor in found))
 
     def adapt(self, dataset, min_scale=0.0):
@@ -114,7 +111,7 @@ class VariationalModel(tf_keras.Model):
         if jit_compile is None:
             # XLA is the faster way: docs/results/benchmark.json, one CPU core.
             jit_compile = not kwargs.get("run_eagerly")
-        optimizer = _optimizer(optimizer)
+        optimizer = keras_arguments.resolve_optimizer(optimizer)
         shared = self.distribute_strategy.num_replicas_in_sync > 1
         super().compile(optimizer=optimizer, jit_compile=jit_compile and not shared, **kwargs)
         self._differentiate = self._gradients
@@ -146,21 +143,22 @@ class VariationalModel(tf_keras.Model):
             no mask covers, targets or weights are given, or training diverges.
           tf.errors.InvalidArgumentError: If a batch of a data set does, before it is trained on.
         """
-        given = [name for name in NOT_TAKEN if {"y": y, **kwargs}.get(name) is not None]
-        if given:
-            raise ValueError(
-                f"`{given[0]}` must be left out; a DVBF trains its own bound on a dictionary "
-                "{'observations': ..., 'controls': ...}."
-            )
-        callbacks = _guarded(callbacks)
-        if validation_data is not None:
-            validation_data = feeding.in_buckets(feeding.checked(self.rules, validation_data))
+        keras_arguments.check_no_targets(y=y, **kwargs)
+        callbacks = keras_arguments.guarded(callbacks)
         x = feeding.checked(self.rules, x)
+        if validation_data is not None:
+            validation_data = feeding.checked(self.rules, validation_data)
+        elif fraction := kwargs.pop("validation_split", 0.0):
+            x, validation_data = feeding.split(x, fraction)
         feeding.warn_if_not_adapted(self.state_space_model, x)
         self._reset_validation()
-        return super().fit(
-            feeding.in_buckets(x), validation_data=validation_data, callbacks=callbacks, **kwargs
-        )
+        batch_size = kwargs.get("batch_size")
+        x = feeding.in_few_sizes(x, batch_size, kwargs.get("steps_per_epoch"))
+        if validation_data is not None:
+            batch_size = kwargs.get("validation_batch_size") or batch_size
+            steps = kwargs.get("validation_steps")
+            validation_data = feeding.in_few_sizes(validation_data, batch_size, steps)
+        return super().fit(x, validation_data=validation_data, callbacks=callbacks, **kwargs)
 
     def _reset_validation(self):
         """Drops Keras' data handler of validation.
@@ -170,17 +168,19 @@ class VariationalModel(tf_keras.Model):
         if getattr(self, "_eval_data_handler", None) is not None:
             del self._eval_data_handler
 
-    def evaluate(self, x=None, *args, **kwargs):
+    def evaluate(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """Returns the metrics on a data set as Keras' `evaluate` does, and checks it as `fit`."""
+        keras_arguments.check_no_targets(y=y, **kwargs)
         if not kwargs.get("_use_cached_eval_dataset"):  # Keras' word for a call by `fit`.
             self.check_finite_weights()
-            x = feeding.in_buckets(feeding.checked(self.rules, x))
-        return super().evaluate(x, *args, **kwargs)
+            x = feeding.checked(self.rules, x)
+            x = feeding.in_few_sizes(x, batch_size, kwargs.get("steps"))
+        return super().evaluate(x, y, batch_size, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Returns what `call` does for a data set, as Keras' `predict`, and checks it as `fit`."""
         self.check_finite_weights()
-        x = feeding.without_filling(feeding.checked(self.rules, x))
+        x = feeding.without_filling(feeding.checked(self.rules, x, known_too=True))
         return super().predict(x, *args, **kwargs)
 
     @feeding.UNTRANSLATED
@@ -207,7 +207,7 @@ class VariationalModel(tf_keras.Model):
         with tf.GradientTape() as tape:
             terms = self.terms(batch, seed, shown)
             objective = self._objective(terms, self.kl_weight) * weights
-            loss = -tf.reduce_sum(objective) / num_steps
+            loss = -tf.math.divide_no_nan(tf.reduce_sum(objective), num_steps)
         return terms, tape.gradient(loss, self.trainable_variables)
 
     def replica_seed(self, step):
@@ -263,37 +263,3 @@ def _num_steps(batch, weights):
         steps = tf.cast(tf.shape(batch.observations)[1], tf.float32)
         return steps * tf.reduce_sum(weights)
     return tf.reduce_sum(tf.cast(batch.mask, tf.float32) * weights[:, tf.newaxis])
-
-
-def _optimizer(optimizer):
-    """Returns an optimizer of tf_keras that can be built before its first step.
-
-    On Apple Silicon Keras takes a name for one of its old optimizers, which cannot.
-    """
-    if isinstance(optimizer, str):
-        names = {name.lower(): name for name in dir(tf_keras.optimizers)}
-        if optimizer.lower() not in names:
-            raise ValueError(f"`optimizer` must be one of tf_keras; got {optimizer!r}.")
-        return getattr(tf_keras.optimizers, names[optimizer.lower()])()
-    if not isinstance(optimizer, (tf_keras.optimizers.Optimizer, dict)):
-        raise ValueError(f"`optimizer` must be one of tf_keras; got {_kind(optimizer)}.")
-    return optimizer
-
-
-def _guarded(callbacks):
-    """Returns callbacks of tf_keras, a guard against values that are not finite first."""
-    if isinstance(callbacks, tf_keras.callbacks.CallbackList):
-        return callbacks
-    callbacks = tf.nest.flatten(callbacks) if callbacks is not None else []
-    for callback in callbacks:
-        if not isinstance(callback, tf_keras.callbacks.Callback):
-            raise ValueError(f"`callbacks` must be callbacks of tf_keras; got {_kind(callback)}.")
-    guards = [own_callbacks.TerminateOnNonFinite()]
-    if any(isinstance(callback, own_callbacks.TerminateOnNonFinite) for callback in callbacks):
-        guards = []
-    return [*guards, *callbacks]
-
-
-def _kind(value):
-    """Returns the class of a value, with the package that it comes from."""
-    return f"{type(value).__name__} of {type(value).__module__.split('.')[0]}"

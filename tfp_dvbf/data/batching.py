@@ -59,18 +59,54 @@ def _batches(source, batch_size, seed, first_epoch):
     even = len(source) % batch_size == 0
     if isinstance(source, shards.Shards):
         batches = _shard_tensors(source, keys).prefetch(1).rebatch(batch_size, drop_remainder=even)
-        return batches if even else batches.map(lambda batch: _filled(batch, batch_size))
+        return batches if even else batches.map(lambda batch: fill_rows(batch, batch_size))
     return _batches_in_memory(source, batch_size, keys, even)
 
 
-def _filled(batch, batch_size):
-    """Returns a batch of `batch_size`, its rows repeated as often as it takes, with weights."""
+def fill_rows(batch, batch_size):
+    """Returns a batch of `batch_size`, its rows repeated as often as it takes, with weights.
+
+    Args:
+      batch: Dictionary of tensors or arrays [batch, ...]; one of "weights" is kept.
+      batch_size: Number of rows, not less than there are; those that are added get weight 0.
+    """
     import tensorflow as tf
 
     count = tf.shape(batch["observations"])[0]
     rows = tf.range(batch_size)
+    filled = _gather(batch, rows % count)
     weights = tf.cast(rows < count, tf.float32)
-    return {**_gather(batch, rows % count), "weights": weights}
+    return {**filled, "weights": weights * tf.cast(filled.get("weights", 1.0), tf.float32)}
+
+
+def fill_batches(dataset):
+    """Fills batches that are smaller than an earlier one with rows of weight 0.
+
+    A training step is compiled for every size that comes, such as that of a last, smaller batch.
+
+    Args:
+      dataset: `tf.data.Dataset` of dictionaries, as `as_dataset` makes them.
+
+    Returns:
+      `dataset` itself where its element_spec knows the batch size. Otherwise a data set with the
+      same keys and "weights" [batch]. A batch that is longer in time than the largest so far is
+      not filled: where lengths are batched by themselves, the long batches are the small ones.
+    """
+    import tensorflow as tf
+
+    if dataset.element_spec["observations"].shape[0] is not None:
+        return dataset
+    largest = tf.Variable([0, 0], dtype=tf.int64, trainable=False)  # Rows, and time steps.
+
+    def fill(batch):
+        size = tf.shape(batch["observations"], tf.int64)[:2]
+        known = tf.cond(
+            tf.reduce_all(size >= largest), lambda: largest.assign(size), largest.read_value
+        )
+        rows = tf.where(size[1] <= known[1], tf.maximum(size[0], known[0]), size[0])
+        return fill_rows(batch, tf.cast(rows, tf.int32))
+
+    return dataset.map(fill)
 
 
 def _keys(seed, first_epoch):
@@ -110,7 +146,7 @@ def _batches_in_memory(sequences, batch_size, keys, even):
     batches = indices.batch(batch_size, drop_remainder=even).map(
         lambda index: _gather(tensors, index)
     )
-    return batches if even else batches.map(lambda batch: _filled(batch, batch_size))
+    return batches if even else batches.map(lambda batch: fill_rows(batch, batch_size))
 
 
 def _shard_tensors(source, keys):

@@ -8,6 +8,8 @@ PAD = (
     "Pad sequences of different lengths and mark the padding as missing with a `mask` "
     "[sequences, time]."
 )
+BINARY_MASK = "`mask` must hold 0 (missing) and 1 (observed) only."
+SOME_OBSERVED = "`mask` must leave an observed step in every sequence"
 
 
 def check_num_samples(num_samples):
@@ -142,13 +144,11 @@ def check_mask(mask, shape):
     if mask.shape != tuple(shape):
         raise ValueError(f"`mask` must have shape {tuple(shape)}; got {mask.shape}.")
     if not np.isin(mask, [0, 1]).all():
-        raise ValueError("`mask` must hold 0 (missing) and 1 only.")
+        raise ValueError(BINARY_MASK)
     mask = mask.astype(bool)
     empty = np.flatnonzero(~mask.any(axis=1))
     if len(empty):
-        raise ValueError(
-            f"`mask` must leave an observed step in every sequence; {empty[0]} has none."
-        )
+        raise ValueError(f"{SOME_OBSERVED}; {empty[0]} has none.")
     return mask
 
 
@@ -159,13 +159,14 @@ def check_finite(**arrays):
             continue
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
-            value = array[tuple(bad[0])]
-            hint = ""
-            if name == "observations" and np.isnan(value):
-                hint = " A `mask` says which steps are missing."
-            raise ValueError(
-                f"`{name}` must be finite; got {value} in {_place(name, bad[0])}.{hint}"
-            )
+            raise ValueError(not_finite(name, array[tuple(bad[0])], bad[0]))
+
+
+def not_finite(name, value=None, index=()):
+    """Returns what to say of an array that is not finite, and of the value at an index of it."""
+    got = "" if value is None else f"; got {value} in {_place(name, index)}"
+    hint = "." if name != "observations" else "; give a `mask` of the steps that are observed."
+    return f"`{name}` must be finite{got}{hint}"
 
 
 def _place(name, index):

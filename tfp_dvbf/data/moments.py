@@ -108,7 +108,8 @@ def mean_and_scale(moments, name="observations", min_scale=0.0):
 
     Raises:
       ValueError: If a feature has a mean above 1e5 times its standard deviation or `min_scale`:
-        float32 does not hold enough digits of it.
+        float32 does not hold enough digits of it. One that is constant passes unless it moves, by
+        the rounding of its type, by more than its scale.
     """
     if isinstance(min_scale, bool) or not isinstance(min_scale, numbers.Real):
         raise ValueError(f"`min_scale` must be a number of 0 or more; got {min_scale!r}.")
@@ -116,7 +117,9 @@ def mean_and_scale(moments, name="observations", min_scale=0.0):
         raise ValueError(f"`min_scale` must be a number of 0 or more; got {min_scale!r}.")
     constant = moments.is_constant | (moments.stddev < np.finfo(np.float32).tiny)
     scale = np.maximum(np.where(constant, 1.0, moments.stddev), min_scale)
-    too_far = np.flatnonzero(~constant & (np.abs(moments.mean) > MAX_RATIO * scale))
+    far = np.abs(moments.mean) > MAX_RATIO * scale
+    # Of a constant, 1 is no scale if what its type cannot resolve is more.
+    too_far = np.flatnonzero(far & (~constant | (moments.stddev > scale)))
     if len(too_far):
         rule = f"have means below {MAX_RATIO:.0f} standard deviations, or float32 cannot hold them"
         raise ValueError(_refusal(name, rule, moments, too_far[0]))

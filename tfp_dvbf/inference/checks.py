@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from tfp_dvbf.data import checks
+
 
 class Checks:
     """The rules of one call: broken ones raise, those that a graph must decide are kept."""
@@ -29,77 +31,68 @@ class Checks:
             )
 
 
-def check_finite(checks, name, tensor):
+def check_finite(rules, name, tensor):
     finite = tf.math.is_finite(tensor)
 
     def message(holds):
         if holds is None:
-            return f"`{name}` must be finite."
-        index = tuple(np.argwhere(~finite.numpy())[0])
-        axes = ["sample", "sequence"] if name == "initial_state" else ["sequence", "step"]
-        axes = [*axes, "dimension"][-len(index) :] if len(index) <= 3 else axes
-        place = ", ".join(f"{axis} {number}" for axis, number in zip(axes, index))
-        hint = "; give a `mask` of what is observed" if name == "observations" else ""
-        return f"`{name}` must be finite; got {tensor[index].numpy()} in {place}{hint}."
+            return checks.not_finite(name)
+        index = np.argwhere(~finite.numpy())[0]
+        return checks.not_finite(name, tensor[tuple(index)].numpy(), index)
 
-    checks.require(tf.reduce_all(finite), message)
+    rules.require(tf.reduce_all(finite), message)
 
 
-def check_shape(checks, name, tensor, sizes):
+def check_shape(rules, name, tensor, sizes):
     """Returns `tensor`, which in a graph waits until its shape has been checked.
 
     Without the wait an operation on tensors that do not fit may fail first, in its own words.
 
     Args:
-      checks: `Checks`.
+      rules: `Checks`.
       name: What the caller calls the tensor.
       tensor: The tensor.
       sizes: Each a number, a tuple of numbers, the name of an axis of any size but 0, or (name,
         tensor), the size that the axis of this place has in another tensor.
     """
-    shape = tensor.shape.as_list()
-    fits, labels, open_sizes = len(shape) == len(sizes), [], []
+    axes, open_sizes = [], []
     for axis, size in enumerate(sizes):
-        if isinstance(size, tuple) and isinstance(size[0], str):
-            known = size[1].shape[axis]
-            if known is None:
+        label, allowed = "", size
+        if isinstance(size, str):
+            label, allowed = size, None
+        elif isinstance(size, tuple) and isinstance(size[0], str):
+            label, allowed = size[0], size[1].shape[axis]
+            if allowed is None:
                 open_sizes.append((axis, *size))
-            size = size[0] if known is None else known
-        allowed = size if isinstance(size, tuple) else (size,)
-        labels.append(" or ".join(map(str, allowed)))
-        found = shape[axis] if axis < len(shape) else None
-        if found is not None:
-            fits &= found in allowed if not isinstance(size, str) else found > 0
-    if not fits:
-        raise ValueError(f"`{name}` must have shape [{', '.join(labels)}]; got {tuple(shape)}.")
-    if sizes[0] == "batch" and shape[0] is None:
-        checks.require(tf.shape(tensor)[0] > 0, f"`{name}` must have a sequence or more.")
+        axes.append((label, (allowed,) if isinstance(allowed, int) else allowed))
+    checks.check_axes(name, tensor.shape, axes)
+    if sizes[0] == "batch" and tensor.shape[0] is None:
+        rules.require(tf.shape(tensor)[0] > 0, f"`{name}` must have a sequence or more.")
     for axis, label, other in open_sizes:
         same = tf.shape(tensor)[axis] == tf.shape(other)[axis]
-        checks.require(same, f"`{name}` must have the {label} size of the observations.")
-    return checks.passed(tensor)
+        rules.require(same, f"`{name}` must have the {label} size of the observations.")
+    return rules.passed(tensor)
 
 
 def numeric(name, value):
-    """Returns `value` as a float32 tensor, or raises ValueError if it is not numeric."""
+    """Returns `value` as a tensor, or raises ValueError if it is not numeric.
+
+    Tensors keep their type, and so do tensors in a list, whose gradients are kept; all else becomes
+    float32.
+    """
     if value is None:
         raise ValueError(f"`{name}` must be given.")
-    if isinstance(value, tf.RaggedTensor):
-        raise ValueError(
-            f"`{name}` must be padded to one length, with a `mask`; got a RaggedTensor."
-        )
-    if not tf.is_tensor(value):
-        value = unmasked(name, value)
+    if tf.is_tensor(value) and not isinstance(value, tf.RaggedTensor):
+        if not (value.dtype.is_floating or value.dtype.is_integer or value.dtype.is_bool):
+            raise ValueError(f"`{name}` must be numeric; got dtype {value.dtype.name}.")
+        return value
+    value = unmasked(name, value)
+    if isinstance(value, (list, tuple)) and any(map(tf.is_tensor, tf.nest.flatten(value))):
         try:
-            value = np.asarray(value)
-        except ValueError as error:
-            raise ValueError(
-                f"`{name}` must be one array; pad sequences of different lengths and give a `mask`."
-            ) from error
-        if value.dtype.kind not in "fiub":
-            raise ValueError(f"`{name}` must be numeric; got dtype {value.dtype}.")
-        return tf.convert_to_tensor(value.astype(np.float32))
-    return tf.cast(value, tf.float32)
+            return tf.convert_to_tensor(value)
+        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+            raise ValueError(f"`{name}` must be tensors of one shape. {checks.PAD}") from error
+    return tf.convert_to_tensor(checks.numeric_array(name, value).astype(np.float32))
 
 
 def unmasked(name, value):
@@ -118,9 +111,9 @@ def unmasked(name, value):
     return value.astype(np.float32).filled(np.nan)
 
 
-def check_array(checks, name, value, sizes):
+def check_array(rules, name, value, sizes):
     """Returns `value` as a float32 tensor of a shape, as `numeric` and `check_shape` do."""
-    return check_shape(checks, name, numeric(name, value), sizes)
+    return check_shape(rules, name, tf.cast(numeric(name, value), tf.float32), sizes)
 
 
 def split_masked(observations, mask, axes=2):

@@ -1,10 +1,15 @@
 """How functions of tensors are run: as graphs of open sizes, a part of the rows at a time."""
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
-# Time steps of all rows that a call holds at a time; a decoder of 128 units takes 256 MiB for them.
-TIME_STEPS = 2**19
+# Values of the widest layer that a call holds at a time, 256 MiB.
+VALUES = 2**26
+# What a time step counts for: the units of a decoder's layer; or the values of a large observation,
+# which has a mean, a scale, noise and a draw.
+LAYER_UNITS, COPIES = 128, 4
 # Time steps of sequences from which on XLA, which takes seconds to compile for every size, is worth
 # them to a particle filter: a step of its loop takes half the time. Its random numbers are others
 # there, since XLA makes normal numbers in another order.
@@ -74,7 +79,10 @@ class Graphs:
         static["jit_compile"] = compiles and (num_steps or 0) >= COMPILED_STEPS
         batch, draws = tf.nest.flatten(rows)[0].shape[0], tf.convert_to_tensor(num_samples)
         known = None not in (batch, num_steps, tf.get_static_value(draws))
-        size = max(1, TIME_STEPS // (int(num_samples) * num_steps)) if known else batch
+        size = batch
+        if known:
+            width = max(LAYER_UNITS, COPIES * math.prod(self._models[0].spec.observation_shape))
+            size = max(1, VALUES // (int(num_samples) * num_steps * width))
         if not known or batch <= size:
             return self.run(function, *rows, draws, seed, **static)
         parts = []

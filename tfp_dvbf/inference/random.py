@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfp_dvbf import errors
+
 NORMAL = tf.raw_ops.StatelessRandomNormalV2
 UNIFORM = tf.raw_ops.StatelessRandomUniformV2
 USES = NORMAL, UNIFORM
@@ -13,7 +15,7 @@ SEED_SALT = 0x5EED
 
 
 def stateless_seed(seed=None):
-    """Returns a stateless seed, int32 [2], from an integer or scalar.
+    """Returns a stateless seed, int32 [2], from an integer or scalar tensor.
 
     None draws a new one. A graph draws it whenever it runs, not once for all when it is traced, by
     TensorFlow's generator, which `tf.random.set_seed` sets.
@@ -22,6 +24,9 @@ def stateless_seed(seed=None):
         seed = tf.random.uniform([], tf.int32.min, tf.int32.max, tf.int32)
     elif seed is None:
         seed = np.random.SeedSequence().generate_state(1).view(np.int32)[0]
+    elif not tf.is_tensor(seed):  # Its lower 32 bits, as a cast of a tensor takes them.
+        seed = errors.check_integer("seed", seed, least=None) % 2**32
+        seed = np.uint32(seed).view(np.int32)
     return tf.stack([tf.cast(seed, tf.int32), SEED_SALT])
 
 

@@ -1,9 +1,9 @@
-"""Filtering of streams, one time step a call: what is exported under the same names."""
+"""Filtering of streams, one time step a call: the rules, and what is exported by these names."""
 
 import numpy as np
 import tensorflow as tf
 
-from tfp_dvbf.inference import particle_filter, random
+from tfp_dvbf.inference import checks, particle_filter, random, validation
 from tfp_dvbf.inference.particles import Particles
 from tfp_dvbf.layers import networks
 
@@ -13,6 +13,58 @@ from tfp_dvbf.layers import networks
 # is clipped to it.
 FAR = 1e3
 ENCODER = "encoder_"  # What the names of an encoder's memory begin with in a belief.
+
+
+def check_start(rules, initial_observations):
+    """Returns x[0:k] of streams, [batch, k, *observation_shape], of which nothing is missing."""
+    kept, name = checks.Checks(), "initial_observations"
+    sizes = None, rules.initial_steps
+    observations = validation.check_observations(kept, rules, name, initial_observations, *sizes)
+    validation.check_values(kept, rules, initial_observations=observations)
+    return kept.passed(observations)
+
+
+def check_step(rules, observations, controls=None, observed=None):
+    """Checks one time step of streams.
+
+    Args:
+      rules: `validation.Rules`.
+      observations: x[t], [batch, *observation_shape].
+      controls: u[t-1], [batch, du]; None where du is 0.
+      observed: Whether x[t] is observed, [batch]; None where all are.
+
+    Returns:
+      Observations, what is missing set to 0, controls and bool `observed`.
+    """
+    kept = checks.Checks()
+    shape = ["batch", *rules.observation_shape]
+    observations, observed = checks.split_masked(observations, observed, axes=1)
+    observations = checks.check_array(kept, "observations", observations, shape)
+    if observed is None:
+        observed = tf.ones(tf.shape(observations)[:1], tf.bool)
+    shape = [("batch", observations)]
+    observed = checks.check_shape(kept, "observed", checks.numeric("observed", observed), shape)
+    observed = observed if observed.dtype == tf.bool else observed > 0
+    observations = tf.where(networks.expand_like(observed, observations), observations, 0.0)
+    if controls is None and rules.control_dim == 0:
+        controls = tf.zeros([tf.shape(observations)[0], 0])
+    controls = checks.check_array(kept, "controls", controls, [*shape, rules.control_dim])
+    validation.check_values(kept, rules, observed, observations=observations, controls=controls)
+    return kept.passed((observations, controls, observed))
+
+
+def check_belief(belief, observations):
+    """Returns the tensors of a belief, which have an axis of particles if the posterior's."""
+    if not isinstance(belief, dict) or not {"particles", "log_weights", "step"} <= set(belief):
+        got = list(belief) if isinstance(belief, dict) else type(belief).__name__
+        raise ValueError(f"`belief` must be what `filter_init` returned; got {got}.")
+    belief = belief_of(belief)
+    kept, batch = checks.Checks(), ("batch", observations)
+    particles = "particle", belief["log_weights"]
+    for name, tensor in belief.items():
+        own = [particles, *tensor.shape[2:]] if has_particles(name) else tensor.shape[1:]
+        checks.check_shape(kept, name, tensor, [batch, *own])
+    return kept.passed(belief)
 
 
 def filter_init(model, recognition, initial_observations, num_particles, seed):

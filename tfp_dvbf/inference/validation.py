@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_dvbf import data, errors, registry
-from tfp_dvbf.inference import streaming
+from tfp_dvbf.data import checks as data_checks
 from tfp_dvbf.inference.checks import (
     Checks,
     check_array,
@@ -20,7 +20,6 @@ from tfp_dvbf.inference.checks import (
     check_shape,
     numeric,
     split_masked,
-    unmasked,
 )
 from tfp_dvbf.layers import networks
 
@@ -79,7 +78,7 @@ def check_batch(rules, observations, controls=None, mask=None):
         observations = tf.where(networks.expand_like(mask, observations), observations, 0.0)
         if tf.get_static_value(tf.reduce_all(mask)):
             mask = None
-    _check_values(checks, rules, observed, observations=observations, controls=controls)
+    check_values(checks, rules, observed, observations=observations, controls=controls)
     batch = data.Batch(observations, controls, mask)
     return checks.passed((batch, known))
 
@@ -89,6 +88,7 @@ def check_context(rules, observations, controls, mask=None, num_steps=None):
     checks = Checks()
     observations, mask = split_masked(observations, mask)
     observations = check_observations(checks, rules, "observations", observations)
+    _check_one_length(controls, num_steps)
     context, least = tf.shape(observations)[1], rules.initial_steps
     checks.require(
         context >= least,
@@ -112,7 +112,7 @@ def check_context(rules, observations, controls, mask=None, num_steps=None):
     if mask is not None:
         mask = check_mask(checks, rules, mask, observations, whole=False)
         observations = tf.where(networks.expand_like(mask, observations), observations, 0.0)
-    _check_values(checks, rules, mask, observations=observations, controls=controls)
+    check_values(checks, rules, mask, observations=observations, controls=controls)
     return checks.passed(data.Batch(observations, controls, mask))
 
 
@@ -122,6 +122,7 @@ def check_future(rules, controls, num_steps=None, initial_observations=None, ini
     For a model without controls, `num_steps` is T, and there are as many sequences as starts.
     """
     checks = Checks()
+    _check_one_length(controls, num_steps)
     if controls is None and rules.control_dim == 0:
         batch = 1 if initial_state is None else tf.shape(initial_state)[-2]
         if initial_observations is not None:
@@ -129,7 +130,7 @@ def check_future(rules, controls, num_steps=None, initial_observations=None, ini
         controls = tf.zeros([batch, _check_num_steps(num_steps) - 1, 0])
     controls = check_array(checks, "controls", controls, ["batch", "time", rules.control_dim])
     checks.require(tf.shape(controls)[1] >= 1, "`controls` must have a step or more.")
-    _check_values(checks, rules, controls=controls)
+    check_values(checks, rules, controls=controls)
     return checks.passed(controls)
 
 
@@ -143,14 +144,14 @@ def check_initial_observations(rules, initial_observations, controls, mask=None)
     if mask is not None:
         mask = check_mask(checks, rules, mask, observations, whole=False)
         observations = tf.where(networks.expand_like(mask, observations), observations, 0.0)
-    _check_values(checks, rules, mask, initial_observations=observations)
+    check_values(checks, rules, mask, initial_observations=observations)
     return checks.passed(data.Batch(observations, controls, mask))
 
 
 def check_initial_state(state_dim, initial_state, num_samples, controls):
     """Returns z[0], [batch, num_samples or 1, dz], of [batch, dz] or [num_samples, batch, dz]."""
     checks = Checks()
-    state = numeric("initial_state", initial_state)
+    state = tf.cast(numeric("initial_state", initial_state), tf.float32)
     shape = [tf.get_static_value(num_samples), controls.shape[0], state_dim]
     if not any(state.shape.is_compatible_with(each) for each in (shape, shape[1:])):
         raise ValueError(
@@ -164,49 +165,6 @@ def check_initial_state(state_dim, initial_state, num_samples, controls):
     checks.require(same, "`initial_state` must have the batch size of the controls.")
     state = checks.passed(state)
     return tf.transpose(state if each else state[tf.newaxis], [1, 0, 2])
-
-
-def check_step(rules, observations, controls=None, observed=None):
-    """Checks one time step of streams.
-
-    Args:
-      rules: `Rules`.
-      observations: x[t], [batch, *observation_shape].
-      controls: u[t-1], [batch, du]; None where du is 0.
-      observed: Whether x[t] is observed, [batch]; None where all are.
-
-    Returns:
-      Observations, what is missing set to 0, controls and bool `observed`.
-    """
-    checks = Checks()
-    shape = ["batch", *rules.observation_shape]
-    observations, observed = split_masked(observations, observed, axes=1)
-    observations = check_array(checks, "observations", observations, shape)
-    if observed is None:
-        observed = tf.ones(tf.shape(observations)[:1], tf.bool)
-    shape = [("batch", observations)]
-    observed = check_shape(checks, "observed", tf.convert_to_tensor(observed), shape)
-    observed = observed if observed.dtype == tf.bool else observed > 0
-    observations = tf.where(networks.expand_like(observed, observations), observations, 0.0)
-    if controls is None and rules.control_dim == 0:
-        controls = tf.zeros([tf.shape(observations)[0], 0])
-    controls = check_array(checks, "controls", controls, [*shape, rules.control_dim])
-    _check_values(checks, rules, observed, observations=observations, controls=controls)
-    return checks.passed((observations, controls, observed))
-
-
-def check_belief(belief, observations):
-    """Returns the tensors of a belief, which have an axis of particles if the posterior's."""
-    if not isinstance(belief, dict) or not {"particles", "log_weights", "step"} <= set(belief):
-        got = list(belief) if isinstance(belief, dict) else type(belief).__name__
-        raise ValueError(f"`belief` must be what `filter_init` returned; got {got}.")
-    belief = streaming.belief_of(belief)
-    checks, batch = Checks(), ("batch", observations)
-    particles = "particle", belief["log_weights"]
-    for name, tensor in belief.items():
-        own = [particles, *tensor.shape[2:]] if streaming.has_particles(name) else tensor.shape[1:]
-        check_shape(checks, name, tensor, [batch, *own])
-    return checks.passed(belief)
 
 
 def check_count(name, number, least=1):
@@ -245,19 +203,18 @@ def check_mask(checks, rules, mask, observations, whole=True):
 
     `whole` sequences must have an observed step each; a context without any starts from p(z[0]).
     """
-    mask = tf.convert_to_tensor(unmasked("mask", mask))
     shape = [("batch", observations), ("time", observations)]
-    mask = check_shape(checks, "mask", mask, shape)
+    mask = check_shape(checks, "mask", numeric("mask", mask), shape)
     if mask.dtype != tf.bool:
         binary = tf.reduce_all((mask == 0) | (mask == 1))
-        checks.require(binary, "`mask` must hold 0 (missing) and 1 (observed) only.")
+        checks.require(binary, data_checks.BINARY_MASK)
         mask = tf.cast(mask, tf.bool)
     if whole:
         some = tf.reduce_any(mask, axis=1)
         checks.require(
             tf.reduce_all(some),
             lambda holds: (
-                "`mask` must leave an observed step in every sequence"
+                data_checks.SOME_OBSERVED
                 + ("." if holds is None else f"; {int(np.argmin(some))} has none.")
             ),
         )
@@ -269,7 +226,7 @@ def check_mask(checks, rules, mask, observations, whole=True):
     return mask
 
 
-def _check_values(checks, rules, mask=None, **tensors):
+def check_values(checks, rules, mask=None, **tensors):
     """Requires finite values and, of what `mask` says is observed, those the emission can make."""
     for name, tensor in tensors.items():
         check_finite(checks, name, tensor)
@@ -282,6 +239,11 @@ def _check_values(checks, rules, mask=None, **tensors):
                 tf.reduce_all(holds),
                 f"`{name}` must be {rules.emission.support} for the {emission} emission.",
             )
+
+
+def _check_one_length(controls, num_steps):
+    if controls is not None and num_steps is not None:
+        raise ValueError("`num_steps` must be left out where `controls` are given: they say it.")
 
 
 def _check_num_steps(num_steps):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfp_dvbf import registry
-from tfp_dvbf.inference import bounds, checks, random, sampling, streaming, validation
+from tfp_dvbf.inference import bounds, checks, execution, random, sampling, streaming, validation
 
 FLOAT, INT = tf.float32, tf.int32
 
@@ -108,21 +108,22 @@ class Functions:
 
     def filter_init(self, initial_observations, num_particles, seed):
         """Starts streams from their first steps; returns the belief and ln p(x[0])."""
-        first = validation.check_initial_observations(self.rules, initial_observations, None)
+        first = streaming.check_start(self.rules, initial_observations)
         count = validation.check_count("num_particles", num_particles)
-        return streaming.filter_init(*self.models, first.observations, count, seed)
+        return streaming.filter_init(*self.models, first, count, seed)
 
     def filter_step(self, observations, observed, seed, controls=None, **belief):
         """Moves each stream on by one step, which is missing where `observed` is 0."""
-        belief = validation.check_belief(belief, observations)
-        step = validation.check_step(self.rules, observations, controls, observed)
+        belief = streaming.check_belief(belief, observations)
+        step = streaming.check_step(self.rules, observations, controls, observed)
         return streaming.filter_step(*self.models, belief, *step, seed)
 
     def sample_posterior(self, observations, mask, seed, controls=None):
         """Draws one trajectory of the posterior for each sequence."""
-        batch, _ = validation.check_batch(self.rules, observations, controls, mask)
+        batch, known = validation.check_batch(self.rules, observations, controls, mask)
         seed = random.stateless_seed(seed)
         drawn = sampling.sample_posterior(*self.models, batch, 1, seed)
+        drawn = execution.nan_where_unknown(known, drawn)
         return {name: tensor[0] for name, tensor in drawn._asdict().items()}
 
     def forecast(self, observations, mask, num_samples, seed, controls=None, num_steps=None):
@@ -134,17 +135,21 @@ class Functions:
         )
         return drawn._asdict()
 
-    def generate(self, initial_observations, num_samples, seed, controls=None, num_steps=None):
-        """Draws from the generative model alone, z[0] from q(z[0] | x[0:k])."""
+    def generate(
+        self, initial_observations, mask, num_samples, seed, controls=None, num_steps=None
+    ):
+        """Draws from the generative model alone, z[0] from q(z[0] | x[0:k]), in a gap p(z[0])."""
         controls = validation.check_future(self.rules, controls, num_steps, initial_observations)
-        first = validation.check_initial_observations(self.rules, initial_observations, controls)
+        first = validation.check_initial_observations(
+            self.rules, initial_observations, controls, mask
+        )
         count = validation.check_count("num_samples", num_samples)
         drawn = sampling.generate(*self.models, controls, first, count, random.stateless_seed(seed))
         return drawn._asdict()
 
-    def log_prob_bound(self, observations, num_samples, seed, controls=None):
-        """Returns the importance-weighted bound on ln p(x), nats a sequence."""
-        batch, _ = validation.check_batch(self.rules, observations, controls)
+    def log_prob_bound(self, observations, mask, num_samples, seed, controls=None):
+        """Returns the importance-weighted bound on ln p of what is observed, nats a sequence."""
+        batch, _ = validation.check_batch(self.rules, observations, controls, mask)
         count = validation.check_count("num_samples", num_samples)
         bound = bounds.log_prob_bound(*self.models, batch, count, random.stateless_seed(seed))
         return {"log_prob_bound": bound}
