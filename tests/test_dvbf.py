@@ -204,7 +204,7 @@ def test_other_policies_are_refused(policy):
             tfp_dvbf.DVBF(3, 1, 2)
     finally:
         tf_keras.mixed_precision.set_global_policy(before)
-    expected = f"The policy of tf_keras must be float32 for a DVBF; got {policy}."
+    expected = f"The policy of tf_keras and `dtype` must be float32 for a DVBF; got {policy}."
     assert str(refusal.value) == expected
 
 

@@ -18,6 +18,7 @@ LAYERS = [
     ["posteriors"],
     ["inference"],
     ["best_weights", "callbacks", "feeding"],
+    ["keras_arguments"],
     ["training"],
     ["dvbf", "ensemble"],
     ["evaluation", "serving"],

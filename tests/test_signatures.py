@@ -98,8 +98,8 @@ def valid_arguments(signatures, sequences):
             **size,
             **seed,
         },
-        "generate": {**first, "controls": u, **size, **seed},
-        "log_prob_bound": {**whole, **size, **seed},
+        "generate": {**first, "mask": tf.ones([12, 1]), "controls": u, **size, **seed},
+        "log_prob_bound": {**whole, "mask": tf.ones([12, 8]), **size, **seed},
     }
 
 
@@ -136,7 +136,10 @@ def test_pixels_at_a_signature(sequences, tmp_path):
         pixels[2, 3] = value
         arguments = {"observations": tf.constant(pixels), "controls": u, **scalars}
         signatures["sample_posterior"](mask=tf.constant(mask), **arguments)
-        masks = {"forecast": {"mask": tf.ones([12, 4])}, "log_prob_bound": {}}
+        masks = {
+            "forecast": {"mask": tf.ones([12, 4])},
+            "log_prob_bound": {"mask": tf.ones([12, 8])},
+        }
         for name, steps in {"forecast": 4, "log_prob_bound": 8}.items():
             arguments["observations"] = tf.constant(pixels[:, :steps])
             with pytest.raises(tf.errors.InvalidArgumentError, match="`observations` must be"):

@@ -125,8 +125,11 @@ def test_an_optimizer_as_a_name_is_built(make_model, name):
         ("adamm", "`optimizer` must be one of .*; got 'adamm'; did you mean 'adam'"),
         ("schedules", "`optimizer` must be one of .*; got 'schedules'"),
         (tf_keras.optimizers.legacy.Adam, "got Adam of tf_keras.optimizers.legacy"),
-        (lambda: {"class_name": "Adamm", "config": {}}, "must be a config of one of tf_keras; "),
-        (lambda: {"a": 1}, "`optimizer` must be .* of tf_keras; got "),
+        (
+            lambda: {"class_name": "Adamm", "config": {}},
+            "`optimizer` must be one of tf_keras; got str",
+        ),
+        (lambda: {"a": 1}, "must be a config of one of tf_keras; "),
         (lambda: tf.keras.optimizers.Adam(), "must be one of tf_keras; got Adam of keras"),
         (lambda: 3, "`optimizer` must be one of tf_keras; got int of builtins"),
     ],

@@ -80,7 +80,7 @@ def _noise(model, batch, num_draws, seed):
     states = model.sample_posterior(
         batch.observations, batch.controls, num_draws, seed, batch.mask
     ).states
-    controls = space.control_standardization(batch.controls)
+    controls = space.standardise_controls(batch.controls)
     controls = tf.repeat(controls[tf.newaxis], num_draws, axis=0)
     prior = space.transition_distribution(states[:, :, :-1], controls)
     parts = [(space.initial_distribution(), states[:, :, :1]), (prior, states[:, :, 1:])]

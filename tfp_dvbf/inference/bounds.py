@@ -88,7 +88,7 @@ def terms(model, recognition, batch, num_samples, seed, closed_form=True, shown=
     if shown is not None:
         seen = batch._replace(mask=shown if batch.mask is None else shown & batch.mask)
     sample = recognition.sample(model, seen, noise, num_samples)
-    controls = model.control_standardization(batch.controls)
+    controls = model.standardise_controls(batch.controls)
     divergence = kl(model, sample, networks.tile_rows(controls, num_samples), closed_form)
     shape = tf.concat([[num_samples], steps], axis=0)
     states = tf.reshape(sample.states, tf.concat([shape, [model.spec.state_dim]], axis=0))

@@ -71,6 +71,10 @@ def check_shape(rules, name, tensor, sizes):
     for axis, label, other in open_sizes:
         same = tf.shape(tensor)[axis] == tf.shape(other)[axis]
         rules.require(same, f"`{name}` must have the {label} size of the observations.")
+    for axis, (_, allowed) in enumerate(axes):
+        if allowed and tensor.shape[axis] is None:  # A size that only the graph knows.
+            fits = tf.reduce_any(tf.shape(tensor)[axis] == list(allowed))
+            rules.require(fits, f"`{name}` must have shape {checks.describe(axes)}.")
     return rules.passed(tensor)
 
 

@@ -84,7 +84,7 @@ def points(axis, dim):
 
 def _control_of(model, controls, states):
     """Returns standardised controls [1, du] for each of `states`."""
-    controls = model.control_standardization(tf.constant(controls))
+    controls = model.standardise_controls(controls)
     return tf.repeat(controls, len(states), axis=0)
 
 
@@ -97,7 +97,7 @@ def _marginals(model, axis, controls):
       controls: u[t-1], [batch, du].
     """
     dim, found = model.spec.state_dim, []
-    controls = tf.repeat(model.control_standardization(tf.constant(controls)), len(axis), axis=0)
+    controls = tf.repeat(model.standardise_controls(controls), len(axis), axis=0)
     for d in range(dim):
         states = np.zeros([len(axis), dim], np.float32)
         states[:, d] = axis

@@ -42,7 +42,7 @@ def distribution(model, controls):
     kernel, bias = model.emission.network.layers[-1].weights
     _, noise_scale = model.observation_moments(tf.zeros([1, model.spec.state_dim]))
     units = model.observation_standardization
-    controls = model.control_standardization(tf.convert_to_tensor(controls, tf.float32))
+    controls = model.standardise_controls(controls)
     effects = tf.einsum("btj,ij->tbi", controls, control_matrix)
     effects = tf.pad(effects, [[0, 1], [0, 0], [0, 0]])  # TFP predicts one state past the last.
     prior = model.initial_distribution()

@@ -125,7 +125,7 @@ def _start(model, recognition, batch, num_particles, key):
     everywhere = tf.ones(tf.shape(batch.observations)[:2], tf.bool)
     batch = batch._replace(mask=everywhere if batch.mask is None else batch.mask)
     first, inputs = recognition.encode(model, batch)
-    inputs = recognition.posterior.prepare(inputs), model.control_standardization(batch.controls)
+    inputs = recognition.posterior.prepare(inputs), model.standardise_controls(batch.controls)
     start = first_particles(
         model,
         recognition.posterior,

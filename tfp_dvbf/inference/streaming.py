@@ -139,7 +139,7 @@ def filter_step(model, recognition, belief, observations, controls, observed, se
         observations,
         0.0,
     )
-    controls = tf.clip_by_value(model.control_standardization(controls), -FAR, FAR)
+    controls = tf.clip_by_value(model.standardise_controls(controls), -FAR, FAR)
     inputs, memory = recognition.step_inputs(model, memory, observations, controls, seen)
     particles, prediction = particle_filter.next_particles(
         model,

@@ -91,6 +91,10 @@ class StateSpaceModel(tf_keras.layers.Layer):
         """Returns observations [..., *observation_shape] as the encoder sees them."""
         return self.observation_standardization(tf.cast(observations, tf.float32))
 
+    def standardise_controls(self, controls):
+        """Returns controls [..., du] as posteriors and `transition_distribution` take them."""
+        return self.control_standardization(tf.cast(controls, tf.float32))
+
     def to_emission_units(self, observations):
         """Returns observations in the user's units as the emission takes them."""
         observations = tf.cast(observations, tf.float32)

@@ -88,7 +88,7 @@ class RecognitionModel(tf_keras.layers.Layer):
           batch: `data.Batch` in the user's units, what is missing set to 0.
         """
         observations = model.standardise_observations(batch.observations)
-        controls = model.control_standardization(batch.controls)
+        controls = model.standardise_controls(batch.controls)
         mask, later_controls = None, controls[:, 1:]
         if batch.mask is not None:
             mask = batch.mask[:, 1:]
