@@ -189,3 +189,19 @@ def test_chain_iaf_refuses_gaps(exported, sequences):
             mask=tf.constant(mask),
             seed=tf.constant(1),
         )
+
+
+def test_what_comes_behind_a_nan_control_is_nan(exported, sequences):
+    """As in memory; the control leads from step 5 on, and step 4 is the last that is observed."""
+    model, path, _ = exported["iaf"]
+    controls = sequences.controls.copy()
+    controls[3, 5] = np.nan
+    mask = np.ones([12, 8], np.float32)
+    mask[:, 5:] = 0
+    signature = tf.saved_model.load(str(path)).signatures["sample_posterior"]
+    given = {"observations": tf.constant(sequences.observations), "mask": tf.constant(mask)}
+    found = signature(**given, controls=tf.constant(controls), seed=tf.constant(3))
+    expected = model.sample_posterior(sequences.observations, controls, 1, 3, mask)
+    for name, tensor in expected._asdict().items():
+        np.testing.assert_allclose(found[name], tensor[0], rtol=1e-4, atol=1e-4)
+    assert np.isnan(found["states"][3, 6:]).all() and np.isfinite(found["states"][3, :6]).all()
