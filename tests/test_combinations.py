@@ -135,8 +135,8 @@ def signature_arguments(model, x, u):
         "sample_posterior": {**whole, "mask": ones, **seed},
         "forecast": {"observations": x[:, :2], "mask": ones[:, :2], **controls, **steps}
         | {**count, **seed},
-        "generate": {**first, **controls, **steps, **count, **seed},
-        "log_prob_bound": {**whole, **count, **seed},
+        "generate": {**first, "mask": ones[:, :1], **controls, **steps, **count, **seed},
+        "log_prob_bound": {**whole, "mask": ones, **count, **seed},
     }
 
 
