@@ -62,6 +62,18 @@ WRONG = {
             {"feature_dim": 3, "steps": False},
             r"`steps` of the encoder must be True or `errors.No\(",
         ),
+        (
+            {"feature_dim": 3, "call": lambda self, x, controls, mask=None: x[:, :, :3]},
+            "`encoder` failed to make a step: ",
+        ),
+        (
+            {
+                "feature_dim": 3,
+                "call": lambda self, x, controls, mask: x,
+                "step": lambda self, memory, x: (x[:, :2], memory),
+            },
+            r"`encoder.step` must return a tensor of shape \[1, 3\]; got \[1, 2\]",
+        ),
     ],
     "initial_posterior": [
         ({"call": lambda self, x: x[:, 0]}, "must return a MultivariateNormalDiag of TFP; got Eag"),

@@ -63,6 +63,10 @@ class RecognitionModel(tf_keras.layers.Layer):
         with contracts.named("encoder", f"map observations {observations[:, 1:].shape}"):
             features = self.encoder(observations[:, 1:], controls=controls[:, 1:], mask=None)
         contracts.check_tensor("encoder", features, [1, steps - 1, spec.feature_dim])
+        if self.encoder.steps:
+            with contracts.named("encoder", "make a step"):
+                step, _ = self.encoder.step(self.encoder.start(1), observations[:, 1])
+            contracts.check_tensor("encoder.step", step, [1, spec.feature_dim])
         inputs = base.PosteriorInputs(features, controls, observations[:, 1:])
         base.check_posterior(self.posterior, model, first, inputs)
 
