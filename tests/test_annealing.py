@@ -74,7 +74,8 @@ def test_early_stopping_waits_for_annealing_as_documented(make_model, sequences)
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ((-1,), "`num_epochs` must not be negative; got -1"),
+        ((-1,), "`num_epochs` must be finite and not negative; got -1"),
+        ((np.nan,), "`num_epochs` must be finite and not negative; got nan"),
         ((1, -0.5), "`initial_weight` must be finite and not negative; got -0.5"),
         ((1, np.inf), "`initial_weight` must be finite and not negative; got inf"),
     ],

@@ -110,6 +110,11 @@ RAGGED = tf.ragged.constant([[[0.0] * 3] * 2, [[0.0] * 3] * 4], inner_shape=(3,)
         (lambda m: m.generate(U, num_steps=9), "`num_steps` must be left out where `controls`"),
         (lambda m: m.forecast(X[:, :2], U, num_steps=9), "`num_steps` must be left out where"),
         (lambda m: m.generate(U, seed=1.5), "`seed` must be an integer; got 1.5"),
+        (lambda m: m.generate(U, seed=tf.constant(1.7)), "`seed` must be an integer; got a tens"),
+        (
+            lambda m: m.filter_step(m.filter_init(X[:, :1]), X[:, 1], U[:, 0], np.full(4, 0.5)),
+            "`observed` must hold 0",
+        ),
         (
             lambda m: m.filter(X, U, mask=RAGGED[..., 0]),
             "`mask` must be numeric; got a RaggedTensor",

@@ -141,3 +141,51 @@ def test_predict_returns_nan_behind_a_nan_control(model, batched):
 def test_a_batch_of_sequences_is_no_data():
     with pytest.raises(ValueError, match="Data must be dictionaries"):
         feeding.check_dictionary(data.Batch(None, None, None))
+
+
+def test_adapt_needs_an_end(make_model):
+    dataset = batching.as_dataset(models.pendulum(), 4).repeat()
+    with pytest.raises(ValueError, match="`dataset` must end for `adapt`; leave out its `repeat`"):
+        make_model().adapt(dataset)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_predict_leaves_out_rows_of_weight_0(model, batched):
+    given = {**arrays(), "weights": np.float32([0, *[1] * 7, 0, 2])}
+    fed = tf.data.Dataset.from_tensor_slices(given).batch(4) if batched else given
+    model.compile(run_eagerly=True)
+    states = model.predict(fed, verbose=0).states
+    kept = np.delete(np.arange(10), [0, 8])
+    x, u = (given[name][kept] for name in ["observations", "controls"])
+    np.testing.assert_allclose(states, model.reconstruct(x, u).states[0], rtol=1e-5, atol=1e-5)
+
+
+def test_controls_far_from_standard_warn_of_pixels_too(make_model):
+    model = make_model(emission="bernoulli")
+    model.compile(run_eagerly=True)
+    given = arrays(steps=2)
+    given = {"observations": 1.0 * (given["observations"] > 0), "controls": 1e3 * given["controls"]}
+    (warning,) = fit_warnings(model, given)
+    assert warning.startswith("The controls are far from standard")
+
+
+def test_a_batch_is_trained_on_by_itself(make_model):
+    model = models.adapted(make_model(), models.pendulum())
+    model.compile(run_eagerly=True)
+    losses = [model.train_on_batch(arrays(steps=2)) for _ in range(2)]
+    assert np.isfinite(losses).all()
+    assert np.isfinite(model.test_on_batch(arrays(steps=2))).all()
+
+
+@pytest.mark.parametrize("method", ["evaluate", "predict"])
+def test_callbacks_of_keras_3_are_refused(model, method):
+    model.compile(run_eagerly=True)
+    callbacks = [tf.keras.callbacks.Callback()]
+    with pytest.raises(ValueError, match="`callbacks` must be callbacks of tf_keras; got Callback"):
+        getattr(model, method)(arrays(), callbacks=callbacks)
+
+
+def test_evaluate_refuses_weights_of_samples(model):
+    model.compile(run_eagerly=True)
+    with pytest.raises(ValueError, match="`sample_weight` must be left out"):
+        model.evaluate(arrays(), None, 4, 0, np.ones(10))

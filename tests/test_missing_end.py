@@ -162,3 +162,24 @@ def test_a_control_before_the_last_observed_step_must_be_known(sequences):
         ValueError, match="`controls` must be finite; got nan in sequence 2, step 3"
     ):
         models.cached_model("innovation").filter(sequences.observations, u, mask=mask)
+
+
+def test_a_nan_control_ends_a_forecast(sequences):
+    """From the last observed step of the context on, as where a whole sequence is given."""
+    model = models.cached_model("innovation")
+    mask = np.ones([12, 4], bool)
+    mask[2, 2:] = False
+    x, u = sequences.observations[:, :4], sequences.controls.copy()
+    u[2, 2], u[3, 5] = np.nan, np.nan  # The first lies in the context, behind what is observed.
+    known = np.ones([12, 8], bool)
+    known[2, 3:] = known[3, 6:] = False
+    found = model.forecast(x, u, 5, seed=1, mask=mask)
+    expected = model.forecast(x, sequences.controls, 5, seed=1, mask=mask)
+    for tensor, same in zip(found, expected):
+        assert np.isnan(tensor.numpy()[:, ~known]).all()
+        np.testing.assert_array_equal(tensor.numpy()[:, known], same.numpy()[:, known])
+    u[3, 2] = np.nan  # Before the last observed step of the context.
+    with pytest.raises(
+        ValueError, match="`controls` must be finite; got nan in sequence 3, step 2"
+    ):
+        model.forecast(x, u, 5, seed=1, mask=mask)

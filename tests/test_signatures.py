@@ -205,3 +205,19 @@ def test_what_comes_behind_a_nan_control_is_nan(exported, sequences):
     for name, tensor in expected._asdict().items():
         np.testing.assert_allclose(found[name], tensor[0], rtol=1e-4, atol=1e-4)
     assert np.isnan(found["states"][3, 6:]).all() and np.isfinite(found["states"][3, :6]).all()
+
+
+@pytest.mark.parametrize(
+    "name, wrong, shape",
+    [
+        ("mask", tf.ones([12, 8, 1]), r"\[any, any\]"),
+        ("mask", tf.ones([8]), r"\[any, any\]"),
+        ("num_samples", tf.constant([4]), r"\[\]"),
+        ("seed", tf.constant([1]), r"\[\]"),
+    ],
+)
+def test_ranks_at_a_signature(exported, sequences, name, wrong, shape):
+    signatures = tf.saved_model.load(str(exported["iaf"][1])).signatures
+    given = valid_arguments(signatures, sequences)["log_prob_bound"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{name}` must have shape {shape}"):
+        signatures["log_prob_bound"](**{**given, name: wrong})

@@ -151,6 +151,8 @@ def test_other_types_are_refused(make_model, dtype):
     dtype = dtype if isinstance(dtype, str) else dtype("float64")
     with pytest.raises(ValueError, match="`dtype` must be float32 for a DVBF; got "):
         make_model(dtype=dtype)
+    with pytest.raises(ValueError, match="`dtype` must be float32 .*; got DTypePolicy of keras"):
+        make_model(dtype=tf.keras.DTypePolicy("float32"))
 
 
 def test_fit_refuses_callbacks_of_keras_3(make_model, sequences):

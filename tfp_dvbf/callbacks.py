@@ -47,8 +47,8 @@ class KLAnnealing(tf_keras.callbacks.Callback):
 
     def __init__(self, num_epochs, initial_weight=0.0):
         super().__init__()
-        if num_epochs < 0:
-            raise ValueError(f"`num_epochs` must not be negative; got {num_epochs}.")
+        if not 0 <= num_epochs < np.inf:
+            raise ValueError(f"`num_epochs` must be finite and not negative; got {num_epochs}.")
         if not 0 <= initial_weight < np.inf:
             raise ValueError(
                 f"`initial_weight` must be finite and not negative; got {initial_weight}."

@@ -145,9 +145,8 @@ class DVBF(training.VariationalModel):
         """
         batch, _ = validation.check_batch(self.rules, observations, controls, mask)
         drawn = self.sample_posterior(observations, controls, num_samples, seed, mask)
-        observed = True
-        if batch.mask is not None:
-            observed = networks.expand_like(batch.mask, batch.observations)
+        complete = batch.mask is None
+        observed = complete or networks.expand_like(batch.mask, batch.observations)
         return drawn._replace(
             observations=tf.where(observed, batch.observations, drawn.observations)
         )
@@ -182,9 +181,13 @@ class DVBF(training.VariationalModel):
         Returns:
           A `Trajectory` of T steps, the first c of them inferred.
         """
-        context = validation.check_context(self.rules, observations, controls, mask, num_steps)
-        rows = context._replace(controls=None), context.controls
-        return self._run(sampling.forecast, rows, context.controls.shape[1], num_samples, seed)
+        given = observations, controls, mask, num_steps
+        context, known = validation.check_context(self.rules, *given)
+        controls, context = context.controls, context._replace(controls=None)
+        out = self._run(
+            sampling.forecast, (context, controls), controls.shape[1], num_samples, seed
+        )
+        return execution.nan_where_unknown(known, out)
 
     def generate(
         self,
@@ -210,10 +213,7 @@ class DVBF(training.VariationalModel):
         Returns:
           A `Trajectory` of T steps, one more than `controls`.
         """
-        if initial_observations is not None and initial_state is not None:
-            raise ValueError("Give `initial_observations` or `initial_state`, not both.")
-        if mask is not None and initial_observations is None:
-            raise ValueError("`mask` must come with `initial_observations`, whose steps it marks.")
+        validation.check_starts(initial_observations, initial_state, mask)
         sizes = num_steps, initial_observations, initial_state
         controls = validation.check_future(self.rules, controls, *sizes)
         run = {"num_steps": controls.shape[1], "num_samples": num_samples, "seed": seed}

@@ -69,6 +69,8 @@ def _check_weights(weights, observations):
 
 def unpack(inputs):
     """Returns the `data.Batch` of one checked batch, and the weights of its rows, [batch]."""
+    if isinstance(inputs, tuple) and len(inputs) == 1:  # Of `train_on_batch` and the like.
+        (inputs,) = inputs
     check_dictionary(inputs, (*KEYS, KNOWN))
     observations = tf.cast(inputs["observations"], tf.float32)
     batch_size, steps = tf.unstack(tf.shape(observations)[:2])
@@ -91,6 +93,8 @@ def adapt(model, rules, dataset, min_scale):
     """
     if isinstance(dataset, tf.data.Dataset):
         check_dictionary(dataset.element_spec)
+        if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise ValueError("`dataset` must end for `adapt`; leave out its `repeat`.")
         batches = dataset.map(lambda inputs: _after_checks(rules, inputs)).as_numpy_iterator()
     else:
         checked(rules, dataset)
@@ -115,11 +119,13 @@ def _after_checks(rules, inputs):
 
 def warn_if_not_adapted(model, dataset):
     """Warns if checked data are far from standard and a `StateSpaceModel` was not adapted."""
-    if not model.emission.standardises or bool(model.observation_standardization.is_set):
+    if model.observation_standardization.is_set or model.control_standardization.is_set:
         return
     is_batched = isinstance(dataset, tf.data.Dataset)
     batches = dataset.take(1).as_numpy_iterator() if is_batched else [dataset]
     for name, found in moments.dataset_moments(batches)._asdict().items():
+        if name == "observations" and not model.emission.standardises:
+            continue
         sizes = np.sqrt(np.square(found.mean) + found.variance)  # Root mean squares.
         far = (sizes > FAR_FROM_STANDARD) | ((sizes > 0) & (sizes < 1 / FAR_FROM_STANDARD))
         if far.any():
@@ -170,11 +176,11 @@ def split(arrays, fraction):
 
 
 def without_filling(dataset):
-    """Returns a data set without the rows of weight 0 that fill its last batch."""
-    if not isinstance(dataset, tf.data.Dataset) or "weights" not in dataset.element_spec:
-        return dataset
-    return dataset.map(
-        lambda batch: {
-            name: tf.boolean_mask(tensor, batch["weights"] > 0) for name, tensor in batch.items()
-        }
-    )
+    """Returns data without their rows of weight 0, such as those that fill a last batch."""
+
+    def drop(batch):
+        return {name: values[batch["weights"] > 0] for name, values in batch.items()}
+
+    if isinstance(dataset, tf.data.Dataset):
+        return dataset.map(drop) if "weights" in dataset.element_spec else dataset
+    return drop(dataset) if "weights" in dataset else dataset

@@ -18,6 +18,8 @@ OPTIMIZERS.pop("optimizer")  # Their base class.
 def check_policy(dtype=None):
     """Raises ValueError unless a model's `dtype`, or the policy of tf_keras, is float32."""
     policy = tf_keras.mixed_precision.global_policy() if dtype is None else dtype
+    if not isinstance(policy, (str, tf.DType, tf_keras.mixed_precision.Policy)):
+        raise ValueError(f"`dtype` must be float32 for a DVBF; got {_kind(policy)}.")
     name = getattr(policy, "name", policy)
     if name != "float32":
         raise ValueError(
@@ -69,14 +71,20 @@ def _deserialized(config):
         raise ValueError(f"`optimizer` must be a config of one of tf_keras; {reason}") from error
 
 
+def check_callbacks(callbacks):
+    """Raises ValueError unless callbacks, one or a list or None, are those of tf_keras."""
+    kinds = tf_keras.callbacks.Callback, tf_keras.callbacks.CallbackList
+    for callback in [] if callbacks is None else tf.nest.flatten(callbacks):
+        if not isinstance(callback, kinds):
+            raise ValueError(f"`callbacks` must be callbacks of tf_keras; got {_kind(callback)}.")
+
+
 def guarded(callbacks):
     """Returns callbacks of tf_keras, a guard against values that are not finite first."""
+    check_callbacks(callbacks)
     if isinstance(callbacks, tf_keras.callbacks.CallbackList):
         return callbacks
     callbacks = tf.nest.flatten(callbacks) if callbacks is not None else []
-    for callback in callbacks:
-        if not isinstance(callback, tf_keras.callbacks.Callback):
-            raise ValueError(f"`callbacks` must be callbacks of tf_keras; got {_kind(callback)}.")
     guards = [own_callbacks.TerminateOnNonFinite()]
     if any(isinstance(callback, own_callbacks.TerminateOnNonFinite) for callback in callbacks):
         guards = []

@@ -111,6 +111,7 @@ class VariationalModel(tf_keras.Model):
         if jit_compile is None:
             # XLA is the faster way: docs/results/benchmark.json, one CPU core.
             jit_compile = not kwargs.get("run_eagerly")
+        keras_arguments.check_policy()
         optimizer = keras_arguments.resolve_optimizer(optimizer)
         shared = self.distribute_strategy.num_replicas_in_sync > 1
         super().compile(optimizer=optimizer, jit_compile=jit_compile and not shared, **kwargs)
@@ -168,20 +169,41 @@ class VariationalModel(tf_keras.Model):
         if getattr(self, "_eval_data_handler", None) is not None:
             del self._eval_data_handler
 
-    def evaluate(self, x=None, y=None, batch_size=None, *args, **kwargs):
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        **kwargs,
+    ):
         """Returns the metrics on a data set as Keras' `evaluate` does, and checks it as `fit`."""
-        keras_arguments.check_no_targets(y=y, **kwargs)
+        keras_arguments.check_no_targets(y=y, sample_weight=sample_weight)
+        keras_arguments.check_callbacks(callbacks)
         if not kwargs.get("_use_cached_eval_dataset"):  # Keras' word for a call by `fit`.
             self.check_finite_weights()
-            x = feeding.checked(self.rules, x)
-            x = feeding.in_few_sizes(x, batch_size, kwargs.get("steps"))
-        return super().evaluate(x, y, batch_size, *args, **kwargs)
+            x = feeding.in_few_sizes(feeding.checked(self.rules, x), batch_size, steps)
+        return super().evaluate(
+            x,
+            batch_size=batch_size,
+            verbose=verbose,
+            steps=steps,
+            callbacks=callbacks,
+            **kwargs,
+        )
 
-    def predict(self, x, *args, **kwargs):
-        """Returns what `call` does for a data set, as Keras' `predict`, and checks it as `fit`."""
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, **kwargs):
+        """Returns what `call` does for a data set, as Keras' `predict`, and checks it as `fit`.
+
+        Rows of weight 0, which fill batches, are left out.
+        """
+        keras_arguments.check_callbacks(callbacks)
         self.check_finite_weights()
         x = feeding.without_filling(feeding.checked(self.rules, x, known_too=True))
-        return super().predict(x, *args, **kwargs)
+        return super().predict(x, batch_size, verbose, steps, callbacks, **kwargs)
 
     @feeding.UNTRANSLATED
     def train_step(self, data):

@@ -40,7 +40,7 @@ def as_dataset(sequences, batch_size=16, seed=None, first_epoch=0):
     batch_size = errors.check_integer("batch_size", batch_size, least=1)
     first_epoch = errors.check_integer("first_epoch", first_epoch, least=0)
     if seed is not None:
-        seed = errors.check_integer("seed", seed, least=None)
+        seed = errors.check_integer("seed", seed, least=None) % 2**63
     if isinstance(sequences, (str, os.PathLike)):
         sequences = shards.Shards(sequences)
     if not isinstance(sequences, (data.Sequences, shards.Shards)):

@@ -8,7 +8,6 @@ PAD = (
     "Pad sequences of different lengths and mark the padding as missing with a `mask` "
     "[sequences, time]."
 )
-BINARY_MASK = "`mask` must hold 0 (missing) and 1 (observed) only."
 SOME_OBSERVED = "`mask` must leave an observed step in every sequence"
 
 
@@ -144,7 +143,7 @@ def check_mask(mask, shape):
     if mask.shape != tuple(shape):
         raise ValueError(f"`mask` must have shape {tuple(shape)}; got {mask.shape}.")
     if not np.isin(mask, [0, 1]).all():
-        raise ValueError(BINARY_MASK)
+        raise ValueError("`mask` must hold 0 (missing) and 1 (observed) only.")
     mask = mask.astype(bool)
     empty = np.flatnonzero(~mask.any(axis=1))
     if len(empty):

@@ -120,20 +120,28 @@ def check_array(rules, name, value, sizes):
     return check_shape(rules, name, tf.cast(numeric(name, value), tf.float32), sizes)
 
 
-def split_masked(observations, mask, axes=2):
-    """Returns the values of a `numpy.ma` array, and a mask that leaves out what it masks.
+def split_masked(observations, axes=2):
+    """Returns the values of a `numpy.ma` array, and which steps of it are observed, or None.
 
     Args:
-      observations: Array, or a list of arrays.
-      mask: A mask of the first `axes` axes, or None.
+      observations: Array, or a list of arrays; anything else is returned as it is.
       axes: Number of the axes before those of an observation.
     """
     several = isinstance(observations, (list, tuple))
     if several and any(isinstance(each, np.ma.MaskedArray) for each in observations):
         observations = np.ma.stack(observations)
     if not isinstance(observations, np.ma.MaskedArray):
-        return observations, mask
+        return observations, None
     hidden = np.ma.getmaskarray(observations)
     observed = ~hidden.any(axis=tuple(range(axes, hidden.ndim)))
-    values = np.where(hidden, 0, observations.data)
-    return values, observed if mask is None else observed & np.asarray(mask, bool)
+    return np.where(hidden, 0, observations.data), observed
+
+
+def binary(rules, name, value, sizes):
+    """Returns `value`, of 0 and 1 alone, as a bool tensor of a shape."""
+    value = check_shape(rules, name, numeric(name, value), sizes)
+    if value.dtype == tf.bool:
+        return value
+    holds = tf.reduce_all((value == 0) | (value == 1))
+    rules.require(holds, f"`{name}` must hold 0 (missing) and 1 (observed) only.")
+    return tf.cast(value, tf.bool)

@@ -24,7 +24,10 @@ def stateless_seed(seed=None):
         seed = tf.random.uniform([], tf.int32.min, tf.int32.max, tf.int32)
     elif seed is None:
         seed = np.random.SeedSequence().generate_state(1).view(np.int32)[0]
-    elif not tf.is_tensor(seed):  # Its lower 32 bits, as a cast of a tensor takes them.
+    elif tf.is_tensor(seed):
+        if not seed.dtype.is_integer:
+            raise ValueError(f"`seed` must be an integer; got a tensor of {seed.dtype.name}.")
+    else:  # Its lower 32 bits, as a cast of a tensor takes them.
         seed = errors.check_integer("seed", seed, least=None) % 2**32
         seed = np.uint32(seed).view(np.int32)
     return tf.stack([tf.cast(seed, tf.int32), SEED_SALT])

@@ -38,13 +38,14 @@ def check_step(rules, observations, controls=None, observed=None):
     """
     kept = checks.Checks()
     shape = ["batch", *rules.observation_shape]
-    observations, observed = checks.split_masked(observations, observed, axes=1)
+    observations, own = checks.split_masked(observations, axes=1)
     observations = checks.check_array(kept, "observations", observations, shape)
+    shape = [("batch", observations)]
     if observed is None:
         observed = tf.ones(tf.shape(observations)[:1], tf.bool)
-    shape = [("batch", observations)]
-    observed = checks.check_shape(kept, "observed", checks.numeric("observed", observed), shape)
-    observed = observed if observed.dtype == tf.bool else observed > 0
+    observed = checks.binary(kept, "observed", observed, shape)
+    if own is not None:
+        observed &= own
     observations = tf.where(networks.expand_like(observed, observations), observations, 0.0)
     if controls is None and rules.control_dim == 0:
         controls = tf.zeros([tf.shape(observations)[0], 0])

@@ -15,9 +15,9 @@ from tfp_dvbf import data, errors, registry
 from tfp_dvbf.data import checks as data_checks
 from tfp_dvbf.inference.checks import (
     Checks,
+    binary,
     check_array,
     check_finite,
-    check_shape,
     numeric,
     split_masked,
 )
@@ -61,7 +61,7 @@ def check_batch(rules, observations, controls=None, mask=None):
       ValueError: If they break a rule that can be decided at once.
     """
     checks = Checks()
-    observations, mask = split_masked(observations, mask)
+    observations, own = split_masked(observations)
     observations = check_observations(checks, rules, "observations", observations)
     least = max(2, rules.initial_steps)
     checks.require(
@@ -70,9 +70,9 @@ def check_batch(rules, observations, controls=None, mask=None):
     )
     observations = checks.passed(observations)
     controls = check_controls(checks, rules, controls, observations)
-    known, observed = None, None
+    known = None
+    observed = mask = check_mask(checks, rules, mask, observations, own)
     if mask is not None:
-        observed = mask = check_mask(checks, rules, mask, observations)
         known = data.known_steps_tensor(controls, mask)
         controls = tf.where(known[:, 1:, tf.newaxis], controls, 0.0)
         observations = tf.where(networks.expand_like(mask, observations), observations, 0.0)
@@ -84,9 +84,14 @@ def check_batch(rules, observations, controls=None, mask=None):
 
 
 def check_context(rules, observations, controls, mask=None, num_steps=None):
-    """Returns a `data.Batch` of the context x[0:c], its mask, and controls that reach past it."""
+    """Checks a context x[0:c] and controls that reach past it, as `check_batch` does.
+
+    Returns:
+      A `data.Batch` of the context, its mask and all controls, and whether each step is known, bool
+      [batch, T].
+    """
     checks = Checks()
-    observations, mask = split_masked(observations, mask)
+    observations, own = split_masked(observations)
     observations = check_observations(checks, rules, "observations", observations)
     _check_one_length(controls, num_steps)
     context, least = tf.shape(observations)[1], rules.initial_steps
@@ -109,11 +114,16 @@ def check_context(rules, observations, controls, mask=None, num_steps=None):
             f"got {controls.shape[1]} steps."
         ),
     )
+    controls = checks.passed(controls)
+    mask = check_mask(checks, rules, mask, observations, own, whole=False)
+    observed = tf.ones(tf.shape(observations)[:2], tf.bool) if mask is None else mask
+    later = tf.shape(controls)[1] + 1 - context
+    known = data.known_steps_tensor(controls, tf.pad(observed, [[0, 0], [0, later]]))
+    controls = tf.where(known[:, 1:, tf.newaxis], controls, 0.0)
     if mask is not None:
-        mask = check_mask(checks, rules, mask, observations, whole=False)
         observations = tf.where(networks.expand_like(mask, observations), observations, 0.0)
     check_values(checks, rules, mask, observations=observations, controls=controls)
-    return checks.passed(data.Batch(observations, controls, mask))
+    return checks.passed((data.Batch(observations, controls, mask), known))
 
 
 def check_future(rules, controls, num_steps=None, initial_observations=None, initial_state=None):
@@ -124,7 +134,7 @@ def check_future(rules, controls, num_steps=None, initial_observations=None, ini
     checks = Checks()
     _check_one_length(controls, num_steps)
     if controls is None and rules.control_dim == 0:
-        batch = 1 if initial_state is None else tf.shape(initial_state)[-2]
+        batch = 1 if np.ndim(initial_state) < 2 else tf.shape(initial_state)[-2]
         if initial_observations is not None:
             batch = tf.shape(initial_observations)[0]
         controls = tf.zeros([batch, _check_num_steps(num_steps) - 1, 0])
@@ -134,15 +144,23 @@ def check_future(rules, controls, num_steps=None, initial_observations=None, ini
     return checks.passed(controls)
 
 
+def check_starts(initial_observations, initial_state, mask):
+    """Raises ValueError if trajectories are given two starts, or a mask of none."""
+    if initial_observations is not None and initial_state is not None:
+        raise ValueError("Give `initial_observations` or `initial_state`, not both.")
+    if mask is not None and initial_observations is None:
+        raise ValueError("`mask` must come with `initial_observations`, whose steps it marks.")
+
+
 def check_initial_observations(rules, initial_observations, controls, mask=None):
     """Returns a `data.Batch` of x[0:k] [batch, k, *observation_shape] and its mask, or None."""
     checks = Checks()
-    observations, mask = split_masked(initial_observations, mask)
+    observations, own = split_masked(initial_observations)
     observations = check_observations(
         checks, rules, "initial_observations", observations, controls, rules.initial_steps
     )
+    mask = check_mask(checks, rules, mask, observations, own, whole=False)
     if mask is not None:
-        mask = check_mask(checks, rules, mask, observations, whole=False)
         observations = tf.where(networks.expand_like(mask, observations), observations, 0.0)
     check_values(checks, rules, mask, initial_observations=observations)
     return checks.passed(data.Batch(observations, controls, mask))
@@ -198,17 +216,25 @@ def check_controls(checks, rules, controls, observations):
     return checks.passed(controls)[:, : steps - 1]
 
 
-def check_mask(checks, rules, mask, observations, whole=True):
-    """Returns a bool mask [batch, time] of the steps that are observed.
+def check_mask(checks, rules, mask, observations, own=None, whole=True):
+    """Returns a bool mask [batch, time] of the steps that are observed, None where none is given.
 
-    `whole` sequences must have an observed step each; a context without any starts from p(z[0]).
+    Args:
+      checks: `Checks`.
+      rules: `Rules`.
+      mask: What the caller gave, or None.
+      observations: Checked observations.
+      own: The mask that they had as a `numpy.ma` array, or None.
+      whole: Whether every sequence must have an observed step; a context without any starts from
+        p(z[0]).
     """
-    shape = [("batch", observations), ("time", observations)]
-    mask = check_shape(checks, "mask", numeric("mask", mask), shape)
-    if mask.dtype != tf.bool:
-        binary = tf.reduce_all((mask == 0) | (mask == 1))
-        checks.require(binary, data_checks.BINARY_MASK)
-        mask = tf.cast(mask, tf.bool)
+    if mask is not None:
+        shape = [("batch", observations), ("time", observations)]
+        mask = binary(checks, "mask", mask, shape)
+    if own is not None:
+        mask = tf.constant(own) if mask is None else mask & own
+    if mask is None:
+        return None
     if whole:
         some = tf.reduce_any(mask, axis=1)
         checks.require(

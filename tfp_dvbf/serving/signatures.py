@@ -58,9 +58,12 @@ def of_shapes(function, specs):
         for name, tensor in tensors.items():
             sizes = specs[name].shape.as_list()
             wanted = [0 if size is None else size for size in sizes]
-            # Of another rank it is False as a whole: an error of its own would say nothing.
-            equal = tf.raw_ops.Equal(x=tf.shape(tensor), y=wanted, incompatible_shape_error=False)
-            fits = tf.reduce_all(equal | [size is None for size in sizes]) if sizes else True
+            fits = tf.rank(tensor) == len(sizes)
+            if sizes:  # Of another rank they are not compared: an error would come of it.
+                shape = tf.raw_ops.Equal(
+                    x=tf.shape(tensor), y=wanted, incompatible_shape_error=False
+                )
+                fits &= tf.reduce_all(shape | [size is None for size in sizes])
             labels = ", ".join("any" if size is None else str(size) for size in sizes)
             rules.require(fits, f"`{name}` must have shape [{labels}].")
         return function(**rules.passed(tensors))
@@ -128,12 +131,13 @@ class Functions:
 
     def forecast(self, observations, mask, num_samples, seed, controls=None, num_steps=None):
         """Infers the steps given and goes on open loop to one step more than controls."""
-        context = validation.check_context(self.rules, observations, controls, mask, num_steps)
+        given = observations, controls, mask, num_steps
+        context, known = validation.check_context(self.rules, *given)
         count = validation.check_count("num_samples", num_samples)
         drawn = sampling.forecast(
             *self.models, context, context.controls, count, random.stateless_seed(seed)
         )
-        return drawn._asdict()
+        return execution.nan_where_unknown(known, drawn)._asdict()
 
     def generate(
         self, initial_observations, mask, num_samples, seed, controls=None, num_steps=None
