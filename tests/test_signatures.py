@@ -208,16 +208,18 @@ def test_what_comes_behind_a_nan_control_is_nan(exported, sequences):
 
 
 @pytest.mark.parametrize(
-    "name, wrong, shape",
+    "name, wrong",
     [
-        ("mask", tf.ones([12, 8, 1]), r"\[any, any\]"),
-        ("mask", tf.ones([8]), r"\[any, any\]"),
-        ("num_samples", tf.constant([4]), r"\[\]"),
-        ("seed", tf.constant([1]), r"\[\]"),
+        ("mask", tf.ones([12, 8, 1])),
+        ("mask", tf.ones([8])),
+        ("num_samples", tf.constant([4])),
+        ("seed", tf.constant([1])),
     ],
 )
-def test_ranks_at_a_signature(exported, sequences, name, wrong, shape):
+def test_ranks_at_a_signature(exported, sequences, name, wrong):
+    """They are told by the operation that compares them, since a graph takes them as known."""
     signatures = tf.saved_model.load(str(exported["iaf"][1])).signatures
     given = valid_arguments(signatures, sequences)["log_prob_bound"]
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{name}` must have shape {shape}"):
+    message = rf"Shape of tensor \S*{name}\S* .* is not compatible with expected shape"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         signatures["log_prob_bound"](**{**given, name: wrong})

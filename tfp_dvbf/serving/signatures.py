@@ -58,15 +58,14 @@ def of_shapes(function, specs):
         for name, tensor in tensors.items():
             sizes = specs[name].shape.as_list()
             wanted = [0 if size is None else size for size in sizes]
-            fits = tf.rank(tensor) == len(sizes)
-            if sizes:  # Of another rank they are not compared: an error would come of it.
-                shape = tf.raw_ops.Equal(
-                    x=tf.shape(tensor), y=wanted, incompatible_shape_error=False
-                )
-                fits &= tf.reduce_all(shape | [size is None for size in sizes])
+            # Of another rank it is False as a whole: an error of its own would say nothing.
+            equal = tf.raw_ops.Equal(x=tf.shape(tensor), y=wanted, incompatible_shape_error=False)
+            fits = tf.reduce_all(equal | [size is None for size in sizes]) if sizes else True
             labels = ", ".join("any" if size is None else str(size) for size in sizes)
             rules.require(fits, f"`{name}` must have shape [{labels}].")
-        return function(**rules.passed(tensors))
+        passed = rules.passed(tensors)
+        # A rank that the specs know is a constant of the graph; this operation alone looks at it.
+        return function(**{n: tf.ensure_shape(passed[n], specs[n].shape) for n in passed})
 
     return call
 
