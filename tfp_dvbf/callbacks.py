@@ -27,7 +27,7 @@ class KLAnnealing(tf_keras.callbacks.Callback):
 
     `step` is the optimizer's, so that a resumed run continues the line. The weight never moves away
     from 1 while the optimizer is the same: where a later `fit` has more steps in an epoch, it
-    waits until the new line is as near, and a model that was trained with weight 1 keeps it.
+    waits until the new line is as near to 1, and a model that was trained with weight 1 keeps it.
     `compile` with a new optimizer starts at `initial_weight` again. With `steps_per_execution`
     the weight changes once an execution. The history has it as `kl_weight`.
 

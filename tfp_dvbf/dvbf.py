@@ -145,8 +145,9 @@ class DVBF(training.VariationalModel):
         """
         batch, _ = validation.check_batch(self.rules, observations, controls, mask)
         drawn = self.sample_posterior(observations, controls, num_samples, seed, mask)
-        complete = batch.mask is None
-        observed = complete or networks.expand_like(batch.mask, batch.observations)
+        observed = True
+        if batch.mask is not None:
+            observed = networks.expand_like(batch.mask, batch.observations)
         return drawn._replace(
             observations=tf.where(observed, batch.observations, drawn.observations)
         )

@@ -16,15 +16,15 @@ OPTIMIZERS.pop("optimizer")  # Their base class.
 
 
 def check_policy(dtype=None):
-    """Raises ValueError unless a model's `dtype`, or the policy of tf_keras, is float32."""
-    policy = tf_keras.mixed_precision.global_policy() if dtype is None else dtype
-    if not isinstance(policy, (str, tf.DType, tf_keras.mixed_precision.Policy)):
-        raise ValueError(f"`dtype` must be float32 for a DVBF; got {_kind(policy)}.")
-    name = getattr(policy, "name", policy)
-    if name != "float32":
-        raise ValueError(
-            f"The policy of tf_keras and `dtype` must be float32 for a DVBF; got {name}."
-        )
+    """Raises ValueError unless the policy of tf_keras, and `dtype` if it is given, are float32."""
+    for policy in [tf_keras.mixed_precision.global_policy(), dtype]:
+        if not isinstance(policy, (type(None), str, tf.DType, tf_keras.mixed_precision.Policy)):
+            raise ValueError(f"`dtype` must be float32 for a DVBF; got {_kind(policy)}.")
+        name = getattr(policy, "name", policy)
+        if name not in (None, "float32"):
+            raise ValueError(
+                f"The policy of tf_keras and `dtype` must be float32 for a DVBF; got {name}."
+            )
 
 
 def check_no_targets(**arguments):

@@ -134,7 +134,7 @@ class VariationalModel(tf_keras.Model):
           y: None; a DVBF has no targets.
           validation_data: The same as `x`, or None.
           callbacks: Callbacks of tf_keras.
-          **kwargs: As Keras takes them, but for targets and weights, of which there are none.
+          **kwargs: As Keras takes them, but for `sample_weight` and `class_weight`.
 
         Returns:
           Keras' `History`.

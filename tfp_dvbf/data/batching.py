@@ -96,7 +96,8 @@ def fill_batches(dataset):
 
     if dataset.element_spec["observations"].shape[0] is not None:
         return dataset
-    largest = tf.Variable([0, 0], dtype=tf.int64, trainable=False)  # Rows, and time steps.
+    with tf.device("CPU:0"):  # Where data sets are made.
+        largest = tf.Variable([0, 0], dtype=tf.int64, trainable=False)  # Rows, and time steps.
 
     def fill(batch):
         size = tf.shape(batch["observations"], tf.int64)[:2]

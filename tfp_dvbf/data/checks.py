@@ -8,6 +8,7 @@ PAD = (
     "Pad sequences of different lengths and mark the padding as missing with a `mask` "
     "[sequences, time]."
 )
+BINARY = "must hold 0 (missing) and 1 (observed) only."
 SOME_OBSERVED = "`mask` must leave an observed step in every sequence"
 
 
@@ -143,7 +144,7 @@ def check_mask(mask, shape):
     if mask.shape != tuple(shape):
         raise ValueError(f"`mask` must have shape {tuple(shape)}; got {mask.shape}.")
     if not np.isin(mask, [0, 1]).all():
-        raise ValueError("`mask` must hold 0 (missing) and 1 (observed) only.")
+        raise ValueError(f"`mask` {BINARY}")
     mask = mask.astype(bool)
     empty = np.flatnonzero(~mask.any(axis=1))
     if len(empty):
@@ -171,6 +172,8 @@ def not_finite(name, value=None, index=()):
 def _place(name, index):
     """Returns in words where in the array `name` an index is."""
     axes = ["sample", "sequence"] if name == "initial_state" else ["sequence", "step"]
+    if len(index) == 1:
+        return f"sequence {index[0]}"
     if len(index) > 3:
         parts = [f"{axis} {i}" for axis, i in zip(axes, index)]
         return ", ".join([*parts, f"dimensions {', '.join(map(str, index[2:]))}"])

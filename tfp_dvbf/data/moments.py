@@ -108,8 +108,8 @@ def mean_and_scale(moments, name="observations", min_scale=0.0):
 
     Raises:
       ValueError: If a feature has a mean above 1e5 times its standard deviation or `min_scale`:
-        float32 does not hold enough digits of it. One that is constant passes unless it moves, by
-        the rounding of its type, by more than its scale.
+        float32 does not hold enough digits of it. A constant one is refused only if the
+        rounding of its type moves it by more than its scale.
     """
     if isinstance(min_scale, bool) or not isinstance(min_scale, numbers.Real):
         raise ValueError(f"`min_scale` must be a number of 0 or more; got {min_scale!r}.")

@@ -32,6 +32,7 @@ class Checks:
 
 
 def check_finite(rules, name, tensor):
+    """Requires finite values, and says where the first other one is."""
     finite = tf.math.is_finite(tensor)
 
     def message(holds):
@@ -86,17 +87,17 @@ def numeric(name, value):
     """
     if value is None:
         raise ValueError(f"`{name}` must be given.")
+    if isinstance(value, (list, tuple)) and any(map(tf.is_tensor, tf.nest.flatten(value))):
+        try:
+            value = tf.convert_to_tensor(value)
+        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+            raise ValueError(f"`{name}` must be tensors of one type and shape.") from error
     if tf.is_tensor(value) and not isinstance(value, tf.RaggedTensor):
         if not (value.dtype.is_floating or value.dtype.is_integer or value.dtype.is_bool):
             raise ValueError(f"`{name}` must be numeric; got dtype {value.dtype.name}.")
         return value
-    value = unmasked(name, value)
-    if isinstance(value, (list, tuple)) and any(map(tf.is_tensor, tf.nest.flatten(value))):
-        try:
-            return tf.convert_to_tensor(value)
-        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
-            raise ValueError(f"`{name}` must be tensors of one shape. {checks.PAD}") from error
-    return tf.convert_to_tensor(checks.numeric_array(name, value).astype(np.float32))
+    value = checks.numeric_array(name, unmasked(name, value))
+    return tf.convert_to_tensor(value.astype(np.float32))
 
 
 def unmasked(name, value):
@@ -143,5 +144,5 @@ def binary(rules, name, value, sizes):
     if value.dtype == tf.bool:
         return value
     holds = tf.reduce_all((value == 0) | (value == 1))
-    rules.require(holds, f"`{name}` must hold 0 (missing) and 1 (observed) only.")
+    rules.require(holds, f"`{name}` {checks.BINARY}")
     return tf.cast(value, tf.bool)

@@ -268,6 +268,7 @@ def check_values(checks, rules, mask=None, **tensors):
 
 
 def _check_one_length(controls, num_steps):
+    """Raises ValueError if a length is given twice."""
     if controls is not None and num_steps is not None:
         raise ValueError("`num_steps` must be left out where `controls` are given: they say it.")
 

@@ -141,7 +141,7 @@ class Functions:
     def generate(
         self, initial_observations, mask, num_samples, seed, controls=None, num_steps=None
     ):
-        """Draws from the generative model alone, z[0] from q(z[0] | x[0:k]), in a gap p(z[0])."""
+        """Draws from the generative model, z[0] from p(z[0]) where one of x[0:k] is missing."""
         controls = validation.check_future(self.rules, controls, num_steps, initial_observations)
         first = validation.check_initial_observations(
             self.rules, initial_observations, controls, mask
