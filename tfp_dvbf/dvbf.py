@@ -2,11 +2,10 @@
 
 import inspect
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import errors, registry, training
+from tfp_dvbf import registry, training
 from tfp_dvbf.data import checks
 from tfp_dvbf.inference import (
     bounds,
@@ -94,11 +93,7 @@ class DVBF(training.VariationalModel):
         *own, _ = inspect.signature(DVBF).parameters  # The last one collects all others.
         registry.check_arguments(kwargs, [*own, *KERAS_ARGUMENTS])
         super().__init__(objective, num_samples, hidden_steps, **kwargs)
-        seed = None if seed is None else errors.check_integer("seed", seed, least=0)
-        self.seed = int(np.random.SeedSequence(seed).entropy)
-        noise_seed, *seeds = np.random.SeedSequence(self.seed).generate_state(3)
-        self.noise_key = int(noise_seed.view(np.int32))
-        model_seed, recognition_seed = map(int, seeds)
+        self.seed, self.noise_key, model_seed, recognition_seed = random.seeds_of_model(seed)
         self.sizes = checks.check_sizes(observation_shape, control_dim, state_dim)
         parts = registry.resolve_all(
             transition=transition,

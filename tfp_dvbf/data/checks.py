@@ -181,6 +181,13 @@ def _place(name, index):
     return ", ".join(f"{axis} {i}" for axis, i in zip(axes, index))
 
 
+def stacked(values):
+    """Returns a list of arrays as one if any of them is masked, anything else as it is."""
+    rows = values if isinstance(values, (list, tuple)) else ()
+    masked = any(isinstance(row, np.ma.MaskedArray) for row in rows)
+    return np.ma.stack(rows) if masked else values
+
+
 def numeric_array(name, values):
     """Returns `values` as an array of numbers, a masked array where `values` are masked.
 
@@ -190,12 +197,9 @@ def numeric_array(name, values):
     kind = type(values).__name__
     if kind.startswith("RaggedTensor"):  # By its name, so that this needs no TensorFlow.
         raise ValueError(f"`{name}` must be numeric; got a {kind}. {PAD}")
-    masked = isinstance(values, np.ma.MaskedArray)
-    rows = values if isinstance(values, (list, tuple)) else ()
     try:
-        if any(isinstance(row, np.ma.MaskedArray) for row in rows):
-            values = np.ma.stack(rows)
-        elif not masked:
+        values = stacked(values)
+        if not isinstance(values, np.ma.MaskedArray):
             values = np.asarray(values)
     except ValueError as error:
         raise ValueError(

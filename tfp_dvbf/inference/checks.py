@@ -106,9 +106,7 @@ def unmasked(name, value):
     Raises:
       ValueError: If a value is masked where none may be missing.
     """
-    several = isinstance(value, (list, tuple))
-    if several and any(isinstance(each, np.ma.MaskedArray) for each in value):
-        value = np.ma.stack(value)
+    value = checks.stacked(value)
     if not isinstance(value, np.ma.MaskedArray) or not np.ma.is_masked(value):
         return value
     if name != "controls":
@@ -128,9 +126,7 @@ def split_masked(observations, axes=2):
       observations: Array, or a list of arrays; anything else is returned as it is.
       axes: Number of the axes before those of an observation.
     """
-    several = isinstance(observations, (list, tuple))
-    if several and any(isinstance(each, np.ma.MaskedArray) for each in observations):
-        observations = np.ma.stack(observations)
+    observations = checks.stacked(observations)
     if not isinstance(observations, np.ma.MaskedArray):
         return observations, None
     hidden = np.ma.getmaskarray(observations)

@@ -33,6 +33,17 @@ def stateless_seed(seed=None):
     return tf.stack([tf.cast(seed, tf.int32), SEED_SALT])
 
 
+def seeds_of_model(seed=None):
+    """Returns the seed of a model, a new one for None, and what is made of it.
+
+    That is the key of its noise, an int32, and the seeds of the weights of p and of q.
+    """
+    seed = None if seed is None else errors.check_integer("seed", seed, least=0)
+    entropy = int(np.random.SeedSequence(seed).entropy)
+    noise_seed, *seeds = np.random.SeedSequence(entropy).generate_state(3)
+    return entropy, int(noise_seed.view(np.int32)), *map(int, seeds)
+
+
 class Noise(NamedTuple):
     """The random numbers of one time step.
 
