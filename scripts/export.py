@@ -19,6 +19,9 @@ class Args:
         "signatures to write; without this option, all that the model has",
         [*registry.SIGNATURES],
     )
+    jit_compile: bool = option(
+        False, "compile them by XLA: seconds for every size, then faster steps"
+    )
     import_: tuple[str, ...] = option((), options.IMPORT)
 
 
@@ -33,7 +36,8 @@ def main(args):
 
     model = run_folder.load_model(args.model)
     about = metadata(pathlib.Path(args.model))
-    reasons = saved_model.export(model, output, about, args.signatures or None)
+    names = args.signatures or None
+    reasons = saved_model.export(model, output, about, names, args.jit_compile)
     print(f"exported to {output}")
     for name, reason in reasons.items():
         print(f"  {name:<16}{'' if reason is None else f'left out: {reason}'}".rstrip())

@@ -54,11 +54,15 @@ def test_jax_generates_and_filters_alike(way, posterior, size, tmp_path):
     agreement.save(perturbed, about)
     settings = {"path": perturbed, "size": size, "num_particles": 16}
     known = {}
-    for name, program in processes.INFERENCE.items():
-        with processes.Worker(program.module, way, 1, "cpu") as worker:
+    programs = {name: each._replace(way=way) for name, each in processes.INFERENCE.items()}
+    if way == "filter_step":
+        programs["xla"] = processes.COMPILED_STEP
+    for name, program in programs.items():
+        with processes.Worker(program.module, program.way, 1, "cpu") as worker:
             known[name] = worker.ask("prepare", **settings)
             assert len(worker.ask("run_each", count=2)["seconds"]) == 2
-    agreement.check_inference("JAX", known["jax"], known["tensorflow"])
+    for name in known:
+        agreement.check_inference(name, known[name], known["tensorflow"])
     for kind in known["jax"]:
         wrong = {**known["jax"], kind: (np.array(known["jax"][kind]) * 1.5 + 0.3).tolist()}
         with pytest.raises(ValueError, match="JAX must "):

@@ -15,10 +15,10 @@ import tensorflow as tf
 import tf_keras
 
 import tfp_dvbf
-from tfp_dvbf import data, evaluation, registry
+from tfp_dvbf import data, evaluation, posteriors, registry
 from tfp_dvbf.data import batching, environments
 from tfp_dvbf.experiments import options, recipe, run_folder
-from tfp_dvbf.inference import random
+from tfp_dvbf.inference import random, streaming
 
 pytestmark = pytest.mark.usefixtures("without_graphs")
 
@@ -270,3 +270,27 @@ def test_metrics_are_refused(tmp_path, monkeypatch, name, text, message):
     draws = np.random.default_rng(0).normal(size=[5, 2, 3, 4])
     with pytest.raises(ValueError, match=message):
         evaluation.score_draws(draws, draws[0])
+
+
+def test_a_posterior_of_ones_own_is_filtered(sequences):
+    """One that carries a tensor of its own, which particles take along when they are resampled."""
+    model = models.small_model(Count(hidden_units=(16,)))
+    x, u = sequences.observations, sequences.controls
+    out = model.filter_init(x[:, :1], num_particles=8, seed=1)
+    for t in range(1, 4):
+        observed = np.arange(12) > 0
+        out = model.filter_step(streaming.belief_of(out), x[:, t], u[:, t - 1], observed, seed=1)
+    counts = out["count"][..., 0].numpy()
+    np.testing.assert_array_equal(counts[0], 0.0)  # Started anew at every missing step.
+    np.testing.assert_array_equal(counts[1:], 3.0)
+
+
+class Count(posteriors.Innovation):
+    """`Innovation` that counts its steps."""
+
+    def start(self, states, noise):
+        return {"states": states, "count": tf.zeros_like(states[:, :1])}
+
+    def step(self, model, carry, inputs, noise):
+        step = super().step(model, carry, inputs, noise)
+        return step._replace(carry={**step.carry, "count": carry["count"] + 1.0})

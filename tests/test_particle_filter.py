@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf import data, posteriors, registry
+from tfp_dvbf import data, registry
 from tfp_dvbf.data import batching
 from tfp_dvbf.inference import kalman, streaming
+from tfp_dvbf.serving import saved_model
 
 REPLICAS = 24  # Independent filters of each sequence in `test_streaming_against_the_kalman_filter`.
 STEPPED = [
@@ -111,8 +112,10 @@ def test_what_cannot_be_stepped_says_why(exported, sequences, name, reason):
             call()
 
 
-@pytest.mark.parametrize("posterior", STEPPED)
-def test_streaming_against_the_kalman_filter(sequences, posterior):
+@pytest.mark.parametrize(
+    "posterior, compiled", [*((name, False) for name in STEPPED), ("innovation", True)]
+)
+def test_streaming_against_the_kalman_filter(sequences, tmp_path, posterior, compiled):
     """Predicted mean and scale, filtered mean and scale, and the log evidence of every step."""
     # The convolutions' past is what a particle costs: the 64 steps of the default are not needed.
     past = {"receptive_field": 4} if posterior == "trajectory_iaf" else {}
@@ -136,8 +139,13 @@ def test_streaming_against_the_kalman_filter(sequences, posterior):
     # Its proposals know nothing of the model, so that it takes more of them to be as sharp.
     particles = 5_000 if posterior == "trajectory_iaf" else 2000
     replicas = part[np.arange(2 * REPLICAS) % 2]
-    with models.functions_without_graphs():
-        outputs = stream_in_memory(model, replicas, particles, seed=1)
+    if compiled:
+        names = ["filter_init", "filter_step"]
+        saved_model.export(model, tmp_path / "model", signatures=names, jit_compile=True)
+        outputs = stream(tmp_path / "model", replicas, particles, seed=1)
+    else:
+        with models.functions_without_graphs():
+            outputs = stream_in_memory(model, replicas, particles, seed=1)
     exact = kalman.distribution(space, part.controls)
     result = exact.forward_filter(tf.constant(part.observations))
     scores, means, covariances, _, _, predicted, predicted_covariances = result
@@ -272,27 +280,3 @@ def test_an_observation_too_far_off_counts_as_missing(exported, sequences, poste
         np.testing.assert_allclose(
             actual[-1][name].numpy()[rest], expected[-1][name].numpy()[rest], rtol=1e-5, atol=1e-5
         )
-
-
-def test_a_posterior_of_ones_own_is_filtered(sequences):
-    """One that carries a tensor of its own, which particles take along when they are resampled."""
-    model = models.small_model(Count(hidden_units=(16,)))
-    x, u = sequences.observations, sequences.controls
-    out = model.filter_init(x[:, :1], num_particles=8, seed=1)
-    for t in range(1, 4):
-        observed = np.arange(12) > 0
-        out = model.filter_step(streaming.belief_of(out), x[:, t], u[:, t - 1], observed, seed=1)
-    counts = out["count"][..., 0].numpy()
-    np.testing.assert_array_equal(counts[0], 0.0)  # Started anew at every missing step.
-    np.testing.assert_array_equal(counts[1:], 3.0)
-
-
-class Count(posteriors.Innovation):
-    """`Innovation` that counts its steps."""
-
-    def start(self, states, noise):
-        return {"states": states, "count": tf.zeros_like(states[:, :1])}
-
-    def step(self, model, carry, inputs, noise):
-        step = super().step(model, carry, inputs, noise)
-        return step._replace(carry={**step.carry, "count": carry["count"] + 1.0})

@@ -156,6 +156,47 @@ def test_signatures_that_are_asked_for_alone(exported, tmp_path):
     assert not (tmp_path / "refused").exists()
 
 
+def shapes_of(outputs):
+    return {name: tensor.shape for name, tensor in outputs.items()}
+
+
+def test_signatures_that_xla_compiles(exported, sequences, tmp_path):
+    model, _, _ = exported["innovation"]
+    names = ["filter_init", "filter_step"]
+    saved_model.export(model, tmp_path / "model", signatures=names, jit_compile=True)
+    compiled = saved_model.load_exported(tmp_path / "model").signatures
+    for name, (arguments, answer) in stepped(model, sequences).items():
+        tensors = {key: tf.constant(value) for key, value in arguments.items()}
+        found, again = (compiled[name](**tensors) for _ in range(2))
+        assert shapes_of(found) == shapes_of(answer)
+        np.testing.assert_array_equal(found["particles"], again["particles"])
+    # Assertions, which XLA leaves out, are kept.
+    start = {"num_particles": tf.constant(4), "seed": tf.constant(1)}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"must have shape \[any, 1, 3\]"):
+        compiled["filter_init"](initial_observations=tf.zeros([2, 2, 3]), **start)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must be finite"):
+        compiled["filter_init"](initial_observations=tf.fill([2, 1, 3], np.nan), **start)
+    with pytest.raises(ValueError, match="`jit_compile` must be True or False; got 'auto'"):
+        saved_model.export(model, tmp_path / "refused", jit_compile="auto")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["iaf", "trajectory_iaf", "smoother"])
+def test_xla_compiles_every_signature(exported, sequences, tmp_path, name):
+    model, _, reasons = exported[name]
+    assert saved_model.export(model, tmp_path / "model", jit_compile=True) == reasons
+    compiled = saved_model.load_exported(tmp_path / "model").signatures
+    answers = in_memory(model, sequences)
+    if reasons["filter_init"] is None:
+        answers |= stepped(model, sequences)
+    assert set(answers) == set(compiled)
+    for signature, (arguments, answer) in answers.items():
+        found = compiled[signature](**{key: tf.constant(arguments[key]) for key in arguments})
+        assert shapes_of(found) == shapes_of(answer)
+        for value in found.values():
+            assert np.all(np.isfinite(value))
+
+
 def test_metadata_travels_inside(exported):
     _, path, _ = exported["iaf"]
     about = json.loads((path / "assets" / saved_model.METADATA).read_text())

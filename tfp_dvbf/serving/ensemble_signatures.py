@@ -10,14 +10,14 @@ from tfp_dvbf.serving import signatures
 MOMENTS = "predicted_observation_mean", "predicted_observation_scale"
 
 
-def signatures_of(ensemble):
+def signatures_of(ensemble, jit_compile=False):
     """Returns the signatures of an `Ensemble` by name; arguments as for those of a `DVBF`.
 
     `forecast` and `generate` return the draws of all members, [M * num_samples, batch, ...], and
     `sample_posterior` one of each, [M, batch, ...]. The tensors of a belief are named after their
     member, such as `member_0_particles`. Evidence, bounds and predictions are the mixture's.
     """
-    of_members = [signatures.signatures_of(member) for member in ensemble.members]
+    of_members = [signatures.signatures_of(member, jit_compile) for member in ensemble.members]
     made = {}
     for name, first in of_members[0].items():
         each = [found[name] for found in of_members]

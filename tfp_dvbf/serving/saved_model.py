@@ -1,6 +1,5 @@
 """Export of a model as a SavedModel that needs nothing but TensorFlow."""
 
-import functools
 import json
 import os
 import pathlib
@@ -9,11 +8,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow.python.framework import convert_to_constants
 
 import tfp_dvbf
 from tfp_dvbf import ensemble, errors, registry
-from tfp_dvbf.serving import ensemble_signatures
+from tfp_dvbf.serving import ensemble_signatures, frozen
 from tfp_dvbf.serving import signatures as model_signatures
 
 METADATA = "metadata.json"
@@ -30,7 +28,7 @@ UNITS = {
 NOT_ASKED_FOR = "not asked for"
 
 
-def export(model, path, metadata=None, signatures=None):
+def export(model, path, metadata=None, signatures=None, jit_compile=False):
     """Writes `model` as a SavedModel with the signatures of `signatures.signatures_of`.
 
     An `Ensemble` becomes one SavedModel with those of `ensemble_signatures.signatures_of`.
@@ -49,19 +47,23 @@ def export(model, path, metadata=None, signatures=None):
       signatures: Names of the signatures to write, such as ("filter_init", "filter_step") for a
         stream; a SavedModel of fewer is smaller and is written sooner. None writes all that the
         model has.
+      jit_compile: Whether XLA compiles the signatures where they are called, anew for all sizes:
+        the first call of each size takes seconds, and a step of one stream three quarters of the
+        time after it. The TensorFlow that serves them must have XLA, as its Python packages do.
 
     Returns:
       Names of the signatures mapped to None, or to why they were left out.
 
     Raises:
-      ValueError: If `path` exists, a weight of the model is not finite, or `signatures` is empty
-        or names one that the model does not have.
+      ValueError: If `path` exists, a weight of the model is not finite, `jit_compile` is no bool,
+        or `signatures` is empty or names one that the model does not have.
     """
     path = pathlib.Path(path)
     if path.exists():
         raise ValueError(f"`path` must not exist yet; got {path}.")
+    errors.check_flag("jit_compile", jit_compile)
     model.check_finite_weights()
-    made = _signatures_of(model, signatures)
+    made = _signatures_of(model, signatures, jit_compile)
     reasons = {name: signature.reason for name, signature in made.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside `path`, so that a rename puts the whole model there at once.
@@ -73,7 +75,7 @@ def export(model, path, metadata=None, signatures=None):
         module = tf.Module()
         module.metadata = tf.saved_model.Asset(str(asset))
         functions = {
-            name: with_constant_weights(signature.function, signature.specs)
+            name: frozen.with_constant_weights(signature.function, signature.specs)
             for name, signature in made.items()
             if signature.reason is None
         }
@@ -86,16 +88,16 @@ def export(model, path, metadata=None, signatures=None):
     return reasons
 
 
-def _signatures_of(model, names):
+def _signatures_of(model, names, jit_compile):
     """Returns the signatures of a model by name; those that `names` lacks have a reason."""
     kind = ensemble_signatures if isinstance(model, ensemble.Ensemble) else model_signatures
     if names is None:
-        return kind.signatures_of(model)
+        return kind.signatures_of(model, jit_compile)
     if isinstance(names, str) or not (names := list(names)):
         raise ValueError(f"`signatures` must be a list of names, one or more; got {names!r}.")
     for name in names:
         errors.check_choice("signatures", name, registry.SIGNATURES)
-    made = kind.signatures_of(model)
+    made = kind.signatures_of(model, jit_compile)
     for name in names:
         if reason := made[name].reason:
             raise ValueError(
@@ -107,29 +109,6 @@ def _signatures_of(model, names):
         if name not in names
     }
     return {**made, **others}
-
-
-def with_constant_weights(function, specs):
-    """Returns a concrete function that holds its weights.
-
-    It reads no variables, so that nothing it needs can be deleted while it is in use, and a step
-    is a sixth faster.
-    """
-    function = tf.function(function, autograph=False).get_concrete_function(**specs)
-    constant = convert_to_constants.convert_variables_to_constants_v2(
-        function, lower_control_flow=False
-    )
-    inputs = {
-        tensor.op.name: tf.TensorSpec(tensor.shape, tensor.dtype, tensor.op.name)
-        for tensor in constant.inputs
-    }
-
-    @functools.partial(tf.function, autograph=False)
-    def call(**tensors):
-        outputs = constant(*(tensors[name] for name in inputs))
-        return tf.nest.pack_sequence_as(function.structured_outputs, outputs)
-
-    return call.get_concrete_function(**inputs)
 
 
 class Exported(NamedTuple):

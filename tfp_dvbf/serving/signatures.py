@@ -1,11 +1,13 @@
 """The signatures of an exported model: functions of tensors alone."""
 
+import functools
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tfp_dvbf import registry
 from tfp_dvbf.inference import bounds, checks, execution, random, sampling, streaming, validation
+from tfp_dvbf.serving import frozen
 
 FLOAT, INT = tf.float32, tf.int32
 
@@ -24,8 +26,8 @@ class Signature(NamedTuple):
     reason: str | None = None
 
 
-def signatures_of(model):
-    """Returns the signatures of a `DVBF` by name.
+def signatures_of(model, jit_compile=False):
+    """Returns the signatures of a `DVBF` by name; `jit_compile` is that of `saved_model.export`.
 
     All tensors are float32 unless said otherwise. `controls` of T steps have T or T - 1 steps; T is
     2 or more, and the steps that q(z[0]) sees or more. Observations are in the user's units. Sizes
@@ -33,7 +35,7 @@ def signatures_of(model):
     with an InvalidArgumentError. A model without controls has no argument `controls`; where they
     say how far to go, `num_steps` takes their place.
     """
-    functions = Functions(model)
+    functions = Functions(model, jit_compile)
     steps = model.recognition_model.steps
     has_density = model.recognition_model.posterior.has_density
     needed = {"filter_init": steps, "filter_step": steps, "log_prob_bound": has_density}
@@ -71,11 +73,20 @@ def of_shapes(function, specs):
 
 
 class Functions:
-    """The functions behind the signatures of one model, and their specs."""
+    """The functions behind the signatures of one model, and their specs.
 
-    def __init__(self, model):
+    Each checks what it is given, which XLA cannot, and hands it on to one that XLA may compile.
+    """
+
+    def __init__(self, model, jit_compile=False):
         self.rules = model.rules
         self.models = model.state_space_model, model.recognition_model
+        self.jit_compile = jit_compile
+
+    def run(self, function, *arguments):
+        """Returns what `function(model, recognition, *arguments)` returns."""
+        function = functools.partial(function, *self.models)
+        return frozen.compiled(function, arguments) if self.jit_compile else function(*arguments)
 
     def specs(self, name):
         """Returns the specs of the arguments of a signature."""
@@ -112,19 +123,19 @@ class Functions:
         """Starts streams from their first steps; returns the belief and ln p(x[0])."""
         first = streaming.check_start(self.rules, initial_observations)
         count = validation.check_count("num_particles", num_particles)
-        return streaming.filter_init(*self.models, first, count, seed)
+        return self.run(streaming.filter_init, first, count, seed)
 
     def filter_step(self, observations, observed, seed, controls=None, **belief):
         """Moves each stream on by one step, which is missing where `observed` is 0."""
         belief = streaming.check_belief(belief, observations)
         step = streaming.check_step(self.rules, observations, controls, observed)
-        return streaming.filter_step(*self.models, belief, *step, seed)
+        return self.run(streaming.filter_step, belief, *step, seed)
 
     def sample_posterior(self, observations, mask, seed, controls=None):
         """Draws one trajectory of the posterior for each sequence."""
         batch, known = validation.check_batch(self.rules, observations, controls, mask)
         seed = random.stateless_seed(seed)
-        drawn = sampling.sample_posterior(*self.models, batch, 1, seed)
+        drawn = self.run(sampling.sample_posterior, batch, 1, seed)
         drawn = execution.nan_where_unknown(known, drawn)
         return {name: tensor[0] for name, tensor in drawn._asdict().items()}
 
@@ -133,9 +144,8 @@ class Functions:
         given = observations, controls, mask, num_steps
         context, known = validation.check_context(self.rules, *given)
         count = validation.check_count("num_samples", num_samples)
-        drawn = sampling.forecast(
-            *self.models, context, context.controls, count, random.stateless_seed(seed)
-        )
+        seed = random.stateless_seed(seed)
+        drawn = self.run(sampling.forecast, context, context.controls, count, seed)
         return execution.nan_where_unknown(known, drawn)._asdict()
 
     def generate(
@@ -147,12 +157,12 @@ class Functions:
             self.rules, initial_observations, controls, mask
         )
         count = validation.check_count("num_samples", num_samples)
-        drawn = sampling.generate(*self.models, controls, first, count, random.stateless_seed(seed))
+        drawn = self.run(sampling.generate, controls, first, count, random.stateless_seed(seed))
         return drawn._asdict()
 
     def log_prob_bound(self, observations, mask, num_samples, seed, controls=None):
         """Returns the importance-weighted bound on ln p of what is observed, nats a sequence."""
         batch, _ = validation.check_batch(self.rules, observations, controls, mask)
         count = validation.check_count("num_samples", num_samples)
-        bound = bounds.log_prob_bound(*self.models, batch, count, random.stateless_seed(seed))
+        bound = self.run(bounds.log_prob_bound, batch, count, random.stateless_seed(seed))
         return {"log_prob_bound": bound}

@@ -28,17 +28,18 @@ def sampling(args):
 def inference(args, what, way, posterior, num_particles):
     """Times a program of each package that generates or filters, single calls of it."""
     programs = [
-        processes.INFERENCE[name]
+        processes.INFERENCE[name]._replace(way=way)
         for name in ["tensorflow", *args.peers]
         if name in processes.INFERENCE
     ]
+    if way == "filter_step":
+        programs.insert(1, processes.COMPILED_STEP)
     for threads in args.threads:
         with tempfile.TemporaryDirectory() as folder:
             path = processes.write_reference(
                 folder, threads, args.device, posterior=posterior, **DATA
             )
-            ways = [program._replace(way=way) for program in programs]
-            with processes.started(ways, threads, args.device) as workers:
+            with processes.started(programs, threads, args.device) as workers:
                 for size, count in SIZES[way].items():
                     settings = {"path": path, "size": size, "num_particles": num_particles}
                     known = [worker.ask("prepare", **settings) for worker in workers.values()]

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfp_dvbf.experiments.benchmarking import agreement, ours
 from tfp_dvbf.serving import saved_model
 
-WAYS = ("generate", "filter_step")
+WAYS = ("generate", "filter_step", "compiled_filter_step")
 
 
 def start(threads, device):
@@ -20,7 +20,8 @@ def prepare(way, path, size, num_particles=1):
     """Returns what all programs must agree on, and what does the work so many times.
 
     Args:
-      way: "generate" draws trajectories in memory; "filter_step" is that of an exported model.
+      way: "generate" draws trajectories in memory; "filter_step" is that of an exported model,
+        "compiled_filter_step" of one that XLA compiles.
       path: That of an `agreement.Reference`.
       size: Number of trajectories or streams.
       num_particles: Number of particles of each stream.
@@ -29,7 +30,7 @@ def prepare(way, path, size, num_particles=1):
     x, u = (tf.constant(array) for array in rows)
     if way == "generate":
         return _generate(_model(path), x, u)
-    return _filter_step(_signatures(path), x, u, num_particles)
+    return _filter_step(_signatures(path, way == "compiled_filter_step"), x, u, num_particles)
 
 
 def _generate(model, x, u):
@@ -65,8 +66,10 @@ def _model(path):
 
 
 @functools.cache
-def _signatures(path):
+def _signatures(path, jit_compile):
     with tempfile.TemporaryDirectory() as folder:
         names = ["filter_init", "filter_step"]
-        saved_model.export(_model(path), f"{folder}/model", signatures=names)
+        saved_model.export(
+            _model(path), f"{folder}/model", signatures=names, jit_compile=jit_compile
+        )
         return saved_model.load_exported(f"{folder}/model").signatures

@@ -62,6 +62,7 @@ INFERENCE = {  # What generates and filters, by the name of the package or peer.
     "tensorflow": Program("tfp_dvbf", "ours_inference", ""),
     "jax": Program("JAX", "jax_inference", "", package="jax"),
 }
+COMPILED_STEP = Program("tfp_dvbf, XLA", "ours_inference", "compiled_filter_step")
 
 
 def installed(peers):
