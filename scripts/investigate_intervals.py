@@ -9,6 +9,7 @@ DEFAULT_FLOORS = (5e-3, 1e-4)  # Of the emission and of the transition, where no
 # What is changed of the protocol of `sysid.py`, and of its models.
 SETTINGS = {
     "as sysid.py": ({}, {}),
+    "lower noise floors": ({"noise_floors": (0.03, 0.02)}, {}),
     "default noise floors": ({"noise_floors": DEFAULT_FLOORS}, {}),
     "gaussian": ({}, {"posterior": "gaussian"}),
     "no steps hidden": ({"hidden_steps": None}, {}),
