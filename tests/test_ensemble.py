@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.special
 import tensorflow as tf
+import tf_keras
 
 import tfp_dvbf
 from tfp_dvbf import ensemble as ensembles
@@ -44,6 +45,48 @@ def test_fit_trains_each_member_as_it_would_be_alone(trained):
         np.testing.assert_allclose(actual, expected, atol=1e-6)
     optimizers = {id(member.optimizer) for member in made.members}
     assert len(optimizers) == 3
+
+
+def fitted(num_threads, callbacks=lambda index: [tfp_dvbf.KLAnnealing(2)]):
+    """Returns an ensemble of which each member has seen its own order of the data."""
+    made = tfp_dvbf.Ensemble(lambda seed: models.small_model("innovation", seed=seed), SEEDS)
+    made.adapt(batching.as_dataset(models.pendulum()))
+    made.compile("adam", jit_compile=False)
+    made.fit(
+        lambda index: batching.as_dataset(models.pendulum(), 6, seed=index),
+        **{"epochs": 2, "verbose": 0, "callbacks": callbacks, "num_threads": num_threads},
+    )
+    return made
+
+
+def test_members_that_train_at_a_time_become_what_they_do_one_after_the_other():
+    for one, other in zip(fitted(1).members, fitted(2).members):
+        for expected, actual in zip(models.weights_of(one), models.weights_of(other)):
+            np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+class Fails(tf_keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        raise RuntimeError(f"batch {batch} of {self.model.seed}")
+
+
+def test_what_fails_in_a_thread_is_raised():
+    with pytest.raises(RuntimeError, match="batch 0 of 2"):
+        fitted(3, lambda index: [Fails()] if index == 1 else [])
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"num_threads": 0}, "`num_threads` must be at least 1; got 0"),
+        ({"x": {}}, "`x` must be a function of the member's index .*; got dict"),
+        ({"callbacks": [Fails()]}, "`callbacks` must be a function of the .*; got list"),
+    ],
+)
+def test_threads_need_data_and_callbacks_of_their_own(trained, change, message):
+    given = {"x": lambda index: None, "num_threads": 2, **change}
+    with pytest.raises(ValueError, match=message):
+        trained[0].fit(**given)
 
 
 def test_draws_are_those_of_the_members_one_after_the_other(trained):
