@@ -20,7 +20,7 @@ class Args:
         [*registry.SIGNATURES],
     )
     jit_compile: bool = option(
-        False, "compile them by XLA: seconds for every size, then faster steps"
+        False, "XLA compiles them, seconds for all new sizes; few streams are faster then"
     )
     import_: tuple[str, ...] = option((), options.IMPORT)
 

@@ -47,22 +47,28 @@ def test_fit_trains_each_member_as_it_would_be_alone(trained):
     assert len(optimizers) == 3
 
 
-def fitted(num_threads, callbacks=lambda index: [tfp_dvbf.KLAnnealing(2)]):
-    """Returns an ensemble of which each member has seen its own order of the data."""
+def fitted(num_threads, callbacks=lambda index: [tfp_dvbf.KLAnnealing(2)], epochs=2):
+    """Returns a function that trains a new ensemble, each member in an order of its own; and it."""
     made = tfp_dvbf.Ensemble(lambda seed: models.small_model("innovation", seed=seed), SEEDS)
     made.adapt(batching.as_dataset(models.pendulum()))
     made.compile("adam", jit_compile=False)
-    made.fit(
-        lambda index: batching.as_dataset(models.pendulum(), 6, seed=index),
-        **{"epochs": 2, "verbose": 0, "callbacks": callbacks, "num_threads": num_threads},
-    )
-    return made
+
+    def dataset(index):
+        return batching.as_dataset(models.pendulum(), 6, seed=index)
+
+    settings = {"epochs": epochs, "verbose": 0, "callbacks": callbacks}
+    settings |= {"num_threads": num_threads, "validation_data": dataset}
+    return lambda: made.fit(dataset, **settings), made
 
 
-def test_members_that_train_at_a_time_become_what_they_do_one_after_the_other():
-    for one, other in zip(fitted(1).members, fitted(2).members):
-        for expected, actual in zip(models.weights_of(one), models.weights_of(other)):
-            np.testing.assert_allclose(actual, expected, atol=1e-6)
+def test_members_that_train_at_the_same_time_become_what_they_do_one_after_the_other():
+    fits, (one, other) = zip(*(fitted(num_threads) for num_threads in (1, 2)))
+    expected, actual = (fit() for fit in fits)
+    losses = ([run.history["val_loss"] for run in runs] for runs in (actual, expected))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    for one_member, other_member in zip(one.members, other.members):
+        for weight, other_weight in zip(*map(models.weights_of, (one_member, other_member))):
+            np.testing.assert_allclose(other_weight, weight, atol=1e-6)
 
 
 class Fails(tf_keras.callbacks.Callback):
@@ -70,9 +76,20 @@ class Fails(tf_keras.callbacks.Callback):
         raise RuntimeError(f"batch {batch} of {self.model.seed}")
 
 
-def test_what_fails_in_a_thread_is_raised():
+def refuse(index):
+    """Returns no callbacks, but for the member of index 1."""
+    if index == 1:
+        raise RuntimeError("batch 0 of 2")
+    return []
+
+
+@pytest.mark.parametrize("callbacks", [lambda index: [Fails()] if index == 1 else [], refuse])
+def test_what_fails_in_a_thread_ends_all(callbacks):
+    """Before and after a member's first batch; a member that waits for a thread takes no step."""
+    fit, made = fitted(2, callbacks, epochs=10_000)
     with pytest.raises(RuntimeError, match="batch 0 of 2"):
-        fitted(3, lambda index: [Fails()] if index == 1 else [])
+        fit()
+    assert made.members[2].optimizer.iterations == 0
 
 
 @pytest.mark.parametrize(
@@ -81,6 +98,7 @@ def test_what_fails_in_a_thread_is_raised():
         ({"num_threads": 0}, "`num_threads` must be at least 1; got 0"),
         ({"x": {}}, "`x` must be a function of the member's index .*; got dict"),
         ({"callbacks": [Fails()]}, "`callbacks` must be a function of the .*; got list"),
+        ({"validation_data": {}}, "`validation_data` must be a function of the .*; got dict"),
     ],
 )
 def test_threads_need_data_and_callbacks_of_their_own(trained, change, message):

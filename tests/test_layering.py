@@ -17,7 +17,7 @@ LAYERS = [
     ["layers"],
     ["posteriors"],
     ["inference"],
-    ["best_weights", "callbacks", "feeding"],
+    ["best_weights", "callbacks", "feeding", "threads"],
     ["keras_arguments"],
     ["training"],
     ["dvbf", "ensemble"],

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from tfp_dvbf import data, registry
 from tfp_dvbf.serving import saved_model, signatures
@@ -160,11 +161,18 @@ def shapes_of(outputs):
     return {name: tensor.shape for name, tensor in outputs.items()}
 
 
+def is_compiled(path):
+    content = (pathlib.Path(path) / saved_model.PROGRAM).read_bytes()
+    functions = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0].graph_def.library
+    return any(function.attr["_XlaMustCompile"].b for function in functions.function)
+
+
 def test_signatures_that_xla_compiles(exported, sequences, tmp_path):
-    model, _, _ = exported["innovation"]
+    model, path, _ = exported["innovation"]
     names = ["filter_init", "filter_step"]
     saved_model.export(model, tmp_path / "model", signatures=names, jit_compile=True)
     compiled = saved_model.load_exported(tmp_path / "model").signatures
+    assert is_compiled(tmp_path / "model") and not is_compiled(path)
     for name, (arguments, answer) in stepped(model, sequences).items():
         tensors = {key: tf.constant(value) for key, value in arguments.items()}
         found, again = (compiled[name](**tensors) for _ in range(2))

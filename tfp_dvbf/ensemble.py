@@ -2,13 +2,13 @@
 
 import json
 import pathlib
-from concurrent import futures
+import threading
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import data, errors
+from tfp_dvbf import data, errors, threads
 from tfp_dvbf.inference import particle_filter, particles
 from tfp_dvbf.layers import state_space_model
 from tfp_dvbf.training import VariationalModel
@@ -72,43 +72,42 @@ class Ensemble:
                 own = type(optimizer).from_config(optimizer.get_config())
             member.compile(own, **kwargs)
 
-    def fit(self, x=None, *, callbacks=(), num_threads=1, **kwargs):
-        """Trains one member after the other, or several at a time.
+    def fit(self, x=None, *, validation_data=None, callbacks=(), num_threads=1, **kwargs):
+        """Trains one member after the other, or several at the same time.
 
         Args:
-          x: As `DVBF.fit` takes it, or a function of the member's index that returns it.
+          x, validation_data: As `DVBF.fit` takes them, or functions of the member's index that
+            return them.
           callbacks: Callbacks that start anew with every member's training, or a function of the
             member's index that returns them, as a `ModelCheckpoint` with a path of its own needs.
-          num_threads: So many members train at a time, each in a thread of its own. More than one
-            needs functions for `x` and for callbacks: in which order members read one data set
-            would depend on which of them is faster, and a callback follows one model.
+          num_threads: So many members train at the same time, each in a thread of its own. More
+            than one needs functions for data and callbacks: in which order members read one data
+            set would depend on which of them is faster, and a callback follows one model. The
+            lines of progress do not say whose they are.
           **kwargs: As `DVBF.fit` takes them.
 
         Returns:
           Keras' `History` of each member, a list.
 
         Raises:
-          ValueError: If `num_threads` is not positive, or more than 1 without functions; and as
-            `DVBF.fit` does. What ends the training of one member ends that of all.
+          ValueError: If `num_threads` is not positive, or more than 1 without functions or with
+            several replicas; and as `DVBF.fit` does. An error of one member ends the training of
+            all.
         """
+        own = {"x": x, "validation_data": validation_data, "callbacks": callbacks or ()}
         if errors.check_integer("num_threads", num_threads, least=1) > 1:
-            for name, given in {"x": x, "callbacks": callbacks or callable}.items():
-                if not callable(given):
-                    raise ValueError(
-                        f"`{name}` must be a function of the member's index where `num_threads` is "
-                        f"more than 1; got {type(given).__name__}."
-                    )
+            threads.check_own(own, self.members)
             kwargs = {"verbose": 2, **kwargs}  # Progress bars would write over each other.
-        data_of = x if callable(x) else lambda index: x
-        callbacks_of = callbacks if callable(callbacks) else lambda index: list(callbacks)
+        stopped = threading.Event()
 
         def train(index):
-            own = callbacks_of(index)
-            return self.members[index].fit(data_of(index), callbacks=own, **kwargs)
+            given = {name: each(index) if callable(each) else each for name, each in own.items()}
+            given["callbacks"] = [threads.StopsWithOthers(stopped), *given["callbacks"]]
+            return self.members[index].fit(**given, **kwargs)
 
         if num_threads == 1:
             return [train(index) for index in range(len(self.members))]
-        return train_in_threads(self.members, train, num_threads)
+        return threads.in_threads(train, len(self.members), num_threads, stopped)
 
     def forecast(self, observations, controls=None, num_samples=1, seed=None, **kwargs):
         """Continues open loop; returns a `Trajectory` of [M * num_samples, batch, time, ...]."""
@@ -222,23 +221,6 @@ class Ensemble:
 def member_file(index):
     """Returns the name of the file of one member in the folder of an ensemble."""
     return f"member-{index}.keras"
-
-
-def train_in_threads(members, train, num_threads):
-    """Returns what `train(index)` returns for each member, so many of them at a time.
-
-    If one fails, or Ctrl-C is pressed, the others stop at their next batch.
-    """
-    with futures.ThreadPoolExecutor(num_threads) as pool:
-        runs = [pool.submit(train, index) for index in range(len(members))]
-        try:
-            futures.wait(runs, return_when=futures.FIRST_EXCEPTION)
-        finally:
-            for run, member in zip(runs, members):
-                run.cancel()
-                member.stop_training = True
-    failed = [run for run in runs if not run.cancelled() and run.exception()]
-    return [run.result() for run in failed[:1] or runs]
 
 
 def check_members(members):

@@ -29,7 +29,7 @@ def with_constant_weights(function, specs):
     return call.get_concrete_function(**inputs)
 
 
-def compiled(function, arguments):
+def call_compiled(function, arguments):
     """Returns `function(*arguments)`, from a graph that holds its weights and that XLA compiles.
 
     Args:

@@ -47,16 +47,18 @@ def export(model, path, metadata=None, signatures=None, jit_compile=False):
       signatures: Names of the signatures to write, such as ("filter_init", "filter_step") for a
         stream; a SavedModel of fewer is smaller and is written sooner. None writes all that the
         model has.
-      jit_compile: Whether XLA compiles the signatures where they are called, anew for all sizes:
-        the first call of each size takes seconds, and a step of one stream three quarters of the
-        time after it. The TensorFlow that serves them must have XLA, as its Python packages do.
+      jit_compile: Whether XLA compiles the signatures where they are called, for each combination
+        of sizes: its first call takes seconds, and a step of one stream on one core three quarters
+        of the time after it. The same seed gives other draws than without XLA. The TensorFlow that
+        serves them must have XLA, as its Python packages do, and XLA all operations of the parts:
+        one that it lacks ends the first call, and assertions inside of a part are lost.
 
     Returns:
       Names of the signatures mapped to None, or to why they were left out.
 
     Raises:
-      ValueError: If `path` exists, a weight of the model is not finite, `jit_compile` is no bool,
-        or `signatures` is empty or names one that the model does not have.
+      ValueError: If `path` exists, a weight of the model is not finite, `jit_compile` is not True
+        or False, or `signatures` is empty or names one that the model does not have.
     """
     path = pathlib.Path(path)
     if path.exists():

@@ -35,7 +35,7 @@ def signatures_of(model, jit_compile=False):
     with an InvalidArgumentError. A model without controls has no argument `controls`; where they
     say how far to go, `num_steps` takes their place.
     """
-    functions = Functions(model, jit_compile)
+    functions, plain = Functions(model, jit_compile), Functions(model)
     steps = model.recognition_model.steps
     has_density = model.recognition_model.posterior.has_density
     needed = {"filter_init": steps, "filter_step": steps, "log_prob_bound": has_density}
@@ -43,7 +43,7 @@ def signatures_of(model, jit_compile=False):
     made = {}
     for name in registry.SIGNATURES:
         reason = reasons.get(name)
-        specs = {} if reason else functions.specs(name)
+        specs = {} if reason else plain.specs(name)
         made[name] = Signature(of_shapes(getattr(functions, name), specs), specs, reason)
     return made
 
@@ -86,7 +86,9 @@ class Functions:
     def run(self, function, *arguments):
         """Returns what `function(model, recognition, *arguments)` returns."""
         function = functools.partial(function, *self.models)
-        return frozen.compiled(function, arguments) if self.jit_compile else function(*arguments)
+        return (
+            frozen.call_compiled(function, arguments) if self.jit_compile else function(*arguments)
+        )
 
     def specs(self, name):
         """Returns the specs of the arguments of a signature."""
