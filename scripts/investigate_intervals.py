@@ -9,7 +9,7 @@ DEFAULT_FLOORS = (5e-3, 1e-4)  # Of the emission and of the transition, where no
 # What is changed of the protocol of `sysid.py`, and of its models.
 SETTINGS = {
     "as sysid.py": ({}, {}),
-    "lower noise floors": ({"noise_floors": (0.03, 0.02)}, {}),
+    "noise floors 0.03, 0.02": ({"noise_floors": (0.03, 0.02)}, {}),
     "default noise floors": ({"noise_floors": DEFAULT_FLOORS}, {}),
     "gaussian": ({}, {"posterior": "gaussian"}),
     "no steps hidden": ({"hidden_steps": None}, {}),
@@ -54,7 +54,6 @@ def main(args):
 
 def rows_of(args, name, pairs, output):
     """Returns the scores of a setting: of models alone, and of those of a block as one."""
-    from tfp_dvbf import Ensemble
     from tfp_dvbf.experiments import identification
 
     changes, model_changes = SETTINGS[name]
@@ -72,7 +71,7 @@ def rows_of(args, name, pairs, output):
             )
             models.append(model)
         alone.append(models)
-        together.append(Ensemble.of(models) if len(models) > 1 else models[0])
+        together.append(identification.as_one(models))
         blocks.append(block)
     steps, count = protocol.initial_steps, len(args.seeds)
     found = {

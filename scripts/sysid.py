@@ -22,7 +22,9 @@ class Args:
     epochs: int = option(0, "epochs of each model; 0 for those of the benchmark")
     state_dim: int = option(4, "size of the latent state")
     output: str = option("runs/sysid", "folder to make: a run folder a seed, the ensemble, reports")
-    cross_validate: bool = option(True, "train models that leave a block out, and score them on it")
+    cross_validate: int = option(
+        3, "of so many of the seeds, models that leave a block out and forecast it as one; or 0"
+    )
     resume: bool = option(False, "continue in --output; finished runs are kept")
     verbose: int = option(1, options.VERBOSE, [0, 1, 2])
 
@@ -30,8 +32,10 @@ class Args:
 def main(args):
     command_line.check_choices(args)
     command_line.check_distinct("seeds", args.seeds)
-    if not args.seeds or args.epochs < 0:
-        raise ValueError("`seeds` must not be empty, and `epochs` not be negative.")
+    if not args.seeds or args.epochs < 0 or args.cross_validate < 0:
+        raise ValueError(
+            "`seeds` must not be empty, `epochs` and `cross_validate` not be negative."
+        )
     output = command_line.check_output(args.output, args.resume)
     records = published_records.read(args.benchmark, args.data)
     protocol = published_records.PROTOCOLS[args.benchmark]
@@ -79,21 +83,25 @@ def train(args, protocol, log, output):
 
 
 def cross_validate(args, protocol, log, output):
-    """Returns a row of the free runs of blocks, each by a model that was trained on the others."""
+    """Returns a row of the free runs of blocks, each by models that were trained on the others."""
     from tfp_dvbf.experiments import identification
 
-    models, blocks = [], []
+    ensembles, blocks, seeds = [], [], args.seeds[: args.cross_validate]
     for index in range(identification.NUM_FOLDS):
-        seed = args.seeds[index % len(args.seeds)]
-        model = identification.make_model(protocol, args.posterior, args.state_dim, seed)
-        settings = identification.settings_of(protocol, seed, args.epochs, args.verbose)
-        model, block = identification.train_without_block(
-            model, log, index, protocol, settings, output / f"without-{index}", args.resume
-        )
-        models.append(model)
+        models = []
+        for seed in seeds:
+            model = identification.make_model(protocol, args.posterior, args.state_dim, seed)
+            settings = identification.settings_of(protocol, seed, args.epochs, args.verbose)
+            folder = output / f"without-{index}-seed-{seed}"
+            model, block = identification.train_without_block(
+                model, log, index, protocol, settings, folder, args.resume
+            )
+            models.append(model)
+        ensembles.append(identification.as_one(models))
         blocks.append(block)
-    found = identification.pooled(models, blocks, protocol.initial_steps)
-    row = {"seed": "single, on blocks left out", "record": "training"}
+    found = identification.pooled(ensembles, blocks, protocol.initial_steps)
+    name = "single" if len(seeds) == 1 else f"ensemble of {len(seeds)}"
+    row = {"seed": f"{name}, on blocks left out", "record": "training"}
     return {**row, **identification.chosen(found)}
 
 

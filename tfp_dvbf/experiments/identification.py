@@ -87,6 +87,13 @@ def train_without_block(model, log, index, protocol, settings, folder, resume=Fa
     return run_folder.load_model(folder), held_out
 
 
+def as_one(models):
+    """Returns the `Ensemble` of models, or the model where there is one."""
+    from tfp_dvbf import Ensemble
+
+    return Ensemble.of(models) if len(models) > 1 else models[0]
+
+
 def settings_of(protocol, seed, epochs=None, verbose=1):
     """Returns the `options.Settings` of a benchmark."""
     return options.Settings(
