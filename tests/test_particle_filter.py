@@ -137,7 +137,7 @@ def test_streaming_against_the_kalman_filter(sequences, tmp_path, posterior, com
         kernel.assign(tf.zeros_like(kernel))
         bias.assign([0.0, 0.0, scale, scale])
     # Its proposals know nothing of the model, so that it takes more of them to be as sharp.
-    particles = 5_000 if posterior == "trajectory_iaf" else 2000
+    particles = 5_000 if posterior == "trajectory_iaf" else 500 if compiled else 2000
     replicas = part[np.arange(2 * REPLICAS) % 2]
     if compiled:
         names = ["filter_init", "filter_step"]
