@@ -117,11 +117,40 @@ def test_what_cannot_be_stepped_says_why(exported, sequences, name, reason):
 )
 def test_streaming_against_the_kalman_filter(sequences, tmp_path, posterior, compiled):
     """Predicted mean and scale, filtered mean and scale, and the log evidence of every step."""
+    model = linear_model(posterior, sequences)
+    part = data.Sequences(sequences.observations[:2, :5], sequences.controls[:2, :4])
+    # Its proposals know nothing of the model, so that it takes more of them to be as sharp.
+    particles = 5_000 if posterior == "trajectory_iaf" else 500 if compiled else 2000
+    replicas = part[np.arange(2 * REPLICAS) % 2]
+    if compiled:
+        names = ["filter_init", "filter_step"]
+        saved_model.export(model, tmp_path / "model", signatures=names, jit_compile=True)
+        outputs = stream(tmp_path / "model", replicas, particles, seed=1)
+    else:
+        with models.functions_without_graphs():
+            outputs = stream_in_memory(model, replicas, particles, seed=1)
+    exact = kalman.distribution(model.state_space_model, part.controls)
+    result = exact.forward_filter(tf.constant(part.observations))
+    scores, means, covariances, _, _, predicted, predicted_covariances = result
+    for t, out in enumerate(outputs):
+        assert_estimates(out["log_evidence"], scores[:, t])
+        weights = np.exp(out["log_weights"])[..., np.newaxis]
+        mean = np.sum(weights * out["particles"], axis=1)
+        assert_estimates(mean, means[:, t])
+        spread = np.sum(weights * out["particles"] ** 2, axis=1) - mean**2
+        assert_estimates(spread, np.diagonal(covariances[:, t], axis1=1, axis2=2))
+        if t > 0:
+            assert_estimates(out["predicted_observation_mean"], predicted[:, t])
+            exact = np.diagonal(predicted_covariances[:, t], axis1=1, axis2=2)
+            assert_estimates(out["predicted_observation_scale"], np.sqrt(exact))
+
+
+def linear_model(posterior, sequences):
+    """Returns a linear model with known noise, and with proposals that are wide enough for it."""
     # The convolutions' past is what a particle costs: the 64 steps of the default are not needed.
     past = {"receptive_field": 4} if posterior == "trajectory_iaf" else {}
     model = models.small_model(posterior, **models.LINEAR, **past)
     space, recognition = model.state_space_model, model.recognition_model
-    part = data.Sequences(sequences.observations[:2, :5], sequences.controls[:2, :4])
     model.adapt(batching.as_dataset(sequences))
     space.emission.raw_scale.assign([0.3] * 3)
     space.transition.raw_noise.assign([[[2.0, 0.0], [0.5, 2.0]]])
@@ -136,30 +165,7 @@ def test_streaming_against_the_kalman_filter(sequences, tmp_path, posterior, com
         kernel, bias = getattr(recognition.posterior, part_name).layers[-1].weights
         kernel.assign(tf.zeros_like(kernel))
         bias.assign([0.0, 0.0, scale, scale])
-    # Its proposals know nothing of the model, so that it takes more of them to be as sharp.
-    particles = 5_000 if posterior == "trajectory_iaf" else 500 if compiled else 2000
-    replicas = part[np.arange(2 * REPLICAS) % 2]
-    if compiled:
-        names = ["filter_init", "filter_step"]
-        saved_model.export(model, tmp_path / "model", signatures=names, jit_compile=True)
-        outputs = stream(tmp_path / "model", replicas, particles, seed=1)
-    else:
-        with models.functions_without_graphs():
-            outputs = stream_in_memory(model, replicas, particles, seed=1)
-    exact = kalman.distribution(space, part.controls)
-    result = exact.forward_filter(tf.constant(part.observations))
-    scores, means, covariances, _, _, predicted, predicted_covariances = result
-    for t, out in enumerate(outputs):
-        assert_estimates(out["log_evidence"], scores[:, t])
-        weights = np.exp(out["log_weights"])[..., np.newaxis]
-        mean = np.sum(weights * out["particles"], axis=1)
-        assert_estimates(mean, means[:, t])
-        spread = np.sum(weights * out["particles"] ** 2, axis=1) - mean**2
-        assert_estimates(spread, np.diagonal(covariances[:, t], axis1=1, axis2=2))
-        if t > 0:
-            assert_estimates(out["predicted_observation_mean"], predicted[:, t])
-            exact = np.diagonal(predicted_covariances[:, t], axis1=1, axis2=2)
-            assert_estimates(out["predicted_observation_scale"], np.sqrt(exact))
+    return model
 
 
 def assert_estimates(estimates, exact):

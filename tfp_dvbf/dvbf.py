@@ -95,14 +95,10 @@ class DVBF(training.VariationalModel):
         super().__init__(objective, num_samples, hidden_steps, **kwargs)
         self.seed, self.noise_key, model_seed, recognition_seed = random.seeds_of_model(seed)
         self.sizes = checks.check_sizes(observation_shape, control_dim, state_dim)
-        parts = registry.resolve_all(
-            transition=transition,
-            emission=emission,
-            posterior=posterior,
-            encoder=encoder,
-            initial_posterior=initial_posterior,
-        )
-        own = {kind: parts.pop(kind) for kind in ["transition", "emission"]}
+        generative = {"transition": transition, "emission": emission}
+        others = {"posterior": posterior, "initial_posterior": initial_posterior}
+        parts = registry.resolve_all(**generative, **others, encoder=encoder)
+        own = {kind: parts.pop(kind) for kind in generative}
         self.state_space_model = state_space_model.StateSpaceModel(
             **self.sizes, **own, seed=model_seed, name="state_space_model"
         )
