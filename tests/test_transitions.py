@@ -78,11 +78,20 @@ def test_leading_axes_are_kept(name):
 
 
 @TRANSITIONS
-def test_a_state_out_of_bounds_moves_as_one_at_the_bound(name):
-    transition = perturbed(make(name))
-    far, near = transition(1e6 * tf.sign(Z), U), transition(networks.STATE_BOUND * tf.sign(Z), U)
+@pytest.mark.parametrize("settings", [{}, {"state_bound": 0.5}])
+def test_a_state_out_of_bounds_moves_as_one_at_the_bound(name, settings):
+    transition = perturbed(make(name, **settings))
+    assert transition.state_bound == settings.get("state_bound", networks.STATE_BOUND)
+    bound = transition.state_bound
+    far, near = transition(1e6 * tf.sign(Z), U), transition(bound * tf.sign(Z), U)
     np.testing.assert_array_equal(far.mean(), near.mean())
     np.testing.assert_array_equal(far.covariance(), near.covariance())
+
+
+@pytest.mark.parametrize("bound", [0, -1.0, np.inf, np.nan, "3", True, None])
+def test_a_bound_that_holds_nothing_is_refused(bound):
+    with pytest.raises(ValueError, match="`state_bound` must be positive and finite; got"):
+        layers.MLPTransition(state_bound=bound)
 
 
 @pytest.mark.parametrize("linear_path", [False, True])

@@ -1,6 +1,7 @@
 """What error messages say, and how a part says what it cannot do; imports no TensorFlow."""
 
 import difflib
+import numbers
 import operator
 import re
 from typing import NamedTuple
@@ -49,6 +50,14 @@ def check_integer(name, value, least=1):
     if least is not None and number < least:
         raise ValueError(f"`{name}` must be at least {least}; got {number}.")
     return number
+
+
+def check_positive(name, value):
+    """Returns `value` as a float, or raises ValueError unless it is positive and finite."""
+    number = not _is_bool(value) and isinstance(value, numbers.Real)
+    if not number or not 0 < value < float("inf"):
+        raise ValueError(f"`{name}` must be positive and finite; got {value!r}.")
+    return float(value)
 
 
 def check_units(name, units, least=0):

@@ -80,10 +80,8 @@ class ImageGaussian(ImageEmission):
         super().__init__(hidden_units, activation, filters, **kwargs)
         if not -np.inf < low < high < np.inf:
             raise ValueError(f"`low` must be less than `high`, both finite; got {low} and {high}.")
-        if scale is not None and not 0 < scale < np.inf:
-            raise ValueError(f"`scale` must be positive and finite; got {scale}.")
         self.low, self.high = low, high
-        self.scale = scale
+        self.scale = None if scale is None else errors.check_positive("scale", scale)
         self.scale_floor = networks.check_floor(scale_floor)
         self.support = f"from {low:g} to {high:g}"
 

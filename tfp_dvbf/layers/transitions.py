@@ -31,6 +31,10 @@ class Transition(part.Part):
         directions of the state to be equally wide at t = 0; a velocity that is small there and
         large later needs a direction that is narrow at first. The widest one keeps a standard
         deviation of 1: it is the unit of the state.
+      state_bound: The states that a transition reads are held within +-`state_bound`. Of p(z[0])
+        all but 3 in 1,000 values of a state lie within 3. A wide bound lets a state grow in
+        training, beside which a `noise_floor` is small, and go far in a long forecast:
+        docs/intervals.md.
 
     Attributes:
       units: "standardised", or "user" where the controls are to come in the user's units (N m, V),
@@ -39,9 +43,10 @@ class Transition(part.Part):
 
     units = "standardised"
 
-    def __init__(self, learns_initial=False, **kwargs):
+    def __init__(self, learns_initial=False, state_bound=networks.STATE_BOUND, **kwargs):
         super().__init__(**kwargs)
         self.learns_initial = errors.check_flag("learns_initial", learns_initial)
+        self.state_bound = errors.check_positive("state_bound", state_bound)
 
     def build(self, spec):
         if self.learns_initial:
@@ -57,11 +62,16 @@ class Transition(part.Part):
             return networks.standard_normal(self.spec.state_dim)
         raw_scale = networks.SCALE_SPEED * self.initial_raw_scale
         scale = networks.positive(raw_scale, initial=1.0, floor=INITIAL_FLOOR)
-        # Without a unit the state may grow until `networks.bounded` holds it.
+        # Without a unit the state may grow until the bound holds it.
         return networks.diagonal_normal(self.initial_loc, scale / tf.reduce_max(scale))
 
+    def bounded(self, states):
+        """Returns states [..., dz] held within the bound, as `call` is to read them."""
+        return networks.bounded(states, self.state_bound)
+
     def get_config(self):
-        return {**super().get_config(), "learns_initial": self.learns_initial}
+        config = {"learns_initial": self.learns_initial, "state_bound": self.state_bound}
+        return {**super().get_config(), **config}
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
@@ -110,7 +120,7 @@ class MLPTransition(Transition):
 
     def call(self, states, controls):
         """Maps z[t-1] [..., dz] and u[t-1] [..., du] to the density of z[t]."""
-        states = networks.bounded(states)
+        states = self.bounded(states)
         inputs = tf.concat([states, controls], axis=-1)
         change, scale = networks.gaussian_parameters(self.network(inputs), self.noise_floor)
         if self.linear_path:
@@ -188,7 +198,7 @@ class LocallyLinearTransition(Transition):
 
     def call(self, states, controls):
         """Maps z[t-1] [..., dz] and u[t-1] [..., du] to the density of z[t]."""
-        states = networks.bounded(states)
+        states = self.bounded(states)
         inputs = tf.concat([states, controls], axis=-1)
         weights = tf.ones_like(states[..., :1])
         if self.num_bases > 1:
@@ -242,23 +252,18 @@ class RotationTransition(Transition):
             raise ValueError(
                 "`state_dim` must be at least 2 for a rotation, since one state cannot turn; got 1."
             )
+        shapes = {"generators": [1 + dim, dim, dim], "control_matrix": [dim, spec.control_dim]}
         seeds = networks.split_seed(spec.seed, 2)
-        self.generators = self.add_weight(
-            "generators",
-            [1 + dim, dim, dim],
-            initializer=networks.seeded("random_normal", seeds[0]),
-        )
-        self.control_matrix = self.add_weight(
-            "control_matrix",
-            [dim, spec.control_dim],
-            initializer=networks.seeded("random_normal", seeds[1]),
+        self.generators, self.control_matrix = (
+            self.add_weight(name, shape, initializer=networks.seeded("random_normal", seed))
+            for (name, shape), seed in zip(shapes.items(), seeds)
         )
         self.raw_scale = self.add_weight("raw_scale", [dim], initializer="zeros")
         super().build(spec)
 
     def call(self, states, controls):
         """Maps z[t-1] [..., dz] and u[t-1] [..., du] to the density of z[t]."""
-        states = networks.bounded(states)
+        states = self.bounded(states)
         skew = self.generators - tf.linalg.matrix_transpose(self.generators)
         weights = tf.concat([tf.ones_like(states[..., :1]), states], axis=-1)
         turned = turn(tf.einsum("...m,mij->...ij", weights, skew), states)
