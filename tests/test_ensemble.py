@@ -1,5 +1,8 @@
 """An ensemble is the equal mixture of its members."""
 
+import os
+import signal
+
 import models
 import numpy as np
 import pytest
@@ -81,6 +84,18 @@ def refuse(index):
     if index == 1:
         raise RuntimeError("batch 0 of 2")
     return []
+
+
+class PressesCtrlC(tf_keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_all():
+    fit, made = fitted(2, lambda index: [PressesCtrlC()] if index == 1 else [], epochs=10_000)
+    with pytest.raises(KeyboardInterrupt):
+        fit()
+    assert made.members[2].optimizer.iterations == 0
 
 
 @pytest.mark.parametrize("callbacks", [lambda index: [Fails()] if index == 1 else [], refuse])
