@@ -9,7 +9,7 @@ import pytest
 import tf_keras
 
 import tfp_dvbf
-from tfp_dvbf import evaluation
+from tfp_dvbf import evaluation, layers, registry
 from tfp_dvbf.experiments import options, recipe, run_folder
 
 pytestmark = pytest.mark.usefixtures("without_graphs")
@@ -86,6 +86,21 @@ def test_a_folder_holds_one_run(dataset, tmp_path):
     other = models.small_model("iaf")
     with pytest.raises(ValueError, match="was started with other arguments: model"):
         recipe.train(other, splits, folder, SETTINGS, resume=True)
+
+
+def test_options_reach_the_settings_of_a_transition_and_of_its_base():
+    flat = {"transition_noise_floor": 0.03, "state_bound": 2.0, "noise_floor": 0.05}
+    for name in registry.names("transition"):
+        parts = models.make(transition=name, state_dim=2, **flat).state_space_model
+        assert (parts.transition.noise_floor, parts.transition.state_bound) == (0.03, 2.0)
+        assert parts.emission.noise_floor == 0.05
+
+    class Narrow(layers.MLPTransition):
+        def __init__(self, hidden_units=(4,)):
+            super().__init__(hidden_units, state_bound=3.0)
+
+    assert options.arguments_of(Narrow) == {"self", "hidden_units"}
+    assert {"num_bases", "state_bound"} < options.arguments_of(layers.LocallyLinearTransition)
 
 
 def test_prepare_adapts_and_leaves_an_optimizer_alone(sequences):

@@ -103,7 +103,8 @@ def test_a_model_has_the_settings_of_its_protocol(name):
     assert tuple(part.noise_floor for part in parts) == protocol.noise_floors
     assert [part.hidden_units for part in parts] == [protocol.emission_units, protocol.hidden_units]
     assert [part.activation for part in parts] == 2 * [protocol.activation]
-    assert parts[1].linear_path == protocol.linear_path
+    for name in ["linear_path", "state_bound"]:
+        assert getattr(parts[1], name) == getattr(protocol, name)
     settings = identification.settings_of(protocol, seed=1)
     for name in ["epochs", "batch_size", "learning_rate"]:
         assert getattr(settings, name) == getattr(protocol, name)

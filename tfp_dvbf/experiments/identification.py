@@ -46,6 +46,7 @@ def make_model(protocol, posterior="innovation", state_dim=4, seed=1):
             protocol.activation,
             noise_floor=transition_floor,
             linear_path=protocol.linear_path,
+            state_bound=protocol.state_bound,
         ),
         emission=layers.GaussianEmission(
             protocol.emission_units, protocol.activation, noise_floor=emission_floor

@@ -36,6 +36,8 @@ SETTINGS = {
     "transition": {
         "num_bases": "num_bases",
         "transition_units": "hidden_units",
+        "transition_noise_floor": "noise_floor",
+        "state_bound": "state_bound",
         "activation": "activation",
     },
     "emission": {
@@ -80,6 +82,10 @@ class ModelOptions:
     num_flows: int = option(1, "flows a time step, for the posteriors made of flows")
     transition: str = option("mlp", f"transition: {', '.join(registry.names('transition'))}")
     emission: str = option("gaussian", f"emission: {', '.join(registry.names('emission'))}")
+    transition_noise_floor: float = option(
+        1e-4, "least noise of the transition, in units of the state, which is N(0, I) at first"
+    )
+    state_bound: float = option(10.0, "the transition reads states that are held within +- this")
     noise_floor: float = option(5e-3, "least noise of the emission, a fraction of the data's scale")
     encoder: str = option(
         "filter", f"what the posterior of z[t] sees: {', '.join(registry.names('encoder'))}"
@@ -178,11 +184,22 @@ def part_configs(flat):
     configs = {}
     for kind, settings in SETTINGS.items():
         part_class = registry.class_of(kind, flat.get(kind, registry.names(kind)[0]))
-        taken = inspect.signature(part_class.__init__).parameters
+        taken = arguments_of(part_class)
         values = {own: flat[name] for name, own in settings.items() if name in flat}
         values = {own: value for own, value in values.items() if own in taken}
         configs[kind] = tf_keras.saving.serialize_keras_object(part_class(name=kind, **values))
     return configs
+
+
+def arguments_of(part_class):
+    """Returns the names that a part's constructor takes, itself or for that of a base."""
+    taken = set()
+    for each in part_class.__mro__:
+        own = inspect.signature(each.__init__).parameters.values()
+        taken |= {parameter.name for parameter in own}
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own):
+            break
+    return taken
 
 
 def run_config(options, data_sha256):

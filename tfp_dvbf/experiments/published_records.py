@@ -32,6 +32,7 @@ class Protocol(NamedTuple):
       hidden_steps: Share of the time steps that the posterior is not shown in training and the
         mean length of a run of them, or None.
       activation: Activation of the hidden layers of transition and emission.
+      state_bound: The transition reads states that are held within it.
       linear_path: Whether the transition has one, see `layers.MLPTransition`.
       emission_units: Sizes of the hidden layers of the emission.
       batch_size: Windows a batch.
@@ -50,6 +51,7 @@ class Protocol(NamedTuple):
     published: dict
     hidden_steps: tuple | None = None
     activation: str = "relu"
+    state_bound: float = 10.0
     linear_path: bool = False
     emission_units: tuple = (128,)
     batch_size: int = 16
