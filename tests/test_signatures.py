@@ -223,3 +223,43 @@ def test_ranks_at_a_signature(exported, sequences, name, wrong):
     message = rf"Shape of tensor \S*{name}\S* .* is not compatible with expected shape"
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         signatures["log_prob_bound"](**{**given, name: wrong})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "shape, control_dim, emission, generates",
+    [
+        ((16, 16, 1), 1, "image_bernoulli", True),
+        ((2,), 0, "gaussian", True),
+        ((2,), 1, "poisson", False),  # XLA cannot draw it: docs/export.md.
+    ],
+)
+def test_xla_compiles_signatures_of_other_kinds(shape, control_dim, emission, generates, tmp_path):
+    encoder = "convolutional" if len(shape) == 3 else "filter"
+    parts = {"posterior": "innovation", "emission": emission, "encoder": encoder}
+    model = models.make(shape, control_dim, 2, seed=1, **parts)
+    saved_model.export(model, tmp_path / "model", jit_compile=True)
+    signatures = saved_model.load_exported(tmp_path / "model").signatures
+    scalar = {"seed": tf.constant(1)}
+
+    def controls(*sizes):
+        return {"controls": tf.zeros([3, *sizes, 1])} if control_dim else {}
+
+    x = tf.ones([3, 1, *shape])
+    first, draws = {"initial_observations": x, **scalar}, {"num_samples": tf.constant(4)}
+    start = signatures["filter_init"](**first, num_particles=tf.constant(8))
+    belief = {
+        name: start[name]
+        for name in signatures["filter_step"].structured_input_signature[1]
+        if name in start
+    }
+    seen = {"observations": x[:, 0], "observed": tf.ones([3]), **scalar}
+    stepped = signatures["filter_step"](**belief, **seen, **controls())
+    assert np.all(np.isfinite(stepped["log_evidence"]))
+    given = {**first, **draws, "mask": tf.ones([3, 1])}
+    given |= controls(5) if control_dim else {"num_steps": tf.constant(6)}
+    if not generates:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="tf2xla conversion failed"):
+            signatures["generate"](**given)
+        return
+    assert signatures["generate"](**given)["observations"].shape == (4, 3, 6, *shape)
