@@ -54,16 +54,14 @@ def test_jax_generates_and_filters_alike(way, posterior, size, tmp_path):
     agreement.save(perturbed, about)
     settings = {"path": perturbed, "size": size, "num_particles": 16}
     known = {}
-    programs = {name: each._replace(way=way) for name, each in processes.INFERENCE.items()}
-    if way == "filter_step":
-        programs["xla"] = processes.COMPILED_STEP
-    for name, program in programs.items():
+    for program in call_times.programs_of(way, ["jax"]):
         with processes.Worker(program.module, program.way, 1, "cpu") as worker:
-            known[name] = worker.ask("prepare", **settings)
+            known[program.name] = worker.ask("prepare", **settings)
             assert len(worker.ask("run_each", count=2)["seconds"]) == 2
+    assert len(known) == (3 if way == "filter_step" else 2)
     for name in known:
-        agreement.check_inference(name, known[name], known["tensorflow"])
-    for kind in known["jax"]:
-        wrong = {**known["jax"], kind: (np.array(known["jax"][kind]) * 1.5 + 0.3).tolist()}
+        agreement.check_inference(name, known[name], known["tfp_dvbf"])
+    for kind in known["JAX"]:
+        wrong = {**known["JAX"], kind: (np.array(known["JAX"][kind]) * 1.5 + 0.3).tolist()}
         with pytest.raises(ValueError, match="JAX must "):
-            agreement.check_inference("JAX", wrong, known["tensorflow"])
+            agreement.check_inference("JAX", wrong, known["tfp_dvbf"])

@@ -25,15 +25,20 @@ def sampling(args):
     yield from inference(args, "sampling", "generate", "innovation", 1)
 
 
+def programs_of(way, peers):
+    """Returns the programs that generate or filter: this package's, then those of `peers`."""
+    own, *others = (
+        processes.INFERENCE[name]._replace(way=way)
+        for name in ["tensorflow", *peers]
+        if name in processes.INFERENCE
+    )
+    compiled = [processes.COMPILED_STEP] if way == "filter_step" else []
+    return [own, *compiled, *others]
+
+
 def inference(args, what, way, posterior, num_particles):
     """Times a program of each package that generates or filters, single calls of it."""
-    programs = [
-        processes.INFERENCE[name]._replace(way=way)
-        for name in ["tensorflow", *args.peers]
-        if name in processes.INFERENCE
-    ]
-    if way == "filter_step":
-        programs.insert(1, processes.COMPILED_STEP)
+    programs = programs_of(way, args.peers)
     for threads in args.threads:
         with tempfile.TemporaryDirectory() as folder:
             path = processes.write_reference(
