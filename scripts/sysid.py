@@ -46,7 +46,9 @@ def main(args):
 
     log = identification.log_of(records.train, protocol)
     models = train(args, protocol, log, output)
-    tests = {  # Scored once, when all models are trained; they decide nothing.
+    # The tests are scored once, when all models are trained; they decide nothing.
+    known = {"training": log.sequences()}
+    known |= {
         name: identification.log_of([pair], protocol).sequences()
         for name, pair in records.test.items()
     }
@@ -54,15 +56,15 @@ def main(args):
     for seed, model in models.items():
         folder = output / f"seed-{seed}"
         seconds = run_folder.training_seconds(folder)
-        rows += score(seed, model, tests, protocol, seconds=seconds)
+        rows += score(seed, model, known, protocol, seconds=seconds)
     best = list(models.values())[-1]
     if len(models) > 1:
         best = ensemble_of(list(models.values()), output / "ensemble")
         seconds = sum({row["seed"]: row["seconds"] or 0.0 for row in rows}.values())
-        rows += score(f"ensemble of {len(models)}", best, tests, protocol, seconds=seconds)
+        rows += score(f"ensemble of {len(models)}", best, known, protocol, seconds=seconds)
     if args.cross_validate:
         rows.append(cross_validate(args, protocol, log, output))
-    draw(best, tests, protocol, output)
+    draw(best, known, protocol, output)
     write_report(args, protocol, rows, output)
     print(f"\n{(output / 'report.md').read_text()}")
     print(f"report, pictures, run folders and ensemble: {output}")
@@ -115,11 +117,14 @@ def ensemble_of(models, folder):
     return ensemble
 
 
-def score(name, model, tests, protocol, **about):
-    """Returns a row for each test record: the scores of the free run of a model or an ensemble."""
+def score(name, model, known, protocol, **about):
+    """Returns a row for each record: the scores of the free run of a model or an ensemble.
+
+    That of what it was trained on shows a model that runs away over the length of a record.
+    """
     from tfp_dvbf.experiments import identification
 
-    found = identification.score(model, tests, protocol.initial_steps)
+    found = identification.score(model, known, protocol.initial_steps)
     about = {"seed": name, **about, "parameters": model.count_params()}
     return [
         {**about, "record": record, **identification.chosen(scores)}
@@ -127,11 +132,11 @@ def score(name, model, tests, protocol, **about):
     ]
 
 
-def draw(model, tests, protocol, output):
-    """Draws the free run of a model on each test record."""
+def draw(model, known, protocol, output):
+    """Draws the free run of a model on each record."""
     from tfp_dvbf.experiments import forecast_plots
 
-    for record, sequences in tests.items():
+    for record, sequences in known.items():
         x, u = sequences.observations[:, :NUM_DRAWN], sequences.controls[:, : NUM_DRAWN - 1]
         given = protocol.initial_steps
         drawn = model.forecast(x[:, :given], u, NUM_DRAWS, seed=1).observations.numpy()[:, 0]
@@ -159,7 +164,7 @@ def write_report(args, protocol, rows, output):
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
     (output / "report.md").write_text(f"{tables.identification_table(rows)}\n")
     figures = {
-        path: f"Free run of the test record {path.stem.removeprefix('free_run_')}."
+        path: f"Free run of the record {path.stem.removeprefix('free_run_')}."
         for path in sorted(output.glob("free_run_*.png"))
     }
     title, cells = f"{args.benchmark}: free run", tables.identification_rows(rows)
