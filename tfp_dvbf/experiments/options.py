@@ -85,7 +85,7 @@ class ModelOptions:
     transition_noise_floor: float = option(
         1e-4, "least noise of the transition, in units of the state, which is N(0, I) at first"
     )
-    state_bound: float = option(10.0, "the transition reads states that are held within +- this")
+    state_bound: float = option(10.0, "states are read held within +- this")
     noise_floor: float = option(5e-3, "least noise of the emission, a fraction of the data's scale")
     encoder: str = option(
         "filter", f"what the posterior of z[t] sees: {', '.join(registry.names('encoder'))}"

@@ -31,9 +31,9 @@ class Transition(part.Part):
         directions of the state to be equally wide at t = 0; a velocity that is small there and
         large later needs a direction that is narrow at first. The widest one keeps a standard
         deviation of 1: it is the unit of the state.
-      state_bound: The states that a transition reads are held within +-`state_bound`. Of p(z[0])
-        all but 3 in 1,000 values of a state lie within 3. A wide bound lets a state grow in
-        training, beside which a `noise_floor` is small, and go far in a long forecast:
+      state_bound: The states that transition and posterior read are held within +-`state_bound`.
+        Of p(z[0]) all but 3 in 1,000 values of a state lie within 3. A wide bound lets a state
+        grow in training, beside which a `noise_floor` is small, and go far in a long forecast:
         docs/intervals.md.
 
     Attributes:
@@ -66,7 +66,7 @@ class Transition(part.Part):
         return networks.diagonal_normal(self.initial_loc, scale / tf.reduce_max(scale))
 
     def bounded(self, states):
-        """Returns states [..., dz] held within the bound, as `call` is to read them."""
+        """Returns states [..., dz] held within the bound, as `call` and the posterior read them."""
         return networks.bounded(states, self.state_bound)
 
     def get_config(self):

@@ -52,8 +52,7 @@ class Gaussian(base.Posterior):
 
     def step(self, model, carry, inputs, noise):
         """Maps z[t-1], a[t] and eps[t], [rows, ...], to the `Step` of z[t]."""
-        del model
-        states = networks.bounded(carry["states"])
+        states = model.transition.bounded(carry["states"])
         raw = networks.unfused(inputs + self.state_layer(states))
         if self.rest is not None:
             raw = self.rest(self.nonlinearity(raw))

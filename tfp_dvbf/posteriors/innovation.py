@@ -68,7 +68,7 @@ class Innovation(base.Posterior):
     def step(self, model, carry, inputs, noise):
         """Maps z[t-1], `InnovationInputs` and eps[t], [rows, ...], to the `Step` of z[t]."""
         prior = model.transition_distribution(carry["states"], inputs.controls)
-        states = networks.bounded(carry["states"])
+        states = model.transition.bounded(carry["states"])
         innovation = model.emission.innovation(prior.loc, inputs.observations)
         seen = tf.concat([states, innovation], axis=-1)
         seen = inputs.hidden + tf.matmul(seen, self.network.layers[0].kernel[: self.recurrent_dim])
