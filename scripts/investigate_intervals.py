@@ -9,11 +9,12 @@ DEFAULT_FLOORS = (5e-3, 1e-4)  # Of the emission and of the transition, where no
 # What is changed of the protocol of `sysid.py`, and of its models.
 SETTINGS = {
     "as sysid.py": ({}, {}),
-    "noise floors 0.03, 0.02": ({"noise_floors": (0.03, 0.02)}, {}),
+    "states held within 10": ({"state_bound": 10.0}, {}),
+    "noise floors 0.05, 0.03": ({"noise_floors": (0.05, 0.03)}, {}),
     "default noise floors": ({"noise_floors": DEFAULT_FLOORS}, {}),
+    "half of the steps hidden": ({"hidden_steps": (0.5, 50.0)}, {}),
     "gaussian": ({}, {"posterior": "gaussian"}),
     "no steps hidden": ({"hidden_steps": None}, {}),
-    "half of the steps hidden": ({"hidden_steps": (0.5, 50.0)}, {}),
 }
 
 

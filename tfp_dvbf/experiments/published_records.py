@@ -32,7 +32,7 @@ class Protocol(NamedTuple):
       hidden_steps: Share of the time steps that the posterior is not shown in training and the
         mean length of a run of them, or None.
       activation: Activation of the hidden layers of transition and emission.
-      state_bound: The transition reads states that are held within it.
+      state_bound: States are read held within it.
       linear_path: Whether the transition has one, see `layers.MLPTransition`.
       emission_units: Sizes of the hidden layers of the emission.
       batch_size: Windows a batch.
@@ -72,8 +72,9 @@ class Records(NamedTuple):
 
 PROTOCOLS = {
     "tanks": Protocol(
-        "V", 1.0, 50, 0, 200, 10, 100, (128,), (0.05, 0.03),
+        "V", 1.0, 50, 0, 200, 10, 100, (128,), (0.02, 0.005),
         {"LSTM": {"test": 0.493}, "polynomial NARX": {"test": 0.416}, "GRU": {"test": 0.401}},
+        state_bound=2.0,
     ),
     "ced": Protocol(
         "ticks/s", 1.0, 10, 0, 100, 5, 600, (128,), (0.05, 0.03),
