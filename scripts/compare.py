@@ -30,9 +30,9 @@ class Args:
 
 def main(args):
     command_line.check_choices(args)
-    if not args.seeds or args.rounds < 0 or args.epochs < 1:
-        raise ValueError("`seeds` must not be empty, `rounds` not negative, `epochs` positive.")
-    command_line.check_distinct("seeds", args.seeds)
+    command_line.check_seeds(args.seeds)
+    if args.rounds < 0 or args.epochs < 1:
+        raise ValueError("`rounds` must not be negative, and `epochs` be positive.")
     command_line.check_distinct("posteriors", args.posteriors)
     output = command_line.check_output(args.output, args.resume)
     for seed in args.seeds:

@@ -34,10 +34,10 @@ class Args:
 
 def main(args):
     command_line.check_choices(args)
-    for name in ["settings", "seeds"]:
-        command_line.check_distinct(name, getattr(args, name))
-    if not args.seeds or not args.settings or args.epochs < 0:
-        raise ValueError("`settings`, `seeds` must not be empty, and `epochs` not be negative.")
+    command_line.check_seeds(args.seeds)
+    command_line.check_distinct("settings", args.settings)
+    if not args.settings or args.epochs < 0:
+        raise ValueError("`settings` must not be empty, and `epochs` not be negative.")
     output = command_line.check_output(args.output, args.resume)
     pairs = published_records.read(args.benchmark, args.data).train
     from tfp_dvbf.experiments import startup

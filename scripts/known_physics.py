@@ -43,7 +43,8 @@ class Args:
 
 def main(args):
     command_line.check_choices(args)
-    for name in ["variants", "sizes", "seeds"]:
+    command_line.check_seeds(args.seeds)
+    for name in ["variants", "sizes"]:
         if not getattr(args, name):
             raise ValueError(f"`{name}` must not be empty.")
         command_line.check_distinct(name, getattr(args, name))

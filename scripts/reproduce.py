@@ -25,6 +25,7 @@ class Args:
 
 def main(args):
     command_line.check_choices(args)
+    command_line.check_seeds(args.seeds)
     output = command_line.check_output(args.output, args.resume)
     check_finished(args, output)
     for name in args.posteriors:
@@ -37,6 +38,7 @@ def main(args):
         write_report(args, output, metrics)
     print(f"\n{report.read_text()}")
     print(f"report, run folders and pictures: {output}, {output / 'figures'}")
+    print(f"report: {output / 'report.html'}")
 
 
 def check_finished(args, output):

@@ -1,12 +1,18 @@
 """Identifies a real system by the protocol of its benchmark, and scores the free run."""
 
 import dataclasses
+import shutil
 
 from tfp_dvbf import registry
 from tfp_dvbf.experiments import command_line, options, published_records, run_folder, tables
 from tfp_dvbf.experiments.command_line import option
 
 NUM_DRAWN, NUM_DRAWS = 1000, 100  # Most time steps, and draws of a model, in a picture.
+FIGURES = {
+    "free_run": "Free run with its intervals",
+    "by_horizon": "Error and coverage of the free run by time step",
+    "calibration": "Where observations fell in their forecasts; even where these are calibrated",
+}
 
 
 @dataclasses.dataclass
@@ -31,11 +37,9 @@ class Args:
 
 def main(args):
     command_line.check_choices(args)
-    command_line.check_distinct("seeds", args.seeds)
-    if not args.seeds or args.epochs < 0 or args.cross_validate < 0:
-        raise ValueError(
-            "`seeds` must not be empty, `epochs` and `cross_validate` not be negative."
-        )
+    command_line.check_seeds(args.seeds)
+    if args.epochs < 0 or args.cross_validate < 0:
+        raise ValueError("`epochs` and `cross_validate` must not be negative.")
     output = command_line.check_output(args.output, args.resume)
     records = published_records.read(args.benchmark, args.data)
     protocol = published_records.PROTOCOLS[args.benchmark]
@@ -45,26 +49,28 @@ def main(args):
     from tfp_dvbf.experiments import identification
 
     log = identification.log_of(records.train, protocol)
-    models = train(args, protocol, log, output)
     # The tests are scored once, when all models are trained; they decide nothing.
     known = {"training": log.sequences()}
     known |= {
         name: identification.log_of([pair], protocol).sequences()
         for name, pair in records.test.items()
     }
-    rows = []
-    for seed, model in models.items():
-        folder = output / f"seed-{seed}"
-        seconds = run_folder.training_seconds(folder)
-        rows += score(seed, model, known, protocol, seconds=seconds)
-    best = list(models.values())[-1]
+    models, rows = train(args, protocol, log, output), []
+    seconds = {seed: run_folder.training_seconds(output / f"seed-{seed}") for seed in models}
+    for seed, best in models.items():
+        found = identification.score(best, known, protocol.initial_steps)
+        rows += rows_of(seed, best, found, seconds[seed])
     if len(models) > 1:
         best = ensemble_of(list(models.values()), output / "ensemble")
-        seconds = sum({row["seed"]: row["seconds"] or 0.0 for row in rows}.values())
-        rows += score(f"ensemble of {len(models)}", best, known, protocol, seconds=seconds)
+        found = identification.score(best, known, protocol.initial_steps)
+        total = sum(each or 0.0 for each in seconds.values())
+        rows += rows_of(f"ensemble of {len(models)}", best, found, total)
     if args.cross_validate:
         rows.append(cross_validate(args, protocol, log, output))
-    draw(best, known, protocol, output)
+    baselines = identification.baselines(log, known, protocol)
+    rows += [row for record in baselines for row in rows_of_baselines(record, baselines[record])]
+    for record, scores in found.items():
+        draw(record, best, scores, baselines[record], known[record], output)
     write_report(args, protocol, rows, output)
     print(f"\n{(output / 'report.md').read_text()}")
     print(f"report, pictures, run folders and ensemble: {output}")
@@ -108,40 +114,50 @@ def cross_validate(args, protocol, log, output):
 
 
 def ensemble_of(models, folder):
-    """Returns the ensemble of models, saved in `folder`."""
+    """Returns the ensemble of models, saved in `folder` in place of one that is there."""
     from tfp_dvbf import Ensemble
 
     ensemble = Ensemble.of(models)
-    if not folder.exists():
-        ensemble.save(folder)
+    if folder.exists():  # Perhaps of other seeds.
+        shutil.rmtree(folder)
+    ensemble.save(folder)
     return ensemble
 
 
-def score(name, model, known, protocol, **about):
+def rows_of(name, model, found, seconds):
     """Returns a row for each record: the scores of the free run of a model or an ensemble.
 
     That of what it was trained on shows a model that runs away over the length of a record.
     """
     from tfp_dvbf.experiments import identification
 
-    found = identification.score(model, known, protocol.initial_steps)
-    about = {"seed": name, **about, "parameters": model.count_params()}
+    about = {"seed": name, "seconds": seconds, "parameters": model.count_params()}
     return [
         {**about, "record": record, **identification.chosen(scores)}
         for record, scores in found.items()
     ]
 
 
-def draw(model, known, protocol, output):
-    """Draws the free run of a model on each record."""
+def rows_of_baselines(record, baselines):
+    """Returns a row for each forecast of a record that needs no network."""
+    from tfp_dvbf.experiments import identification
+
+    return [
+        {"seed": row["model"], "record": record, **identification.chosen(row)} for row in baselines
+    ]
+
+
+def draw(record, model, found, baselines, sequences, output):
+    """Draws the free run of a model on a record, its errors by time step and its calibration."""
     from tfp_dvbf.experiments import forecast_plots
 
-    for record, sequences in known.items():
-        x, u = sequences.observations[:, :NUM_DRAWN], sequences.controls[:, : NUM_DRAWN - 1]
-        given = protocol.initial_steps
-        drawn = model.forecast(x[:, :given], u, NUM_DRAWS, seed=1).observations.numpy()[:, 0]
-        path = output / f"free_run_{record}.png"
-        forecast_plots.free_run(path, x[0], drawn, given, sequences.spec)
+    x, u = sequences.observations[:, :NUM_DRAWN], sequences.controls[:, : NUM_DRAWN - 1]
+    given = found["initial_steps"]
+    drawn = model.forecast(x[:, :given], u, NUM_DRAWS, seed=1).observations.numpy()[:, 0]
+    forecast_plots.free_run(output / f"free_run_{record}.png", x[0], drawn, given, sequences.spec)
+    path = output / f"by_horizon_{record}.png"
+    forecast_plots.by_horizon(path, {**found, "baselines": baselines}, "model", sequences.spec)
+    forecast_plots.calibration(output / f"calibration_{record}.png", {"free run": found["pit"]})
 
 
 def published_rows(protocol):
@@ -164,8 +180,9 @@ def write_report(args, protocol, rows, output):
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
     (output / "report.md").write_text(f"{tables.identification_table(rows)}\n")
     figures = {
-        path: f"Free run of the record {path.stem.removeprefix('free_run_')}."
-        for path in sorted(output.glob("free_run_*.png"))
+        output / f"{kind}_{record}.png": f"{caption}, {record} record."
+        for record in dict.fromkeys(row["record"] for row in rows if "parameters" in row)
+        for kind, caption in FIGURES.items()
     }
     title, cells = f"{args.benchmark}: free run", tables.identification_rows(rows)
     html_report.write_table(output / "report.html", title, cells, figures, vars(args))

@@ -54,14 +54,20 @@ def test_the_weights_of_the_best_epoch(model, tmp_path):
 
 def test_patience_and_epochs_that_do_not_count(model, tmp_path):
     values = [0.0, 3.0, 2.5, 4.0, 4.0, 1.0]
-    seen, last = fit(model, values, tmp_path / "best.npz", patience=2, start_from_epoch=1)
+    path = tmp_path / "best.npz"
+    seen, last = fit(model, values, path, patience=2, start_from_epoch=1)
     assert len(seen) == 5 and last == seen[2]
-    assert best_weights.read(tmp_path / "best.npz")["stopped"] == 5
+    assert best_weights.read(path)["stopped"] == 5
+    assert best_weights.sentence(path, "val_error") == (
+        "Stopped after epoch 5; the weights are those of epoch 3, whose val_error was least, 2.5."
+    )
 
 
 def test_no_figure_leaves_the_last_weights(model, tmp_path):
     seen, last = fit(model, [1.0, 2.0], tmp_path / "best.npz", start_from_epoch=2)
     assert last == seen[1]
+    sentence = best_weights.sentence(tmp_path / "best.npz", "val_error")
+    assert sentence == "No epoch has been judged by val_error; the weights are the last."
 
 
 def test_a_figure_that_is_none_is_refused(model, tmp_path):
@@ -108,13 +114,16 @@ class Crash(tf_keras.callbacks.Callback):
 
 @pytest.mark.slow
 def test_a_run_stops_at_its_best_weights_and_resumes_to_the_same(
-    sequences, tmp_path, evaluation_without_graphs
+    sequences, tmp_path, evaluation_without_graphs, capsys
 ):
-    whole = run(sequences, tmp_path / "whole")
+    whole = run(sequences, tmp_path / "whole", verbose=1)
     history = run_folder.read_history(tmp_path / "whole" / "history.csv")
     stopped = len(history["val_neg_elbo"])
     best = int(np.argmin(history["val_neg_elbo"]))
     assert stopped == min(8, best + 3)
+    *_, line, sentence = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"  epoch {stopped} of 8: loss ")
+    assert f"the weights are those of epoch {best + 1}, whose val_neg_elbo" in sentence.lower()
     for epoch in sorted({best, stopped - 1}):
         folder = tmp_path / f"stopped-{epoch}"
         with pytest.raises(KeyboardInterrupt):
@@ -132,5 +141,7 @@ def test_a_run_stops_at_its_best_weights_and_resumes_to_the_same(
 def test_bad_options():
     with pytest.raises(ValueError, match="`early_stopping` must not be negative; got -1"):
         options.check_settings(options.Settings(early_stopping=-1))
+    with pytest.raises(ValueError, match="`monitor` must be one of .* did you mean 'val_neg_elbo'"):
+        options.check_run(options.RunOptions(early_stopping=1, monitor="val_nelbo"))
     with pytest.raises(ValueError, match="`early_stopping` must be 0 with the strategy"):
         options.check_run(options.RunOptions(early_stopping=1, strategy="multiworker"))

@@ -118,10 +118,19 @@ def test_modules_of_the_working_directory_are_imported(tmp_path, monkeypatch):
         command_line.import_modules(("tfp_dvbf_no",))
 
 
-def test_check_distinct():
-    command_line.check_distinct("seeds", (1, 2))
-    with pytest.raises(ValueError, match="`seeds` must differ; got 1, 2, 1"):
-        command_line.check_distinct("seeds", (1, 2, 1))
+@pytest.mark.parametrize(
+    "seeds, message",
+    [
+        ((), "`seeds` must not be empty"),
+        ((1, 2, 1), "`seeds` must differ; got 1, 2, 1"),
+        ((1, -1), r"`seeds` must lie in \[0, 2\*\*32\); got -1"),
+        ((2**32,), r"`seeds` must lie in \[0, 2\*\*32\); got 4294967296"),
+    ],
+)
+def test_check_seeds(seeds, message):
+    command_line.check_seeds((1, 0, 2**32 - 1))
+    with pytest.raises(ValueError, match=message):
+        command_line.check_seeds(seeds)
 
 
 @dataclasses.dataclass

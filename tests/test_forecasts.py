@@ -125,13 +125,12 @@ def test_one_step_ahead_is_the_kalman_filter():
 def test_what_evaluate_adds(model, sequences, tmp_path):
     metrics = evaluation.evaluate(model, sequences, num_samples=2, initial_steps=3, train=sequences)
     run = dict(metrics["free_run"])
-    rows = run.pop("baselines")
+    hold, mean, autoregressive = rows = run.pop("baselines")
     assert run == evaluation.free_run(model, sequences, 3, 100, seed=1)
     assert metrics["one_step"] == evaluation.one_step(model, sequences, 3, 64, seed=1)
     assert rows == evaluation.forecast_baselines(sequences, sequences, 3, 100, seed=1)
     assert metrics["left_out"] == {} and len(run["by_horizon"]["rmse"]) == 5
     names = ["rmse", "nll", "nll_mixture", "crps", "coverage_50", "coverage_90"]
-    hold, mean, autoregressive = rows
     for row in [run, autoregressive]:
         assert [*row["by_horizon"]] == [*row["intervals"]] == [*names, *registry.METRICS]
     for row in [metrics["one_step"], hold, mean]:  # A Gaussian has no draws to score.
@@ -140,7 +139,7 @@ def test_what_evaluate_adds(model, sequences, tmp_path):
         data.save(tmp_path / f"{start:02}.npz", sequences[start : start + 5])
     folder = shards.Shards(tmp_path)
     found = evaluation.forecast_baselines(folder, folder, 3)
-    assert [row["model"] for row in found] == [row["model"] for row in rows]
+    assert found[2]["model"] == rows[2]["model"] and len(found) == len(rows)
     assert found[2]["rmse"] == pytest.approx(rows[2]["rmse"], rel=0.1)
     assert evaluation.free_run(model, folder, 3)["rmse"] == pytest.approx(run["rmse"], rel=0.05)
 
@@ -177,13 +176,19 @@ def test_missing_steps_do_not_count(model, sequences):
     np.testing.assert_allclose(scores.crps[seen], whole.crps[seen], rtol=1e-4)
 
 
-def test_a_sequence_that_ends_before_the_run_is_left_out_of_evaluate(model, sequences):
-    mask = np.ones([12, 8], bool)
-    mask[7, 1:] = False
-    masked = data.Sequences(sequences.observations, sequences.controls, mask=mask)
-    metrics = evaluation.evaluate(model, masked, num_samples=2)
-    assert "free_run" not in metrics and metrics["mae_mean"] > 0
-    assert "after the first 1 each; 7 has none" in metrics["left_out"]["free_run"]
+def test_a_sequence_that_ends_before_the_run_is_left_out(model, sequences):
+    def ending(rows):
+        mask = ~np.isin(np.arange(12), rows)[:, np.newaxis] | (np.arange(8) < 1)
+        return data.Sequences(sequences.observations, sequences.controls, mask=mask)
+
+    with pytest.warns(UserWarning, match="1 of 12 sequences have no .* after the first 1 and are"):
+        metrics = evaluation.evaluate(model, ending([7]), num_samples=2)
+    assert {"free_run", "one_step"} < set(metrics) and not metrics["left_out"]
+    pair = ending([7]), sequences[np.arange(12) != 7]
+    found, expected = (evaluation.free_run_scores(model, each, seed=1) for each in pair)
+    tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
+    left_out = evaluation.evaluate(model, ending(range(12)), num_samples=2)["left_out"]
+    assert "after the first 1; none has one" in left_out["free_run"]
 
 
 def known_system(num_sequences=30, steps=200, noise=0.1, seed=0):

@@ -20,8 +20,8 @@ def arguments(tmp_path, **changes):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"settings": ()}, "`settings`, `seeds` must not be empty"),
-        ({"seeds": ()}, "`settings`, `seeds` must not be empty"),
+        ({"settings": ()}, "`settings` must not be empty"),
+        ({"seeds": ()}, "`seeds` must not be empty"),
         ({"seeds": (1, 1)}, "`seeds` must"),
         ({"settings": ("magic",)}, "`settings` must be .*as sysid.py.*; got 'magic'"),
         ({"epochs": -1}, "`epochs` not be negative"),

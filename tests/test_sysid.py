@@ -125,11 +125,16 @@ def test_a_run_scores_every_seed_and_the_ensemble(tmp_path, monkeypatch, without
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     rows = {row["seed"]: row for row in report["rows"] if row["record"] != "training"}
     training = [row["seed"] for row in report["rows"] if row["record"] == "training"]
-    assert training == [1, 2, "ensemble of 2", "ensemble of 2, on blocks left out"]
+    *ours, left_out, hold, mean, arx = training
+    assert ours == [1, 2, "ensemble of 2"] and left_out == "ensemble of 2, on blocks left out"
+    assert (hold, mean) == ("hold", "mean") and arx.startswith("ARX, order ")
     published = [f"published: {name}" for name in ["LSTM", "polynomial NARX", "GRU"]]
-    assert list(rows) == [1, 2, "ensemble of 2", *published]
+    assert list(rows) == [1, 2, "ensemble of 2", hold, mean, arx, *published]
+    page = (tmp_path / "out" / "report.html").read_text()
     for name in ["training", "test"]:
-        assert (tmp_path / "out" / f"free_run_{name}.png").exists()
+        for kind in sysid.FIGURES:
+            assert (tmp_path / "out" / f"{kind}_{name}.png").exists()
+    assert page.count("<img") == 6
     assert rows["ensemble of 2"]["parameters"] == 2 * rows[1]["parameters"]
     assert rows[1]["seconds"] > 0 and report["unit"] == "V"
     # The ensemble's row is what its folder gives on the test record, scored from step 50 on.
@@ -149,6 +154,10 @@ def test_a_run_scores_every_seed_and_the_ensemble(tmp_path, monkeypatch, without
         sysid.main(args)
     sysid.main(sysid.Args(**{**vars(args), "resume": True}))
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    others = {"seeds": (2, 1), "cross_validate": 0, "resume": True}
+    sysid.main(sysid.Args(**{**vars(args), **others}))
+    members = run_folder.load_model(tmp_path / "out" / "ensemble").members
+    assert [member.seed for member in members] == [2, 1]  # It is the one of the report.
 
 
 class Fetched:

@@ -76,6 +76,16 @@ def read(path):
         return {name: file[name] for name in file.files}
 
 
+def sentence(path, monitor):
+    """Returns one line that says where training stopped and which weights it ended with."""
+    best = read(path)
+    if best["epoch"] < 0:
+        return f"No epoch has been judged by {monitor}; the weights are the last."
+    ended = f"Stopped after epoch {best['stopped']}; the" if best["stopped"] >= 0 else "The"
+    figure = f"{monitor} was least, {float(best['value']):.4g}"
+    return f"{ended} weights are those of epoch {best['epoch'] + 1}, whose {figure}."
+
+
 def write(path, values):
     """Writes the file, whole or not at all."""
     partial = f"{path}.partial.npz"

@@ -149,6 +149,7 @@ class ProgressLine(tf_keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.ended_at.append(time.monotonic())
         remaining = self.params["epochs"] - 1 - epoch
+        remaining = 0 if self.model.stop_training else remaining
         if self.ended_at[-1] - self.printed_at < self.min_seconds and remaining:
             return
         self.printed_at = self.ended_at[-1]

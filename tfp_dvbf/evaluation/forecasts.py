@@ -4,6 +4,8 @@ A free run is given x[0:n] and all controls and goes on by the transition alone;
 is scored. One step ahead every x[t] is forecast from x[0:t] by the particle filter.
 """
 
+import warnings
+
 import numpy as np
 
 from tfp_dvbf import errors
@@ -30,8 +32,7 @@ def free_run(model, sequences, initial_steps=None, num_draws=100, seed=1):
       horizon is x[n].
 
     Raises:
-      ValueError: If n leaves nothing to score, in all sequences or in one of them, or is less than
-        what the model needs.
+      ValueError: If n leaves nothing to score, or is less than what the model needs.
     """
     steps = check_initial_steps(model, sequences, initial_steps)
     scores, observed = free_run_scores(model, sequences, steps, num_draws, seed)
@@ -122,20 +123,36 @@ def check_initial_steps(model, sequences, initial_steps=None):
 
 
 def check_scored(sequences, initial_steps):
-    """Returns `initial_steps`, or raises ValueError if it leaves a sequence nothing to score."""
+    """Returns `initial_steps`, or raises ValueError if it leaves nothing to score in any sequence.
+
+    Sequences that it leaves nothing to score in are left out; a warning counts them.
+    """
     if initial_steps >= sequences.num_steps:
         raise ValueError(
             f"`initial_steps` must be less than the {sequences.num_steps} steps of a sequence; "
             f"got {initial_steps}."
         )
-    for start, batch in batches.batches(sequences, max(1, len(sequences))):
-        some = batch.observed[:, initial_steps:].any(axis=1)
-        if not some.all():
-            raise ValueError(
-                f"`sequences` must have an observed step after the first {initial_steps} each; "
-                f"{start + int(np.argmin(some))} has none."
-            )
+    number = len(sequences)
+    scored = sum(
+        int(_scored(batch, initial_steps).sum())
+        for _, batch in batches.batches(sequences, max(1, number))
+    )
+    if not scored:
+        raise ValueError(
+            f"`sequences` must have an observed step after the first {initial_steps}; none has one."
+        )
+    if scored < number:
+        warnings.warn(
+            f"{number - scored} of {number} sequences have no observed step after the first "
+            f"{initial_steps} and are left out of the forecasts.",
+            stacklevel=2,
+        )
     return initial_steps
+
+
+def _scored(batch, initial_steps):
+    """Returns which sequences of a batch have an observed step after the first ones, [batch]."""
+    return batch.observed[:, initial_steps:].any(axis=1)
 
 
 def draw(model, sequences, initial_steps, num_draws, seed):
@@ -197,6 +214,8 @@ def _score_part(model, batch, pieces):
 def score_batches(sequences, initial_steps, num_draws, score):
     """Scores sequences, some at a time: as many as a filter can hold the draws of all steps of.
 
+    Those that have no observed step after the first n are left out.
+
     Args:
       sequences: `Sequences` or `Shards`.
       initial_steps: The number n of time steps that are not scored.
@@ -210,6 +229,9 @@ def score_batches(sequences, initial_steps, num_draws, score):
     number = max(1, VALUES // (num_draws * sequences.num_steps * size))
     scores, observed = [], []
     for start, batch in batches.batches(sequences, number):
-        scores.append(score(batch, initial_steps, start))
-        observed.append(batch.observed[:, initial_steps:])
+        some = _scored(batch, initial_steps)
+        if some.any():
+            batch = batch if some.all() else batch[some]
+            scores.append(score(batch, initial_steps, start))
+            observed.append(batch.observed[:, initial_steps:])
     return measures.join(scores), np.concatenate(observed)

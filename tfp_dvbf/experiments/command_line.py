@@ -89,6 +89,16 @@ def check_distinct(name, values):
         raise ValueError(f"`{name}` must differ; got {', '.join(map(str, values))}.")
 
 
+def check_seeds(seeds):
+    """Raises ValueError unless the option `seeds` holds different seeds, one or more."""
+    if not seeds:
+        raise ValueError("`seeds` must not be empty.")
+    check_distinct("seeds", seeds)
+    for seed in seeds:
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"`seeds` must lie in [0, 2**32); got {seed}.")
+
+
 def check_output(output, resume=None):
     """Returns the path of `--output`, or raises ValueError if it exists and is not to be resumed.
 

@@ -102,6 +102,7 @@ def settings_of(protocol, seed, epochs=None, verbose=1):
         batch_size=protocol.batch_size,
         learning_rate=protocol.learning_rate,
         kl_annealing_epochs=min(20, (epochs or protocol.epochs) // 2),
+        initial_steps=protocol.initial_steps,
         seed=seed,
         verbose=verbose,
     )
@@ -125,11 +126,20 @@ def chosen(found):
     return {**{name: found[name] for name in tables.SCORES}, "intervals": intervals}
 
 
-def score(model, tests, initial_steps):
-    """Returns the scores of the free run of each test record, by its name."""
+def score(model, known, initial_steps):
+    """Returns the scores of the free run of each record, by its name."""
     return {
         name: evaluation.free_run(model, sequences, initial_steps, NUM_DRAWS, seed=1)
-        for name, sequences in tests.items()
+        for name, sequences in known.items()
+    }
+
+
+def baselines(log, known, protocol):
+    """Returns the scores of what needs no network in the free run of each record, by its name."""
+    train, steps = log.windows(protocol.window), protocol.initial_steps
+    return {
+        name: evaluation.forecast_baselines(train, sequences, steps, NUM_DRAWS, seed=1)
+        for name, sequences in known.items()
     }
 
 

@@ -69,6 +69,7 @@ TUNED = (  # Options that a search may set.
     "batch_size",
 )
 TUNING_OBJECTIVES = ("val_neg_elbo", "val_mae_sampled")
+MONITORS = ("val_neg_elbo", "val_loss", "val_nll", "val_kl")  # What an epoch's logs have.
 VERBOSE = "progress: 0 none, 1 a line every 10 seconds, 2 Keras' line an epoch"
 DATA = "folder of generate_data.py, or one .npz file"
 IMPORT = "modules, here or installed, that register parts of your own"
@@ -130,6 +131,7 @@ class Settings:
         False, "scale the learned noise by two numbers that the validation set decides"
     )
     num_samples: int = option(10, "generated trajectories a sequence in the evaluation")
+    initial_steps: int = option(0, "time steps that its free run is given; 0 for the model's own")
     seed: int = option(1, "seed of weights, noise and shuffling")
     checkpoint_seconds: float = option(30.0, "least time between two checkpoints")
     tensorboard: bool = option(False, "write TensorBoard logs into the run folder")
@@ -221,8 +223,8 @@ def check_settings(settings):
     ]:
         if not getattr(settings, name) > 0:
             raise ValueError(f"`{name}` must be positive; got {getattr(settings, name)}.")
-    for name in ["kl_annealing_epochs", "early_stopping", "initial_kl_weight"]:
-        if getattr(settings, name) < 0:
+    for name in ["kl_annealing_epochs", "early_stopping", "initial_kl_weight", "initial_steps"]:
+        if not getattr(settings, name) >= 0:
             raise ValueError(f"`{name}` must not be negative; got {getattr(settings, name)}.")
     if not 0 <= settings.seed < 2**32:
         raise ValueError(f"`seed` must lie in [0, 2**32); got {settings.seed}.")
@@ -236,8 +238,10 @@ def check_run(options):
     The names of parts are left to `DVBF` where modules are to be imported that may register some.
     """
     check_settings(options)
-    if options.early_stopping and options.strategy == "multiworker":
-        raise ValueError("`early_stopping` must be 0 with the strategy multiworker.")
+    if options.early_stopping:
+        errors.check_choice("monitor", options.monitor, MONITORS)
+        if options.strategy == "multiworker":
+            raise ValueError("`early_stopping` must be 0 with the strategy multiworker.")
     multi_worker.check_strategy(options.strategy)
     for name in ["num_train_samples", "time_limit"]:
         if not getattr(options, name) > 0:
@@ -255,6 +259,11 @@ def check_splits(options, splits):
         raise ValueError(
             f"`initial_frames` must not exceed the {steps} steps of a sequence; "
             f"got {options.initial_frames}."
+        )
+    if not options.initial_steps < splits[2].num_steps:
+        raise ValueError(
+            f"`initial_steps` must be less than the {splits[2].num_steps} steps of a test "
+            f"sequence; got {options.initial_steps}."
         )
     if options.shift_controls and isinstance(splits[0], shards.Shards):
         raise ValueError("`shift_controls` must be left out for a training set in several files.")

@@ -225,6 +225,8 @@ def fit(model, settings, folder, train, validation, num_epochs=None, callbacks=(
         if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError)):
             reason = "a worker is gone; start all of them again with `--resume`."
         raise ValueError(f"Training stopped: {reason}") from error
+    if settings.early_stopping and settings.verbose:
+        print(best_weights.sentence(folder / BEST, settings.monitor), flush=True)
     return epoch > 0
 
 
@@ -282,15 +284,15 @@ def evaluate(model, folder, test, settings, seconds=None, train=None, **others):
     have collapsed give a warning. Others are more metrics.
     """
     from tfp_dvbf import evaluation
-    from tfp_dvbf.evaluation import collapse
     from tfp_dvbf.experiments import html_report, report
 
-    metrics = evaluation.report(model, test, seconds, num_samples=settings.num_samples, train=train)
+    given = {"num_samples": settings.num_samples, "initial_steps": settings.initial_steps or None}
+    metrics = evaluation.report(model, test, seconds, train=train, **given)
     metrics |= others
     metrics["lowest_kl"] = run_folder.lowest_kl(folder)
     units = metrics["active_units"]
     if units["dead"]:
-        warnings.warn(collapse.warning(units["dead"], len(units["noise"])), stacklevel=2)
+        warnings.warn(evaluation.collapse.warning(units["dead"], len(units["noise"])), stacklevel=2)
     report.draw_run(model, folder, test, metrics)
     html_report.write_run(model, folder, test, metrics, train)
     run_folder.write_json(folder / run_folder.METRICS, metrics)
