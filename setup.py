@@ -38,6 +38,6 @@ setuptools.setup(
         "bayesian": ["scikit-learn"],
         "benchmark": ["jax>=0.10", "optax>=0.2.8", "torch>=2.13"],
         "benchmarks": ["nonlinear_benchmarks"],
-        "test": ["pytest", "ruff", "scikit-learn", "scoringrules"],
+        "test": ["pytest", "ruff", "scikit-learn", "scoringrules", "tensorboard"],
     },
 )

@@ -6,6 +6,7 @@ import json
 import models
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 
 import tfp_dvbf
@@ -64,6 +65,25 @@ def test_a_model_of_ones_own_trains_resumes_and_is_only_read_when_finished(
         *["free_run", "by_horizon", "calibration"],
     }
     assert (tmp_path / "straight" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_tensorboard_shows_each_epoch(dataset, tmp_path, evaluation_without_graphs):
+    settings = dataclasses.replace(SETTINGS, tensorboard=True)
+    model = models.small_model()
+    model.compile("adam", run_eagerly=True)
+    recipe.train(model, run_folder.read_splits(dataset), tmp_path / "run", settings)
+    for part, loss in {"train": "epoch_loss", "validation": "epoch_neg_elbo"}.items():
+        (path,) = (tmp_path / "run" / "tensorboard" / part).glob("events.out.tfevents.*")
+        events = [event for event in tf.compat.v1.train.summary_iterator(str(path))]
+        steps = [each.step for each in events for value in each.summary.value if value.tag == loss]
+        assert steps == [0, 1]
+
+
+def test_a_tensorboard_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs the extra: pip install tfp_dvbf\[tensorboard\]"):
+        options.check_settings(options.Settings(tensorboard=True))
 
 
 def test_a_folder_holds_one_run(dataset, tmp_path):
