@@ -71,7 +71,7 @@ def main(args):
     rows += [row for record in baselines for row in rows_of_baselines(record, baselines[record])]
     for record, scores in found.items():
         draw(record, best, scores, baselines[record], known[record], output)
-    write_report(args, protocol, rows, output)
+    write_report(args, protocol, rows, log, output)
     print(f"\n{(output / 'report.md').read_text()}")
     print(f"report, pictures, run folders and ensemble: {output}")
     print(f"report: {output}/report.html")
@@ -169,7 +169,7 @@ def published_rows(protocol):
     ]
 
 
-def write_report(args, protocol, rows, output):
+def write_report(args, protocol, rows, log, output):
     """Writes `report.json`, its table as `report.md`, and with the pictures as `report.html`."""
     from tfp_dvbf.experiments import html_report
 
@@ -185,7 +185,8 @@ def write_report(args, protocol, rows, output):
         for kind, caption in FIGURES.items()
     }
     title, cells = f"{args.benchmark}: free run", tables.identification_rows(rows)
-    html_report.write_table(output / "report.html", title, cells, figures, vars(args))
+    train = log.windows(protocol.window)
+    html_report.write_table(output / "report.html", title, cells, figures, vars(args), train)
 
 
 if __name__ == "__main__":

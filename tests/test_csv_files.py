@@ -158,8 +158,22 @@ def test_one_column_of_decimal_commas(tmp_path):
     assert read(tmp_path, "y\n1,5\n2,5\n", ["y"], decimal=",").values["y"].tolist() == [1.5, 2.5]
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *["", "NaN", "-nan", "+NAN", "nan(ind)", "-nan(ind)", "1.#QNAN", "-1.#IND", "1.#QNAN0"],
+        *["1,#QNAN", "NA", "#NA", "#N/A", "#n/a", "#N/A N/A", "n/a", "NULL", "None", "<NA>", "NaT"],
+    ],
+)
+def test_spellings_of_a_missing_value(tmp_path, cell):
+    columns = read(tmp_path, f"y;u\n1;2\n {cell} ;3\n4;5\n")
+    np.testing.assert_array_equal(columns.values["y"], [1, np.nan, 4])
+
+
 THOUSANDS = r"\. Write numbers without separators of thousands\."
 TEXT = r"\. Delete lines of text below the column names, and leave a cell without a value empty\."
+ODD = r"\. It is text in a row of numbers; an empty cell means a missing value\."
+INFINITE = r"\. It is infinite; an empty cell means a missing value\."
 OTHER = (
     r'\. Numbers have a decimal "{}" and no separators .*; where "{}" is .*, `decimal` says so\.'
 )
@@ -177,14 +191,25 @@ OTHER = (
         ("1,234,567", ".", THOUSANDS),
         ("1,012", ".", OTHER.format(r"\.", ",")),
         ("0.5", ",", OTHER.format(",", r"\.")),
-        ("[V]", ".", TEXT),
-        ("---", ".", TEXT),
+        ("[V]", ".", ODD),
+        ("---", ".", ODD),
+        ("#REF!", ".", ODD),
+        ("-inf", ".", INFINITE),
+        ("1.#INF", ".", INFINITE),
         ("12 V", ".", r"\. Write numbers without units\."),
     ],
 )
 def test_the_remedy_fits_the_cell(tmp_path, cell, decimal, hint):
     with pytest.raises(ValueError, match=f"got {re.escape(repr(cell))}{hint}$"):
         read(tmp_path, f"y;u\n{cell};2\n", decimal=decimal)
+
+
+def test_a_line_of_units_is_told_from_one_odd_cell(tmp_path):
+    with pytest.raises(ValueError, match=rf"line 2, .* got '\[V\]'{TEXT}$"):
+        read(tmp_path, "run,t,y,u\n-,,[V],[A]\nb,0,2,2\n", record="run")
+    for row in ["7,bad,", "2024-01-01,bad,NA", "3,1,bad"]:
+        with pytest.raises(ValueError, match=rf"line 3, .* got 'bad'{ODD}$"):
+            read(tmp_path, f"t,y,u\n0,1,2\n{row}\n", time="t")
 
 
 def test_names_that_are_repeated_and_times_of_another_form(tmp_path):

@@ -157,6 +157,22 @@ def test_notes_say_what_speaks_against_a_run():
     assert "z[0]" in dead and late == html_report.ALIGNED[1]
 
 
+@pytest.mark.parametrize(
+    "found, undecided",
+    [
+        (alignment.Alignment(0, {-1: 1.05, 0: 1.0, 1: 1.09}), True),
+        (alignment.Alignment(0, {-1: 1.2, 0: 1.0, 1: 1.01}), False),
+        (alignment.Alignment(1, {-1: 1.0, 0: 1.0, 1: 1.0}), False),
+        (alignment.Alignment(None, {}), False),
+    ],
+)
+def test_near_errors_are_no_verdict(found, undecided):
+    said = html_report.verdict(found)
+    assert said.startswith(html_report.ALIGNED[found.shift])
+    assert said.endswith("these data cannot tell which one is right.") == undecided
+    assert "is paired with" not in html_report.ALIGNED[0]
+
+
 def test_the_axis_of_the_error_bears_an_unstable_baseline(tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))

@@ -37,8 +37,12 @@ class Frame(dict):
     columns = property(list)
 
     def __getitem__(self, name):
-        values = np.asarray(super().__getitem__(name))
-        return types.SimpleNamespace(to_numpy=lambda: values)
+        return column(super().__getitem__(name))
+
+
+def column(values):
+    values = np.asarray(values)
+    return types.SimpleNamespace(to_numpy=lambda: values, dtype=values.dtype)
 
 
 def frame(**others):
@@ -80,6 +84,7 @@ def test_split_and_windows_cover_each_part_in_time_order(path):
     assert windows.mask is None and len(parts[0].windows(6)) == 3
     spec = {"observation_names": ["a [V]", "b"], "control_names": ["u [A]"], "time_step": 0.5}
     spec |= {"source": str(path), "control_lead": 0, "offsets": {}, "window": 6, "stride": 2}
+    spec["time_name"] = "t [s]"
     assert windows.spec == json.loads(json.dumps(spec))
 
 
@@ -214,7 +219,14 @@ def test_a_first_control_cannot_be_held(path):
         ({"observations": np.ones(9)}, r"`observations`: 'x\[0\]' must change; it is 1 in all 9"),
         ({"controls": np.ones(40)}, r"`controls`: 'u\[0\]' must change; it is 1 in all 39 rows\."),
         ({"observations": np.full(9, np.nan)}, r"'x\[0\]' must hold finite numbers; got none\."),
-        ({"observations": [1.0, np.inf]}, r"'x\[0\]' must hold finite numbers; got inf\."),
+        (
+            {"observations": [1.0, np.inf]},
+            r"'x\[0\]' must hold finite numbers; got inf in record 0, row 1\.",
+        ),
+        (
+            {"observations": [X, X], "controls": [U, np.where(U == 103, -np.inf, U)]},
+            r"`controls`: 'u\[0\]' must hold finite numbers; got -inf in record 1, row 3\.",
+        ),
         ({"observations": np.zeros([2, 3, 4])}, r"`observations` must have shape \[steps, dim\]"),
         ({"controls": U[:9]}, r"`controls` must have 39 or 40 steps .* got 9 in record 0\."),
         ({"time": np.arange(9)}, r"`time` must have shape \(40,\); got \(9,\) in record 0\."),
@@ -239,7 +251,10 @@ def test_arguments_that_are_refused(arguments, message):
     [
         (([], "b"), r"`observations` must name a column or more; got none\."),
         ((["b"], ["b"]), r"Each column must have one role; 'b' is named twice\."),
-        (([3],), r"Names of columns must be strings that are not empty; got 3\."),
+        (([3.5],), r"Names of columns must be strings that are not empty; got 3\.5\."),
+        (([True],), r"Names of columns must be strings that are not empty; got True\."),
+        (([3],), r"DataFrame 0 must have one column '3'; its columns are: t \[s\], a"),
+        (("a [V]", (), "day"), r"DataFrame 0 must have one column 'day'; its columns are"),
         ((["a"],), r"DataFrame 0 must have one column 'a'; .* is 'a \[V\]': t \[s\], a"),
         ((["text"],), r"DataFrame 0, column 'text', row 0 must be a finite number; got 'x'\."),
     ],

@@ -4,7 +4,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tfp_dvbf.experiments import plots
+from tfp_dvbf.experiments import forecast_plots, plots
 
 PENDULUM = {"env_id": "Pendulum-v1", "time_step": 0.05}
 TRUTH = np.random.default_rng(0).uniform(-1, 1, (10, 3))
@@ -51,3 +51,30 @@ def test_angles_break_where_they_wrap():
     angle = np.linspace(3.0, 3.3, 4)
     observations = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
     assert np.isnan(plots._angle(observations)).sum() == 1
+
+
+@pytest.mark.parametrize(
+    "spec, label",
+    [
+        (None, "step"),
+        ({"observation_names": ["a"]}, "step"),
+        (PENDULUM, "time  (s)"),
+        ({"time_step": 0.5, "time_name": "t [h]"}, "t [h]"),
+    ],
+)
+def test_the_axis_of_times_bears_their_name(spec, label):
+    assert plots.time_label(spec) == label
+
+
+@pytest.mark.parametrize("name", ["observations", "free_run"])
+def test_an_offset_that_was_taken_off_stands_in_the_label(tmp_path, monkeypatch, name):
+    offsets = {"level [V]": 1e6, "T [°C]": -5.5, "pump [V]": 3.0}
+    spec = {"observation_names": ["level [V]", "T [°C]", "c"], "offsets": offsets}
+    figures, draws = [], np.stack([TRUTH, TRUTH])
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    if name == "observations":
+        plots.observations(tmp_path / "a.png", {"a": (TRUTH, draws)}, spec)
+    else:
+        forecast_plots.free_run(tmp_path / "a.png", TRUTH, draws, 2, spec)
+    labels = [axes.get_ylabel() for axes in figures[0].axes]
+    assert labels == ["level [V] \N{MINUS SIGN} 1e+06", "T [°C] + 5.5", "c"]

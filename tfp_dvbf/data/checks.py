@@ -188,26 +188,31 @@ def stacked(values):
     return np.ma.stack(rows) if masked else values
 
 
-def numeric_array(name, values):
+def numeric_array(name, values, hint=PAD):
     """Returns `values` as an array of numbers, a masked array where `values` are masked.
+
+    Args:
+      name: Name of the array.
+      values: What was given.
+      hint: What to do about sequences of different lengths.
 
     Raises:
       ValueError: If they are anything but numbers or no rectangle.
     """
     kind = type(values).__name__
     if kind.startswith("RaggedTensor"):  # By its name, so that this needs no TensorFlow.
-        raise ValueError(f"`{name}` must be numeric; got a {kind}. {PAD}")
+        raise ValueError(f"`{name}` must be numeric; got a {kind}. {hint}")
     try:
         values = stacked(values)
         if not isinstance(values, np.ma.MaskedArray):
             values = np.asarray(values)
     except ValueError as error:
         raise ValueError(
-            f"`{name}` must be numeric; got sequences of different lengths. {PAD}"
+            f"`{name}` must be numeric; got sequences of different lengths. {hint}"
         ) from error
     if values.dtype.kind not in "fiub":
-        hint = f" {PAD}" if values.dtype.kind == "O" else ""
-        raise ValueError(f"`{name}` must be numeric; got dtype {values.dtype}.{hint}")
+        advice = f" {hint}" if values.dtype.kind == "O" else ""
+        raise ValueError(f"`{name}` must be numeric; got dtype {values.dtype}.{advice}")
     return values
 
 

@@ -15,18 +15,20 @@ WORKBOOK = b"PK\x03\x04"  # What an .xlsx or .ods begins with: it is a ZIP archi
 
 
 class Columns(NamedTuple):
-    """Some columns of a file.
+    """Some columns of a file or DataFrame.
 
     Attributes:
-      path: Path of the file.
+      path: Path of the file, or what errors call the DataFrame.
       values: By name of a column, float64 [rows], NaN where a cell is empty; of the column that
         tells records apart the cells themselves.
-      lines: Line of the file on which each row ends, int [rows].
+      lines: Line of the file on which each row ends, or its number, int [rows].
+      are_timestamps: Whether the times are timestamps or durations, and so in seconds.
     """
 
     path: str
     values: dict
     lines: np.ndarray
+    are_timestamps: bool = False
 
 
 def read_columns(path, names, time=None, record=None, *, decimal=".", encoding="utf-8"):
@@ -84,7 +86,8 @@ def _read(path, file, parsers, decimal):
     header, delimiter = _header(path, file, {cells.plain(name) for name in parsers})
     indices = {name: _index(path, header, name) for name in parsers}
     keeps_empty = set(parsers.values()) <= {cells.number}
-    found, lines, empty = {name: [] for name in parsers}, [], []
+    timed = [name for name, parse in parsers.items() if parse is cells.timestamp]
+    found, lines, empty, first = {name: [] for name in parsers}, [], [], []
     for line, row, inside in _rows(path, file, delimiter):
         if not any(map(str.strip, row)):
             empty += [line] * (keeps_empty and len(row) > 1 and len(lines) > 0)
@@ -95,13 +98,16 @@ def _read(path, file, parsers, decimal):
                 "of several rows. Close it or delete it."
             )
         _check_width(path, row, header, line)
-        for name, index in indices.items():
+        texts = {name: row[index].strip() for name, index in indices.items()}
+        for name, value in _parsed(path, line, texts, parsers, decimal).items():
             found[name] += [np.nan] * len(empty)
-            found[name].append(_parsed(path, line, name, row[index], parsers[name], decimal))
+            found[name].append(value)
+        first = first or [texts[name] for name in timed]
         lines += [*empty, line]
         empty = []
     values = {name: np.array(column) for name, column in found.items()}
-    return Columns(str(path), values, np.array(lines, int))
+    are_timestamps = cells.are_timestamps(first, decimal)
+    return Columns(str(path), values, np.array(lines, int), are_timestamps)
 
 
 def _is_row(texts, indices, parsers, decimal):
@@ -114,13 +120,34 @@ def _is_row(texts, indices, parsers, decimal):
     return True
 
 
-def _parsed(path, line, name, cell, parse, decimal):
-    """Returns the value of a cell, or raises ValueError with where it is and what to do."""
-    try:
-        return parse(cell.strip(), decimal)
-    except ValueError:
-        place = f"{path}, line {line}, column {name!r}"
-        raise ValueError(cells.refusal(place, cell, parse, decimal)) from None
+def _parsed(path, line, texts, parsers, decimal):
+    """Returns the value of each cell of a row by the name of its column.
+
+    Raises:
+      ValueError: If a cell has none; with its place and what to do.
+    """
+    made = {}
+    for name, text in texts.items():
+        try:
+            made[name] = parsers[name](text, decimal)
+        except ValueError:
+            place = f"{path}, line {line}, column {name!r}"
+            is_text = _is_text(texts, parsers, decimal)
+            message = cells.refusal(place, text, parsers[name], decimal, is_text)
+            raise ValueError(message) from None
+    return made
+
+
+def _is_text(texts, parsers, decimal):
+    """Returns whether no cell of a row holds a value but the one that names its record."""
+    for name, text in texts.items():
+        try:
+            value = parsers[name](text, decimal)
+        except ValueError:
+            continue
+        if parsers[name] is not cells.label and not np.isnan(value):
+            return False
+    return True
 
 
 def _text_lines(file):

@@ -42,6 +42,7 @@ class Log:
       observation_names: List of names.
       control_names: List of names, empty without controls.
       time_step: Length of a time step, in the unit of the times, s for timestamps; None if unknown.
+      time_name: Name of the times, "time (s)" for timestamps; None if there are none.
       control_lead: As given.
       offsets: What `windows` and `sequences` subtract, by name of a column: float32 would hold too
         few digits of a mean above 1e5 times the deviation in a record. `restore` adds it again.
@@ -87,12 +88,11 @@ class Log:
     ):
         """Reads a CSV file, or several.
 
-        The first line names the columns; commas, semicolons or tabs divide its cells. Cells that
-        are empty, NaN or NA are missing.
+        Commas, semicolons or tabs divide cells; those that are empty, NaN or NA are missing.
 
         Args:
           path: Path of a file, or a list of paths.
-          observations: Names of columns, such as ["level [V]"].
+          observations: Names of columns, which stand in the first line, such as ["level [V]"].
           controls: Names of columns.
           time: Name of the column of times, numbers or ISO 8601 timestamps, or None.
           record: Name of the column that tells records apart, or None if each file is one.
@@ -111,8 +111,7 @@ class Log:
             raise ValueError("`path` must be the path of a file, or several; got none.")
         made = tables.csv_tables(paths, names, decimal=decimal, encoding=encoding)
         source = [str(each) for each in paths]
-        log = cls.__new__(cls)
-        cls._set(log, made, names, control_lead, fill_controls)
+        log = cls._set(cls.__new__(cls), made, names, control_lead, fill_controls)
         log.source = source[0] if len(source) == 1 else source
         return log
 
@@ -132,9 +131,10 @@ class Log:
 
         Args:
           frame: The DataFrame, or a list of them.
-          observations: Names of columns.
+          observations: Names of columns, strings or integers.
           controls: Names of columns.
-          time: Name of the column of times, numbers or timestamps, or None.
+          time: Name of the column or the index of times, numbers or timestamps; None for an index
+            of timestamps, or else for rows that are one time step apart.
           record: Name of the column that tells records apart, or None if each DataFrame is one.
           control_lead: As of `Log`.
           fill_controls: As of `Log`.
@@ -146,25 +146,25 @@ class Log:
         names = tables.check_names(observations, controls, time, record)
         if not frames:
             raise ValueError("`frame` must be a DataFrame, or several; got none.")
-        log = cls.__new__(cls)
         made = tables.frame_tables(frames, names)
-        cls._set(log, made, names, control_lead, fill_controls)
-        return log
+        return cls._set(cls.__new__(cls), made, names, control_lead, fill_controls)
 
     def _set(self, read, names, control_lead, fill_controls):
-        """Sets the attributes from tables of the same columns."""
+        """Sets the attributes from tables of the same columns; returns the log."""
         control_lead = errors.check_integer("control_lead", control_lead, least=None)
         if control_lead not in LEADS:
             raise ValueError(f"`control_lead` must be -1, 0 or 1; got {control_lead}.")
         if fill_controls not in FILLS:
             raise ValueError(f'`fill_controls` must be None or "hold"; got {fill_controls!r}.')
+        tables.check_finite(read, names)
         made = [time_grid.make_record(table, control_lead, fill_controls) for table in read]
-        self.records = tuple(record for record, _ in made)
-        self.time_step = time_grid.common_step(self.records, [step for _, step in made])
+        self.records, steps = (tuple(each) for each in zip(*made))
+        self.time_step = time_grid.common_step(self.records, steps)
+        self.time_name = tables.time_name(read, names)
         self.observation_names, self.control_names = names.observations, names.controls
-        self.control_lead = control_lead
-        self.source = None
+        self.control_lead, self.source = control_lead, None
         self.offsets = records.column_offsets(self.records, self._names())
+        return self
 
     def _names(self):
         return {"observations": self.observation_names, "controls": self.control_names}
@@ -280,8 +280,8 @@ class Log:
 
     def _spec(self):
         """Returns where the data come from, as JSON can hold it."""
-        names = ["source", "observation_names", "control_names", "time_step", "control_lead"]
-        spec = {name: getattr(self, name) for name in [*names, "offsets"]}
+        names = ["source", "observation_names", "control_names", "time_step", "time_name"]
+        spec = {name: getattr(self, name) for name in [*names, "control_lead", "offsets"]}
         return {name: value for name, value in spec.items() if value is not None}
 
     def _offsets_of(self, names):

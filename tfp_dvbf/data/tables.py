@@ -1,10 +1,15 @@
 """Records as their owner wrote them: from arrays, CSV files and DataFrames to float64 columns."""
 
+import numbers
 from typing import NamedTuple
 
 import numpy as np
 
 from tfp_dvbf.data import cells, checks, csv_files
+
+INDEX = "(index)"  # What the times of a DataFrame are called that are its index.
+SECONDS = "time (s)"
+SEVERAL = "For several records give a list of arrays [steps, dim], one for each record."
 
 
 class Table(NamedTuple):
@@ -17,6 +22,7 @@ class Table(NamedTuple):
       time: float64 [rows], or None where the rows are one time step apart.
       lines: Line of each row in the file, or its number in the DataFrame or array, int [rows].
       counted: What `lines` counts, "line" or "row".
+      are_timestamps: Whether the times are timestamps or durations, and so in seconds.
     """
 
     name: str
@@ -25,6 +31,7 @@ class Table(NamedTuple):
     time: np.ndarray | None
     lines: np.ndarray
     counted: str
+    are_timestamps: bool = False
 
     def place(self, row):
         """Returns in words where a row is."""
@@ -46,12 +53,13 @@ class Names(NamedTuple):
 
 
 def check_names(observations, controls=(), time=None, record=None):
-    """Returns the `Names` of columns, of which a string is one.
+    """Returns the `Names` of columns, of which a string is one; integers become strings.
 
     Raises:
       ValueError: If there is no observation, one is not a string or empty, or one comes twice.
     """
     observations, controls = map(_listed, (observations, controls))
+    time, record = map(_as_name, (time, record))
     names = [*observations, *controls, *(each for each in (time, record) if each is not None)]
     if not observations:
         raise ValueError("`observations` must name a column or more; got none.")
@@ -69,7 +77,14 @@ def _listed(names):
     """Returns the names of columns as a list; one that stands alone may be no list."""
     if names is None:
         return []
-    return list(names) if np.iterable(names) and not isinstance(names, str) else [names]
+    several = np.iterable(names) and not isinstance(names, str)
+    return list(map(_as_name, names if several else [names]))
+
+
+def _as_name(label):
+    """Returns the label of a column of a DataFrame as a name: an integer as a string."""
+    is_integer = isinstance(label, numbers.Integral) and not isinstance(label, bool)
+    return str(label) if is_integer else label
 
 
 def given_names(argument, names, letter, size):
@@ -87,7 +102,7 @@ def csv_tables(paths, names, **options):
     made = []
     for path in paths:
         columns = csv_files.read_columns(path, names.numbers, names.time, names.record, **options)
-        made += _tables(columns.path, columns.values, names, columns.lines, "line")
+        made += _tables(columns, names, "line")
     return made
 
 
@@ -95,33 +110,61 @@ def frame_tables(frames, names):
     """Returns the `Table` of each record of DataFrames, with `columns` and `to_numpy`."""
     made = []
     for index, frame in enumerate(frames):
-        name = f"DataFrame {index}"
-        values = _frame_columns(frame, name, names)
-        made += _tables(name, values, names, np.arange(len(next(iter(values.values())))), "row")
+        if not (hasattr(frame, "columns") and hasattr(frame, "__getitem__")):
+            raise ValueError(f"`frame` must be a DataFrame; got {type(frame).__name__}.")
+        of_index = _time_index(frame) if names.time is None else None
+        own = names if of_index is None else names._replace(time=INDEX)
+        made += _tables(_frame_columns(frame, f"DataFrame {index}", own, of_index), own, "row")
+    if len({table.time is None for table in made}) > 1:
+        raise ValueError(
+            "`frame` must have an index of times in every DataFrame or in none; got both. `time` "
+            "names the column or index of times."
+        )
     return made
 
 
-def _frame_columns(frame, name, names):
-    """Returns the values of the columns of a DataFrame by their names."""
-    if not (hasattr(frame, "columns") and hasattr(frame, "__getitem__")):
-        raise ValueError(f"`frame` must be a DataFrame; got {type(frame).__name__}.")
-    held = list(frame.columns)
-    parsers = cells.parsers(names.numbers, names.time, names.record)
-    values = {}
-    for column, parse in parsers.items():
-        if held.count(column) != 1:
-            found = "; it comes twice" if column in held else csv_files.nearest(column, held)
-            columns = ", ".join(map(str, held))
-            raise ValueError(f"{name} must have one column {column!r}{found}: {columns}.")
-        parse_all = _parsed if parse is cells.label else _numbers
-        values[column] = parse_all(f"{name}, column {column!r}", frame[column].to_numpy(), parse)
-    return values
+def _time_index(frame):
+    """Returns the index of a DataFrame, or the level of it, that holds timestamps or durations."""
+    index = getattr(frame, "index", None)
+    for level in range(len(getattr(index, "names", []))):
+        values = index.get_level_values(level)
+        if getattr(values.dtype, "kind", "O") in "mM":
+            return values.to_numpy()
+    return None
 
 
-def _tables(name, values, names, lines, counted):
+def _frame_columns(frame, name, names, of_index):
+    """Returns the `Columns` of a DataFrame; `of_index` are those called `INDEX`, or None."""
+    values, are_timestamps = {}, False
+    for column, parse in cells.parsers(names.numbers, names.time, names.record).items():
+        of_it = of_index if column == INDEX else _frame_column(frame, name, column)
+        values[column] = cells.column(f"{name}, column {column!r}", of_it, parse)
+        if parse is cells.timestamp:
+            are_timestamps = cells.are_timestamps(of_it)
+    rows = np.arange(len(values[names.observations[0]]))
+    return csv_files.Columns(name, values, rows, are_timestamps)
+
+
+def _frame_column(frame, name, column):
+    """Returns the values [rows] of a column of a DataFrame, or of its index of that name."""
+    held = list(map(_as_name, frame.columns))
+    if held.count(column) == 1:
+        return frame[list(frame.columns)[held.index(column)]].to_numpy()
+    index = getattr(frame, "index", None)
+    labels = list(getattr(index, "names", []))
+    levels = list(map(_as_name, labels))
+    if column in levels and column not in held:
+        return index.get_level_values(labels[levels.index(column)]).to_numpy()
+    found = "; it comes twice" if column in held else csv_files.nearest(column, held)
+    columns = ", ".join(map(str, held))
+    raise ValueError(f"{name} must have one column {column!r}{found}: {columns}.")
+
+
+def _tables(columns, names, counted):
     """Returns a `Table`, or one for each record that the column `names.record` names."""
+    name, values, lines, are_timestamps = columns
     if names.record is None:
-        return [_table(name, values, names, lines, counted)]
+        return [_table(name, values, names, lines, counted, are_timestamps)]
     if not len(lines):
         raise ValueError(f"{name} must have a row below the column names.")
     labels, first, inverse, counts = np.unique(
@@ -132,23 +175,12 @@ def _tables(name, values, names, lines, counted):
     for index in np.argsort(first):  # In the order in which they begin.
         of_record = {column: values[column][rows[index]] for column in values}
         title = f"{name}, {names.record} {labels[index]}"
-        made.append(_table(title, of_record, names, lines[rows[index]], counted))
+        of_lines = lines[rows[index]]
+        made.append(_table(title, of_record, names, of_lines, counted, are_timestamps))
     return made
 
 
-def _parsed(name, values, parse):
-    """Returns values [rows] of any kind, each read as a cell of a CSV file is."""
-    made = []
-    for row, value in enumerate(values):
-        try:
-            made.append(parse(str(value).strip()))
-        except ValueError:
-            message = cells.refusal(f"{name}, row {row}", str(value), parse, ".")
-            raise ValueError(message) from None
-    return np.array(made)
-
-
-def _table(name, values, names, lines, counted):
+def _table(name, values, names, lines, counted, are_timestamps):
     observations, controls = (
         np.stack([values[column] for column in columns], axis=1)
         if columns
@@ -156,20 +188,27 @@ def _table(name, values, names, lines, counted):
         for columns in names[:2]
     )
     times = None if names.time is None else values[names.time]
-    return Table(name, observations, controls, times, lines, counted)
+    return Table(name, observations, controls, times, lines, counted, are_timestamps)
 
 
-def _numbers(name, values, parse=cells.number):
-    """Returns values [rows] as float64, timestamps and durations as seconds, text as CSV cells."""
-    if values.dtype.kind in "mM" and parse is cells.number:
-        raise ValueError(f"{name} must hold numbers; it holds times.")
-    if values.dtype.kind in "mM":
-        since = values if values.dtype.kind == "m" else values - values[:1]
-        seconds = since.astype("timedelta64[ns]").astype(np.int64) / 1e9
-        return np.where(np.isnat(values), np.nan, seconds)
-    if values.dtype.kind in "fiub":
-        return values.astype(float)
-    return _parsed(name, values, parse).astype(float)
+def time_name(made, names):
+    """Returns what the times of tables are called, None where they have none."""
+    if made[0].time is None:
+        return None
+    return SECONDS if made[0].are_timestamps else names.time or "time"
+
+
+def check_finite(made, names):
+    """Raises ValueError with the place of the first infinite value of tables."""
+    for table in made:
+        for argument in ("observations", "controls"):
+            values = getattr(table, argument)
+            for row, column in np.argwhere(np.isinf(values))[:1]:
+                name = getattr(names, argument)[column]
+                raise ValueError(
+                    f"`{argument}`: {name!r} must hold finite numbers; got {values[row, column]} "
+                    f"in {table.place(row)}."
+                )
 
 
 def array_tables(observations, controls=None, time=None):
@@ -178,11 +217,12 @@ def array_tables(observations, controls=None, time=None):
     Raises:
       ValueError: If the shapes do not fit each other, or an array is not numeric.
     """
-    observations = _records(observations)
-    controls, time = (
-        [None] * len(observations) if each is None else _records(each) for each in (controls, time)
-    )
-    for name, each in {"controls": controls, "time": time}.items():
+    observations = _records("observations", observations)
+    others = {
+        name: [None] * len(observations) if each is None else _records(name, each)
+        for name, each in {"controls": controls, "time": time}.items()
+    }
+    for name, each in others.items():
         if len(each) != len(observations):
             raise ValueError(
                 f"`{name}` must have as many records as `observations`, {len(observations)}; "
@@ -190,7 +230,7 @@ def array_tables(observations, controls=None, time=None):
             )
     made = [
         _array_table(f"record {index}", *arrays)
-        for index, arrays in enumerate(zip(observations, controls, time))
+        for index, arrays in enumerate(zip(observations, *others.values()))
     ]
     for name, shape in {"observations": "dx", "controls": "du"}.items():
         widths = {getattr(table, name).shape[1] for table in made}
@@ -199,10 +239,22 @@ def array_tables(observations, controls=None, time=None):
     return made
 
 
-def _records(values):
-    """Returns a list of arrays: that which was given, or one."""
-    several = isinstance(values, (list, tuple)) and values and hasattr(values[0], "__array__")
-    return list(values) if several and np.ndim(values[0]) else [values]
+def _records(name, values):
+    """Returns a list of arrays: that which was given, or one.
+
+    Raises:
+      ValueError: If it holds lists, which may be the rows of one record or several records.
+    """
+    if not isinstance(values, (list, tuple)) or not values:
+        return [values]
+    if any(isinstance(each, (list, tuple)) for each in values):
+        raise ValueError(
+            f"`{name}` must be an array, or a list of arrays; got lists within a list of "
+            f"{len(values)}, which may be the rows of one record or several records. For one "
+            f"record give an array [steps, dim]. {SEVERAL}"
+        )
+    several = hasattr(values[0], "__array__") and np.ndim(values[0]) > 0
+    return list(values) if several else [values]
 
 
 def _array_table(name, observations, controls, time):
@@ -217,21 +269,24 @@ def _array_table(name, observations, controls, time):
             f"got {len(controls)} in {name}."
         )
     unknown = np.full([steps - len(controls), controls.shape[1]], np.nan)
+    are_timestamps = False
     if time is not None:
         time = np.asarray(time)
         if time.shape != (steps,):
             raise ValueError(f"`time` must have shape {(steps,)}; got {time.shape} in {name}.")
-        time = _numbers(f"{name}, `time`", time, cells.timestamp)
+        are_timestamps = cells.are_timestamps(time)
+        time = cells.column(f"{name}, `time`", time, cells.timestamp)
     controls = np.concatenate([controls, unknown])
-    return Table(name, observations, controls, time, np.arange(steps), "row")
+    return Table(name, observations, controls, time, np.arange(steps), "row", are_timestamps)
 
 
 def _matrix(name, values):
     """Returns values as float64 [steps, dim], NaN where they are masked."""
-    values = checks.numeric_array(name, values)
+    values = checks.numeric_array(name, values, SEVERAL)
     values = np.ma.filled(values.astype(float), np.nan)
     if values.ndim == 1:
         values = values[:, np.newaxis]
     if values.ndim != 2:
-        raise ValueError(f"`{name}` must have shape [steps, dim]; got {values.shape}.")
+        got = f"got {values.shape}. {SEVERAL}"
+        raise ValueError(f"`{name}` must have shape [steps, dim]; {got}")
     return values

@@ -15,9 +15,9 @@ def free_run(path, truth, draws, initial_steps, spec=None):
       truth: x[0:T], [time, dx], NaN where a step is missing.
       draws: Draws of x[0:T], [sample, time, dx].
       initial_steps: The number n of time steps that the model was given.
-      spec: Spec of the data set, for its `observation_names` and the time step.
+      spec: Spec of the data set, for its `observation_names`, their offsets and the times.
     """
-    names = (spec or {}).get("observation_names") or [f"x[{d}]" for d in range(truth.shape[1])]
+    names = plots.observation_labels(truth.shape[1], spec)
     figure, axes = plots.plt.subplots(
         len(names), 1, figsize=(9.0, 1.2 + 2.2 * len(names)), squeeze=False, layout="constrained"
     )

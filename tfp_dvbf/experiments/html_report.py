@@ -30,10 +30,12 @@ UNCALIBRATED = (
 )
 ALIGNED = {
     None: "There is no verdict: too few steps, no controls, images or too many dimensions.",
-    0: "Each control is paired with the step that it acts on.",
+    0: "No other pairing of the controls explains the observations clearly better.",
     1: "x[t+1] is explained best by u[t+1]: the controls seem to be one step late, or act at once.",
     -1: "x[t+1] is explained best by u[t-1]: the controls seem to be one step early.",
 }
+UNDECIDED = " The errors are within 10 % of each other: these data cannot tell which one is right."
+NEAR = 1.1  # Ratio of the highest to the lowest error up to which data cannot tell.
 
 
 def write_run(model, folder, test, metrics, train=None):
@@ -69,7 +71,7 @@ def write_run(model, folder, test, metrics, train=None):
     page.write(folder / PAGE)
 
 
-def write_table(path, title, rows, figures, arguments):
+def write_table(path, title, rows, figures, arguments, train=None):
     """Writes the report of several models.
 
     Args:
@@ -78,9 +80,12 @@ def write_table(path, title, rows, figures, arguments):
       rows: The table, dictionaries of cells.
       figures: Paths of PNG files mapped to their captions.
       arguments: What was asked for, a dictionary.
+      train: The training set, `Sequences` or `Shards`, for the alignment of its controls; or None.
     """
     page = html_page.Page(title)
     page.table(rows)
+    if train is not None:
+        page.paragraph(_alignment(_alignment_of(train)))
     for figure, caption in figures.items():
         page.figure(figure, caption)
     page.section("Arguments")
@@ -138,7 +143,7 @@ def _data(page, metrics, train, found):
     """What was trained on what, and whether the controls stand where they act."""
     page.section("Data")
     spec = metrics.get("data") or {}
-    sizes = {"test set": (metrics["num_sequences"], metrics["num_steps"])}
+    sizes = {_part(metrics): (metrics["num_sequences"], metrics["num_steps"])}
     if train is not None:
         sizes = {"training set": (len(train), train.num_steps), **sizes}
     facts = {
@@ -157,14 +162,31 @@ def _data(page, metrics, train, found):
     }
     page.facts(facts)
     if found is not None:
-        shown = [f"u[t{shift:+d}] {error:.3g}" for shift, error in found.errors.items()]
-        one_step = f" One-step errors of a linear model: {', '.join(shown)}." if shown else ""
-        page.paragraph(ALIGNED[found.shift] + one_step.replace("u[t+0]", "u[t]"))
+        page.paragraph(_alignment(found))
+
+
+def _part(metrics):
+    """Returns what the data that were scored are called: the test set, if they do not say."""
+    return (metrics.get("data") or {}).get("part", "test set")
+
+
+def verdict(found):
+    """Returns what an `Alignment` says of the controls, and whether the data can tell."""
+    errors = found.errors.values()
+    undecided = found.shift == 0 and len(errors) > 0 and max(errors) <= NEAR * min(errors)
+    return ALIGNED[found.shift] + (UNDECIDED if undecided else "")
+
+
+def _alignment(found):
+    """Returns what an `Alignment` says of the controls, with its errors."""
+    shown = [f"u[t{shift:+d}] {error:.3g}" for shift, error in found.errors.items()]
+    one_step = f" One-step errors of a linear model: {', '.join(shown)}." if shown else ""
+    return verdict(found) + one_step.replace("u[t+0]", "u[t]")
 
 
 def _scores(page, metrics):
     """The table of the model beside the baselines, and that of its forecasts."""
-    page.section("Scores on the test set")
+    page.section(f"Scores on the {_part(metrics)}")
     told = "parameters", "updates", "seconds"  # By the data section.
     about = {name: value for name, value in metrics.items() if name not in told}
     rows = [about, *metrics.get("baselines", [])]
@@ -195,7 +217,8 @@ def _forecasts(page, model, folder, test, metrics):
         draws = drawn.observations.numpy()[:, 0]
         forecast_plots.free_run(figures / "free_run.png", truth, draws, given, test.spec)
         steps = "its first step" if given == 1 else f"its first {given} steps"
-        caption = f"The first test sequence in free run, given {steps} and its controls."
+        caption = f"The first sequence of the {_part(metrics)} in free run, given {steps} and its"
+        caption += " controls."
         page.figure(figures / "free_run.png", caption)
     forecast_plots.by_horizon(figures / "by_horizon.png", run, metrics["model"], test.spec)
     page.figure(figures / "by_horizon.png", "Error and coverage of the free run by time step.")

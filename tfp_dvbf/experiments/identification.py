@@ -69,6 +69,7 @@ def train(model, log, protocol, settings, folder, resume=False):
     """
     windows = log.windows(protocol.window, protocol.stride)
     apart = log.windows(protocol.window)
+    apart.spec["part"] = "training record"  # The report of the run says so.
     recipe.train(model, (windows, apart, apart), folder, settings, resume=resume)
     return run_folder.load_model(folder)
 
@@ -83,6 +84,7 @@ def train_without_block(model, log, index, protocol, settings, folder, resume=Fa
     held_out = block.sequences()
     window = min(protocol.window, held_out.num_steps)
     validation = block.windows(window, max(1, window // 2))
+    validation.spec["part"] = "block left out"
     splits = rest.windows(protocol.window, protocol.stride), validation, validation
     recipe.train(model, splits, folder, settings, resume=resume)
     return run_folder.load_model(folder), held_out

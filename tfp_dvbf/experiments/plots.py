@@ -18,11 +18,10 @@ def observations(path, panels, spec=None):
     Args:
       path: File to write.
       panels: Titles mapped to (truth [time, dx], generated [sample, time, dx]).
-      spec: Spec of the data set, for its `observation_names` and the time step.
+      spec: Spec of the data set, for its `observation_names`, their offsets and the times.
     """
     truth = next(iter(panels.values()))[0]
-    dims = range(truth.shape[1])
-    labels = (spec or {}).get("observation_names") or [f"x[{d}]" for d in dims]
+    labels = observation_labels(truth.shape[1], spec)
     rows = {label: _dimension(d) for d, label in enumerate(labels)}
     _trajectories(path, panels, rows, spec)
 
@@ -272,8 +271,20 @@ def times(steps, spec):
 
 
 def time_label(spec):
-    """Returns the label of an axis of `times`."""
-    return "time  (s)" if "time_step" in (spec or {}) else "step"
+    """Returns the label of an axis of `times`: the spec's `time_name` if it has one."""
+    default = "time  (s)" if "time_step" in (spec or {}) else "step"
+    return (spec or {}).get("time_name", default)
+
+
+def observation_labels(dim, spec):
+    """Returns the label of each dimension of observations, less the offset that the spec names."""
+    names = (spec or {}).get("observation_names") or [f"x[{d}]" for d in range(dim)]
+    offsets = (spec or {}).get("offsets") or {}
+    signs = {name: "\N{MINUS SIGN}" if offset > 0 else "+" for name, offset in offsets.items()}
+    return [
+        f"{name} {signs[name]} {abs(offsets[name]):g}" if name in offsets else name
+        for name in names
+    ]
 
 
 def save(figure, path):

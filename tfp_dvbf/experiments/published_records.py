@@ -5,6 +5,7 @@ The records are their owners'. docs/data.md says where they come from and what a
 
 import importlib
 import importlib.util
+import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,19 +98,29 @@ def read(name, path=None):
     """Returns the `Records` of a benchmark from an `.npz` file, or from its owners without one.
 
     Raises:
-      ValueError: If there is no such benchmark, or the file lacks an array or has one of another
-        shape.
+      ValueError: If there is no such benchmark, the file is no `.npz` file, or it lacks an array or
+        has one of another shape.
     """
     errors.check_choice("benchmark", name, list(PROTOCOLS))
     if path is None:
         return _records(name, Arrays(FETCHER, fetch(name)))
     try:
-        with np.load(path) as file:
-            arrays = {key: np.asarray(file[key]) for key in file.files}
-    except (OSError, ValueError) as error:
-        reason = errors.first_line(error)
+        arrays = _load(path)
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for damaged files.
+        holds_objects = "allow_pickle" in str(error)
+        reason = "it holds objects, not numbers." if holds_objects else errors.first_line(error)
         raise ValueError(f"`--data` must be an .npz file; {path}: {reason}") from error
     return _records(name, Arrays(path, arrays))
+
+
+def _load(path):
+    """Returns the arrays of an `.npz` file by name; never unpickles."""
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is no archive as np.savez writes it, or not the whole of one.")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            return {key: np.asarray(archive[key]) for key in archive.files}
 
 
 def fetch(name):
