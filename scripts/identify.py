@@ -61,15 +61,17 @@ def main(args):
 def check(args):
     """Raises ValueError if an option is out of its range."""
     command_line.check_choices(args)
-    command_line.check_distinct("seeds", args.seeds)
-    if not args.seeds or min(args.epochs, args.starts) < 1:
-        raise ValueError("`seeds` must not be empty, and `epochs` and `starts` be at least 1.")
+    command_line.check_seeds(args.seeds)
+    if min(args.epochs, args.starts) < 1:
+        raise ValueError("`epochs` and `starts` must be at least 1.")
     if args.state_dim < 2:
         raise ValueError(f"`state_dim` must be at least 2; got {args.state_dim}.")
     if not 0 <= args.hidden_steps < 1:
         raise ValueError(f"`hidden_steps` must lie in [0, 1); got {args.hidden_steps}.")
-    if not args.scale > 0:
-        raise ValueError(f"`scale` must be positive; got {args.scale}.")
+    if not 0 < args.scale < 1:
+        raise ValueError(f"`scale` must lie in (0, 1), a fraction of the range; got {args.scale}.")
+    if args.observation != "pixels" and args.scale != DEFAULTS.scale:
+        raise ValueError(f"`scale` is for the observation pixels alone; got {args.observation}.")
 
 
 def collect(observation, folder):

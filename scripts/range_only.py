@@ -1,7 +1,6 @@
 """Where a flow earns its price: posteriors of a system that shows only how far its state is."""
 
 import dataclasses
-import json
 import warnings
 
 import numpy as np
@@ -10,18 +9,11 @@ from tfp_dvbf import registry
 from tfp_dvbf.experiments import command_line, options, recipe, run_folder, tables
 from tfp_dvbf.experiments.command_line import option
 
-NUM_TRAIN, NUM_VALIDATION, NUM_TEST, CHECKPOINTS = 2000, 100, 300, 10
+NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 2000, 100, 300
 NUM_SAMPLES = 64  # Draws or particles of the bounds.
 FLOW_UNITS = {"affine": (32,), "spline": (64,)}
 BATCH_SIZE = 50
-ABOUT = (
-    "system",
-    "generative",
-    "epochs",
-    "initial_kl_weight",
-    "num_train_samples",
-    "seeds",
-)
+ABOUT = ("system", "generative", "epochs", "initial_kl_weight", "num_train_samples", "seeds")
 SCORES = ("elbo", "iwae_64", "fivo_64", "model_evidence")  # Of which a report shows the range.
 
 
@@ -79,17 +71,32 @@ def main(args):
 def check(args):
     """Raises ValueError if an option is out of its range."""
     command_line.check_choices(args)
-    for name in ["posteriors", "seeds"]:
-        if not getattr(args, name):
-            raise ValueError(f"`{name}` must not be empty.")
+    command_line.check_seeds(args.seeds)
+    if not args.posteriors:
+        raise ValueError("`posteriors` must not be empty.")
+    for name in ["posteriors", "affine_flows", "spline_flows"]:
         command_line.check_distinct(name, getattr(args, name))
-    if (
-        min(args.epochs, args.num_train_samples, *args.affine_flows, *args.spline_flows) < 1
-        or args.rounds < 0
-    ):
+    counts = args.epochs, args.num_train_samples, *args.affine_flows, *args.spline_flows
+    if min(counts) < 1 or args.rounds < 0:
         raise ValueError(
             "`epochs` and numbers of flows and samples must be positive, `rounds` not negative."
         )
+    if not 0 <= args.initial_kl_weight < float("inf"):
+        raise ValueError(
+            f"`initial_kl_weight` must be 0 or more and finite; got {args.initial_kl_weight}."
+        )
+    check_flows(args)
+
+
+def check_flows(args):
+    """Raises ValueError if the posterior iaf has no flows, or its options no iaf."""
+    if "iaf" in args.posteriors:
+        if not args.affine_flows and not args.spline_flows:
+            raise ValueError("`affine_flows` or `spline_flows` must not be empty for iaf.")
+        return
+    for name in ["affine_flows", "spline_flows", "initial_posterior"]:
+        if getattr(args, name) != getattr(Args, name):
+            raise ValueError(f"`{name}` is for the posterior iaf, which `posteriors` lacks.")
 
 
 def train_ladder(args, system, splits, output):
@@ -207,20 +214,22 @@ def train_one(args, system, splits, exact, about, seed, folder):
         verbose=args.verbose,
     )
     model = make_model(args, system, about, seed)
-    path, every = folder / "excess.jsonl", max(1, args.epochs // CHECKPOINTS)
-    watch = range_system.BoundAgainstEvidence(splits[1], exact, path, every)
+    path, epochs = folder / "excess.jsonl", range_system.checkpoint_epochs(args.epochs)
+    watch = range_system.BoundAgainstEvidence(splits[1], exact, path, epochs)
     recipe.train(model, splits, folder, settings, resume=args.resume, callbacks=[watch])
     return run_folder.load_model(folder)
 
 
 def score(model, test, exact, folder):
     """Returns the bounds of a model, nats a sequence, beside the exact evidence."""
+    import range_system
+
     x, u = test.observations, test.controls
     bounds = {
         name: float(np.mean(model.log_prob_bound(x, u, NUM_SAMPLES, seed=1, objective=objective)))
         for name, objective in [("elbo", "elbo"), ("iwae_64", "iwae"), ("fivo_64", "fivo")]
     }
-    lines = [json.loads(line) for line in (folder / "excess.jsonl").read_text().splitlines()]
+    lines = range_system.checkpoints(folder / "excess.jsonl")
     above = [line for line in lines if line["excess"] > 3.0 * line["standard_error"]]
     return {
         **bounds,

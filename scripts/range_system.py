@@ -152,30 +152,46 @@ def filtered(axis, model, sequences, keep_density=False):
     return grid.filter(space, x, u, axis, keep_density)
 
 
+def checkpoint_epochs(epochs, count=10):
+    """Returns at most `count` of the epochs 1, .., `epochs`, evenly spread, the last among them."""
+    return sorted({-(-epochs * part // count) for part in range(1, count + 1)})
+
+
+def checkpoints(path):
+    """Returns what `BoundAgainstEvidence` has written, [] where there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 class BoundAgainstEvidence(tf_keras.callbacks.Callback):
     """Writes, now and then, by how much the elbo exceeds the exact evidence, and its error.
+
+    An interrupted training goes on from an earlier epoch, whose later lines are then written anew.
 
     Args:
       sequences: `Sequences`.
       exact: ln p(x[0:T] | u[0:T-1]) of each, [batch].
       path: File of a JSON line a checkpoint: `epoch`, `excess` and `standard_error`, nats.
-      every: Epochs between checkpoints.
+      epochs: The epochs, from 1 on, after which it writes.
     """
 
-    def __init__(self, sequences, exact, path, every):
+    def __init__(self, sequences, exact, path, epochs):
         super().__init__()
         self.sequences = sequences
         self.exact = exact
         self.path = path
-        self.every = every
+        self.epochs = epochs
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every:
+        if epoch + 1 not in self.epochs:
             return
         x, u = self.sequences.observations, self.sequences.controls
         elbo = self.model.log_prob_bound(x, u, num_samples=4, seed=epoch, objective="elbo")
         excess = np.float64(elbo) - self.exact
         error = excess.std(ddof=1) / np.sqrt(len(excess))
         line = {"epoch": epoch + 1, "excess": excess.mean(), "standard_error": error}
-        with open(self.path, "a") as file:
-            file.write(f"{json.dumps(line)}\n")
+        lines = [each for each in checkpoints(self.path) if each["epoch"] <= epoch] + [line]
+        partial = self.path.with_name(f"{self.path.name}.partial")
+        partial.write_text("".join(f"{json.dumps(each)}\n" for each in lines))
+        partial.replace(self.path)

@@ -70,6 +70,8 @@ def test_the_rate_of_a_poisson_is_finite():
         )
     rate = emission(tf.zeros([1, 2])).mean()[0, 0]
     np.testing.assert_allclose(rate, np.exp(discrete_emissions.LARGEST_LOG_RATE), rtol=1e-5)
+    drawn = emission(tf.zeros([1, 2])).sample(100, seed=[1, 2])
+    assert np.all(emission.supports(drawn)) and np.max(drawn) > np.exp(20.0)
     assert np.all(np.isfinite(value))
     for gradient in tape.gradient(value, emission.trainable_variables):
         assert np.all(np.isfinite(gradient))
@@ -103,8 +105,9 @@ def test_a_symbol_is_one_of_two_or_more(shape):
 @pytest.mark.parametrize(
     "name, good, bad, message",
     [
-        ("poisson", [0, 3, 250], [0, -1, 2], "`observations` must be counts, whole numbers of 0"),
-        ("poisson", [0, 3, 250], [0, 0.5, 2], "or more, for the poisson emission"),
+        ("poisson", [0, 3, 250], [0, -1, 2], "`observations` must be counts, whole numbers from"),
+        ("poisson", [0, 3, 250], [0, 0.5, 2], "0 to 500000000, for the poisson emission"),
+        ("poisson", [0, 3, 250], [0, 6e8, 2], "0 to 500000000, for the poisson emission"),
         ("categorical", [0, 1, 0], [0, 0, 0], "must be one-hot, a single 1 along the last axis"),
         ("categorical", [0, 1, 0], [1, 1, 0], "for the categorical emission"),
         ("categorical", [0, 1, 0], [0, 2, -1], "must be one-hot"),

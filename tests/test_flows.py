@@ -140,3 +140,31 @@ def test_a_spline_splits_a_normal_of_one_dimension_into_two_modes():
     density = np.exp(-0.5 * eps[:, 0] ** 2 - log_det) / np.sqrt(2.0 * np.pi)
     assert np.trapezoid(density, z) == pytest.approx(1.0, abs=1e-3)
     assert density[np.abs(z) < 0.5].max() < 0.2 * density.max()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"interval": True}, r"`interval` .* in \[0.1, 1000\], positive and finite, .* got True"),
+        ({"interval": 1e-30}, "`interval` of a spline must lie in .* got 1e-30"),
+        ({"interval": 1e30}, r"`interval` of a spline must lie in .* got 1e\+30"),
+        ({"interval": "4"}, "`interval` of a spline must lie in .* got '4'"),
+        ({"num_bins": 1000}, "`num_bins` of a spline must be less than 1000, .* got 1000"),
+    ],
+)
+def test_settings_that_make_no_bijection_are_refused(change, message):
+    settings = {"num_flows": 1, "flow_units": (8,), "flow_kind": "spline"}
+    with pytest.raises(ValueError, match=message):
+        flows.check_settings(**{**settings, "num_bins": 8, "interval": 4.0, **change})
+
+
+@pytest.mark.parametrize("num_bins, interval", [(999, 4.0), (8, 0.1), (8, 1000.0)])
+def test_the_log_det_at_the_limits_of_the_settings(num_bins, interval):
+    settings = flows.check_settings(1, (8,), "spline", num_bins, interval)
+    chain = settings.make(2, "tanh", seed=1)
+    z = interval * tf.random.stateless_uniform([50, 2], [0, 1], -0.9, 0.9)
+    context = tf.random.stateless_normal([50, 8], [0, 2])
+    value, log_det = chain(z, context)
+    expected = oracles.log_det(lambda z: chain(z, context)[0], z)
+    np.testing.assert_allclose(log_det, expected, atol=1e-3)
+    assert np.all(np.abs(value) < interval)

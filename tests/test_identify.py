@@ -42,11 +42,17 @@ def test_what_a_run_leaves_and_how_it_resumes(tmp_path, monkeypatch, observation
         ({"observation": "state"}, "`observation` must be one of pixels, position, angle"),
         ({"seeds": ()}, "`seeds` must not be empty"),
         ({"seeds": (1, 1)}, "`seeds` must differ"),
-        ({"epochs": 0}, "`epochs` and `starts` be at least 1"),
-        ({"starts": 0}, "`epochs` and `starts` be at least 1"),
+        ({"seeds": (-1,)}, r"`seeds` must lie in \[0, 2\*\*32\); got -1"),
+        ({"epochs": 0}, "`epochs` and `starts` must be at least 1"),
+        ({"starts": 0}, "`epochs` and `starts` must be at least 1"),
         ({"state_dim": 1}, "`state_dim` must be at least 2; got 1"),
         ({"hidden_steps": 1.0}, r"`hidden_steps` must lie in \[0, 1\); got 1.0"),
-        ({"scale": 0.0}, "`scale` must be positive; got 0.0"),
+        ({"scale": 0.0}, r"`scale` must lie in \(0, 1\), a fraction of the range; got 0.0"),
+        ({"scale": 255.0}, r"`scale` must lie in \(0, 1\), a fraction of the range; got 255.0"),
+        (
+            {"scale": 0.2, "observation": "angle"},
+            "`scale` is for the observation pixels alone; got angle",
+        ),
     ],
 )
 def test_bad_options_are_refused_before_work_starts(tmp_path, changes, message):

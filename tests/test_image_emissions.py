@@ -85,8 +85,15 @@ def test_one_pixel_that_changes_is_not_drowned_by_those_that_do_not():
     [
         ({"low": 1.0, "high": 1.0}, "`low` must be less than `high`, both finite; got 1.0 and 1.0"),
         ({"high": np.inf}, "`low` must be less than `high`, both finite; got 0.0 and inf"),
-        ({"scale": 0.0}, "`scale` must be positive and finite; got 0.0"),
-        ({"scale_floor": 0.0}, r"`noise_floor` must lie in \(0, 1\); got 0"),
+        ({"low": "0"}, "`low` and `high` must be numbers; got '0' and 255.0"),
+        ({"low": None}, "`low` and `high` must be numbers; got None and 255.0"),
+        ({"high": [255]}, r"`low` and `high` must be numbers; got 0.0 and \[255\]"),
+        ({"high": True}, "`low` and `high` must be numbers; got 0.0 and True"),
+        ({"scale": 0.0}, r"`scale` must lie in \(0, 1\), a fraction of the range; got 0.0"),
+        ({"scale": 255}, r"`scale` must lie in \(0, 1\), a fraction of the range; got 255"),
+        ({"scale": "0.1"}, r"`scale` must lie in \(0, 1\), a fraction of the range; got '0.1'"),
+        ({"scale_floor": 0.0}, r"`scale_floor` must lie in \(0, 1\); got 0"),
+        ({"scale_floor": -1}, r"`scale_floor` must lie in \(0, 1\); got -1"),
         ({"filters": (0,)}, "`filters` must be a sequence of positive integers"),
     ],
 )

@@ -14,6 +14,7 @@ import tensorflow as tf
 import tfp_dvbf
 
 SYSTEM = range_system.SYSTEMS["range"]
+GAUSSIAN = {"posteriors": ("gaussian",)}
 
 
 def test_the_system_is_its_own_generative_model():
@@ -143,6 +144,18 @@ def test_a_report_has_a_row_for_each_model_and_seed(tmp_path, monkeypatch, gener
         ({"epochs": 0}, "`epochs` and numbers of flows and samples must be positive"),
         ({"num_train_samples": 0}, "`epochs` and numbers of flows and samples must be positive"),
         ({"spline_flows": (0,)}, "`epochs` and numbers of flows and samples must be positive"),
+        ({"spline_flows": (2, 2)}, "`spline_flows` must differ; got 2, 2"),
+        ({"affine_flows": (1, 4, 1)}, "`affine_flows` must differ; got 1, 4, 1"),
+        ({"affine_flows": (), "spline_flows": ()}, "`affine_flows` or `spline_flows` must not be"),
+        ({**GAUSSIAN, "affine_flows": (3,)}, "`affine_flows` is for the posterior iaf, which"),
+        ({**GAUSSIAN, "initial_posterior": "iaf"}, "`initial_posterior` is for the posterior iaf"),
+        ({"initial_kl_weight": -1.0}, "`initial_kl_weight` must be 0 or more and finite; got -1.0"),
+        (
+            {"initial_kl_weight": np.nan},
+            "`initial_kl_weight` must be 0 or more and finite; got nan",
+        ),
+        ({"seeds": (1, -1)}, r"`seeds` must lie in \[0, 2\*\*32\); got -1"),
+        ({"seeds": (2**32,)}, r"`seeds` must lie in \[0, 2\*\*32\); got 4294967296"),
     ],
 )
 def test_one_line_for_bad_input(tmp_path, changes, message):
@@ -150,6 +163,41 @@ def test_one_line_for_bad_input(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         range_only.main(range_only.Args(**args))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "epochs, expected",
+    [
+        (150, [15, 30, 45, 60, 75, 90, 105, 120, 135, 150]),
+        (25, [3, 5, 8, 10, 13, 15, 18, 20, 23, 25]),
+        (11, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+        (5, [1, 2, 3, 4, 5]),
+        (1, [1]),
+    ],
+)
+def test_ten_epochs_are_checkpoints_or_fewer(epochs, expected):
+    assert range_system.checkpoint_epochs(epochs) == expected
+
+
+class Constant:
+    """A model whose bound is its number for each of three sequences."""
+
+    def __init__(self, bound):
+        self.bound = np.float32(bound)
+
+    def log_prob_bound(self, *args, **kwargs):
+        return self.bound + np.float32([0.0, 0.1, 0.2])
+
+
+def test_a_checkpoint_that_is_trained_again_has_one_line(tmp_path):
+    path, sequences = tmp_path / "excess.jsonl", range_system.simulate(SYSTEM, 3, seed=1)
+    for bound, first in [(1.0, 1), (2.0, 3)]:  # The second training resumes behind epoch 2.
+        watch = range_system.BoundAgainstEvidence(sequences, np.zeros(3), path, [2, 4, 6])
+        watch.set_model(Constant(bound))
+        for epoch in range(first, 6 if bound == 1.0 else 7):
+            watch.on_epoch_end(epoch - 1)
+    found = [(line["epoch"], line["excess"]) for line in range_system.checkpoints(path)]
+    np.testing.assert_allclose(found, [(2, 1.1), (4, 2.1), (6, 2.1)], rtol=1e-6)
 
 
 @pytest.mark.parametrize("interval", [0.0, -1.0, np.inf, np.nan])

@@ -75,6 +75,66 @@ class Blind(gymnasium.Env):
         return self.observation_space.sample(), 0.0, False, False, {}
 
 
+class Painter(Blind):
+    """An environment whose `render` does what its test wants."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+    images = {
+        "float": np.zeros([8, 8, 3], np.float32),
+        "flat": np.zeros([8, 8], np.uint8),
+        "alpha": np.zeros([8, 8, 4], np.uint8),
+        "list": [np.zeros([8, 8, 3], np.uint8)],
+    }
+    failures = {
+        "runtime": RuntimeError("no display\nat all"),
+        "module": ModuleNotFoundError("No module named 'paint'"),
+        "dependency": gymnasium.error.DependencyNotInstalled("paint is not installed"),
+        "abstract": NotImplementedError(),
+    }
+
+    def __init__(self, kind, render_mode=None):
+        self.kind = kind
+        self.render_mode = None if kind == "no mode" else render_mode
+
+    def render(self):
+        if self.kind in self.failures:
+            raise self.failures[self.kind]
+        return self.images[self.kind]
+
+
+CANNOT = "`observation` pixels needs an environment that renders; tests/Painter-v0 does not: "
+WRONG = r"renders images, uint8 \[height, width, 3\]; tests/Painter-v0 renders "
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("float", WRONG + r"float32 of shape \(8, 8, 3\)"),
+        ("flat", WRONG + r"uint8 of shape \(8, 8\)"),
+        ("alpha", WRONG + r"uint8 of shape \(8, 8, 4\)"),
+        ("list", WRONG + "a list"),
+        ("no mode", CANNOT + "its `render_mode` is None"),
+        ("runtime", CANNOT + "no display$"),
+        ("module", CANNOT + "No module named 'paint'"),
+        ("dependency", CANNOT + "paint is not installed"),
+        ("abstract", CANNOT + "NotImplementedError"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_is_rendered_must_be_an_image(kind, message):
+    if "tests/Painter-v0" not in gymnasium.registry:
+        gymnasium.register("tests/Painter-v0", entry_point=Painter)
+    with pytest.raises(ValueError, match=message):
+        tfp_dvbf.collect("tests/Painter-v0", 1, 3, observation="pixels", kind=kind)
+
+
+def test_other_names_and_types_of_the_same_image(pixels):
+    options = {"observation": "rgb_array", "size": np.array([16, 12]), "grey": np.bool_(True)}
+    again = tfp_dvbf.collect("Pendulum-v1", 3, 5, seed=1, **options)
+    np.testing.assert_array_equal(again.observations, pixels.observations)
+    assert again.spec == pixels.spec
+
+
 @pytest.mark.parametrize(
     "env_id, arguments, message",
     [
@@ -93,6 +153,30 @@ class Blind(gymnasium.Env):
             {"observation": "pixels", "observation_scale": [1.0]},
             "`observation_scale` is not for images; the emission has their range",
         ),
+        (
+            "Pendulum-v1",
+            {"observation": "pixels", "grey": "no"},
+            "`grey` must be True or False; .*",
+        ),
+        (
+            "Pendulum-v1",
+            {"observation": "pixels", "grey": 2},
+            "`grey` must be True or False; got 2",
+        ),
+        ("Pendulum-v1", {"grey": None}, "`grey` must be True or False; got None"),
+        ("Pendulum-v1", {"observation": "pixels", "size": np.array(16)}, "`size` must be a height"),
+        (
+            "Pendulum-v1",
+            {"observation": "pixels", "render_mode": "human"},
+            "`render_mode` must be left out for `observation` pixels, which sets it",
+        ),
+        (
+            "Pendulum-v1",
+            {"observation": "pixels", "wrappers": []},
+            "`wrappers` must be left out for `observation` pixels, which sets it",
+        ),
+        ("Pendulum-v1", {"observations": "pixels"}, r"; did you mean `observation`\?"),
+        ("Pendulum-v1", {"observation": "pixels", "gray": True}, r"; did you mean `grey`\?"),
         ("Missing-v1", {"observation": "pixels"}, "`env_id` must name a Gymnasium environment"),
         ("Pendulum-v1", {"observation": "pixels", "h": 1}, "`env_options` must be options of Pen"),
         (

@@ -1,6 +1,7 @@
 """Sequences from Gymnasium environments."""
 
-import functools
+import difflib
+import inspect
 import json
 import warnings
 from typing import NamedTuple
@@ -74,7 +75,7 @@ def collect(
         bound of its angular velocity in rad/s, otherwise 1. Images have none.
       max_episode_steps: Actions after which an episode ends. Default: the limit of the environment,
         200 for Pendulum-v1.
-      observation: "state", what the environment returns, or "pixels", the image that it renders.
+      observation: "state", what the environment returns, or "pixels" (or "rgb_array"), its image.
       size: Height and width of images in pixels, at most those that the environment renders; each
         pixel is the mean over its area. Default: as rendered.
       grey: Whether images have one channel in place of three.
@@ -138,11 +139,9 @@ def _scaled(env_id, given, scale, is_default):
 
 def _check_seed(seed):
     """Returns a seed as an int or a list of ints, which a spec can hold, or None."""
-    if seed is None:
-        return None
     if isinstance(seed, (tuple, list, np.ndarray)):
         return [errors.check_integer("seed", each, least=0) for each in seed]
-    return errors.check_integer("seed", seed, least=0)
+    return None if seed is None else errors.check_integer("seed", seed, least=0)
 
 
 def _check_options(env_options, max_episode_steps, image):
@@ -150,13 +149,11 @@ def _check_options(env_options, max_episode_steps, image):
     try:
         json.dumps(env_options)
     except TypeError as error:
-        raise ValueError(
-            f"`env_options` must be JSON values, to be kept with the data; got {env_options}."
-        ) from error
+        rule = "`env_options` must be JSON values, to be kept with the data"
+        raise ValueError(f"{rule}; got {env_options}.") from error
     options = {}
     if max_episode_steps is not None:
-        steps = errors.check_integer("max_episode_steps", max_episode_steps, least=1)
-        options["max_episode_steps"] = steps
+        options["max_episode_steps"] = errors.check_integer("max_episode_steps", max_episode_steps)
     if env_options:
         options["env_options"] = env_options
     if image is not None:
@@ -210,19 +207,17 @@ def _make_envs(env_id, num_envs, max_episode_steps=None, env_options=None, image
     if max_episode_steps is not None:
         options["max_episode_steps"] = max_episode_steps
     if image is not None:
-        show = functools.partial(rendering.show, **image)
-        options |= {"render_mode": "rgb_array", "wrappers": [show]}
+        options |= rendering.options_of(image, options)
     try:
         envs = gymnasium.make_vec(env_id, num_envs=num_envs, vectorization_mode="sync", **options)
     except gymnasium.error.Error as error:
-        raise ValueError(
-            f"`env_id` must name a Gymnasium environment; got {env_id!r}: {error}"
-        ) from error
+        rule = f"`env_id` must name a Gymnasium environment; got {env_id!r}"
+        raise ValueError(f"{rule}: {errors.first_line(error)}") from error
     except (TypeError, AssertionError, NotImplementedError) as error:
         rule = f"`env_options` must be options of {env_id}; got {env_options}"
         if image is not None and not env_options:
-            rule = f"`observation` pixels needs an environment that renders; {env_id} does not"
-        raise ValueError(f"{rule}: {errors.first_line(error)}") from error
+            rule = rendering.refusal(env_id)
+        raise ValueError(f"{rule}: {errors.first_line(error)}{_hint(env_options)}") from error
     ranks = {"observation_space": 1 if image is None else 3, "action_space": 1}
     for name, rank in ranks.items():
         space = getattr(envs, f"single_{name}")
@@ -230,6 +225,13 @@ def _make_envs(env_id, num_envs, max_episode_steps=None, env_options=None, image
             envs.close()
             raise ValueError(f"The {name} of {env_id} must be a Box of rank {rank}; got {space}.")
     return envs
+
+
+def _hint(env_options):
+    """Returns the question whether an argument of `collect` is misspelt, "" if none is like it."""
+    names = set(inspect.signature(collect).parameters) - {"env_options"}
+    near = [each for name in env_options or {} for each in difflib.get_close_matches(name, names)]
+    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def _observation_scale(env_id, observation_scale, space):
@@ -272,8 +274,7 @@ def _record(envs, num_steps, seeds, policy):
         actions = _actions(envs, policy, observations, rng)
         observations, _, terminated, truncated, _ = envs.step(actions)
         actions[over] = np.nan  # Gymnasium ignores this one: it starts another episode.
-        steps = [observations.copy(), actions, _states(envs), ~over]
-        for column, step in zip(rows, steps):
+        for column, step in zip(rows, [observations.copy(), actions, _states(envs), ~over]):
             column.append(step)
         is_truncated |= truncated & ~terminated & ~over
         over |= terminated | truncated
@@ -285,11 +286,10 @@ def _record(envs, num_steps, seeds, policy):
 
 def _actions(envs, policy, observations, rng):
     """Returns what a policy does, clipped to the action space, [num_envs, du]."""
-    actions = np.asarray(policy(observations, rng), np.float32)
-    if actions.shape != envs.action_space.shape:
-        expected = envs.action_space.shape
-        raise ValueError(f"`policy` must return shape {expected}; got {actions.shape}.")
-    return np.clip(actions, envs.action_space.low, envs.action_space.high)
+    actions, space = np.asarray(policy(observations, rng), np.float32), envs.action_space
+    if actions.shape != space.shape:
+        raise ValueError(f"`policy` must return shape {space.shape}; got {actions.shape}.")
+    return np.clip(actions, space.low, space.high)
 
 
 def _states(envs):

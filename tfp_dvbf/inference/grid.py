@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfp_dvbf.inference import checks, validation
+
 CHUNK_BYTES = 2**28  # Of the transition densities that are held at a time.
 
 
@@ -38,21 +40,24 @@ def filter(model, observations, controls, axis, keep_density=False):
     Args:
       model: A `StateSpaceModel` with a state of one or two dimensions and any emission.
       observations: x[0:T], [batch, time, *observation_shape].
-      controls: u[0:T-1] in the user's units, [batch, time - 1, du].
-      axis: Equidistant points of each dimension, [n].
+      controls: u[0:T-1] in the user's units, [batch, time - 1, du]; None where du is 0.
+      axis: Equidistant points of each dimension, [n], that increase.
       keep_density: Whether the filtering densities are returned.
 
     Returns:
       `Filtered`.
 
     Raises:
-      ValueError: If the state has more dimensions, or they do not move independently.
+      ValueError: If the state has more dimensions, or they do not move independently, or the
+        observations, controls or points are not as above.
     """
     dim = model.spec.state_dim
     if dim > 2:
         raise ValueError(f"The state must have 1 or 2 dimensions for a grid; got {dim}.")
-    observations, controls = np.asarray(observations, np.float32), np.asarray(controls, np.float32)
-    check_independent(model, axis, controls)
+    axis = check_axis(axis)
+    observations, controls = _check_sequences(model, observations, controls)
+    if controls.shape[1]:
+        check_independent(model, axis, controls)
     size = max(1, int(CHUNK_BYTES // (8 * dim * len(axis) ** 2)))
     parts = [
         _filter(model, observations[i : i + size], controls[i : i + size], axis, keep_density)
@@ -63,18 +68,50 @@ def filter(model, observations, controls, axis, keep_density=False):
     return Filtered(np.concatenate(log_evidence), density)
 
 
+def check_axis(axis):
+    """Returns the points of a dimension, float64 [n], or raises ValueError."""
+    try:
+        axis = np.asarray(axis, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`axis` must be numbers; got {axis!r}.") from error
+    if axis.ndim != 1 or len(axis) < 2 or not np.all(np.isfinite(axis)):
+        raise ValueError(f"`axis` must be two finite points or more; got shape {axis.shape}.")
+    steps = np.diff(axis)
+    if not steps.min() > 0 or not np.allclose(steps, steps.mean(), rtol=1e-3, atol=0.0):
+        raise ValueError(
+            "`axis` must be equidistant points that increase; "
+            f"got distances from {steps.min():g} to {steps.max():g}."
+        )
+    return axis
+
+
+def _check_sequences(model, observations, controls):
+    """Returns observations and controls as finite float32 arrays, or raises ValueError."""
+    spec, held = model.spec, checks.Checks()
+    rules = validation.Rules(spec.observation_shape, spec.control_dim, 1, model.emission, None)
+    observations = validation.check_observations(held, rules, "observations", observations)
+    controls = validation.check_controls(held, rules, controls, observations)
+    validation.check_values(held, rules, observations=observations, controls=controls)
+    return observations.numpy(), controls.numpy()
+
+
 def check_independent(model, axis, controls):
-    """Raises ValueError unless a dimension moves as it does where the other one is 0."""
+    """Raises ValueError unless a dimension moves as it does where the other one is 0.
+
+    Its mean and its standard deviation must be the same, and it must not be correlated.
+    """
     states = points(axis, model.spec.state_dim)[:: max(1, len(axis) // 5)]
     density = model.transition_distribution(states, _control_of(model, controls[0, :1], states))
     covariance = density.covariance().numpy()
+    variances = np.diagonal(covariance, axis1=-2, axis2=-1)
     alone = _marginals(model, axis, controls[:1, 0])
-    for d, (loc, _) in enumerate(alone):
-        expected = np.interp(states[:, d], axis, loc[0])
-        variance = np.diagonal(covariance, axis1=-2, axis2=-1)
-        diagonal = np.allclose(covariance, variance[..., np.newaxis] * np.eye(len(alone)))
-        if not diagonal or not np.allclose(density.mean()[:, d], expected, atol=1e-3):
-            raise ValueError("The dimensions of the state must move independently for a grid.")
+    same = np.allclose(covariance, variances[..., np.newaxis] * np.eye(len(alone)))
+    for d, (loc, scale) in enumerate(alone):
+        expected_loc, expected_scale = (np.interp(states[:, d], axis, v[0]) for v in (loc, scale))
+        same &= np.allclose(density.mean()[:, d], expected_loc, atol=1e-3)
+        same &= np.allclose(np.sqrt(variances[:, d]), expected_scale, rtol=1e-3, atol=0.0)
+    if not same:
+        raise ValueError("The dimensions of the state must move independently for a grid.")
 
 
 def points(axis, dim):

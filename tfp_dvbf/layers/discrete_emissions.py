@@ -9,6 +9,7 @@ from tfp_dvbf.layers import emissions, networks
 tfd = tfp.distributions
 
 LARGEST_LOG_RATE = 20.0  # 5e8 counts a step; beyond it float32 ends before the network does.
+LARGEST_COUNT = 5e8  # 700 standard deviations above the largest rate.
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")
@@ -33,15 +34,17 @@ class BernoulliEmission(emissions.NetworkEmission):
 class PoissonEmission(emissions.NetworkEmission):
     """p(x[t] | z[t]) = prod_d Poisson(x[t]_d; exp(g(z[t])_d)), for counts a time step.
 
-    Counts are whole numbers, given as floats or integers. The encoder sees them standardised.
+    Counts are whole numbers up to 5e8, given as floats or integers. The encoder sees them
+    standardised.
     """
 
     units = "user"
-    support = "counts, whole numbers of 0 or more,"
+    support = f"counts, whole numbers from 0 to {LARGEST_COUNT:.0f},"
 
     def supports(self, observations):
-        """Returns whether each value is a whole number of 0 or more."""
-        return (observations >= 0) & (observations == tf.floor(observations))
+        """Returns whether each value is a whole number from 0 to `LARGEST_COUNT`."""
+        whole = observations == tf.floor(observations)
+        return whole & (observations >= 0) & (observations <= LARGEST_COUNT)
 
     def call(self, states):
         """Maps states [..., dz] to the density of counts."""

@@ -175,7 +175,7 @@ class SplineInverseAutoregressiveFlow(InverseAutoregressiveFlow):
 
     Args:
       *args: As for `InverseAutoregressiveFlow`.
-      num_bins: Number of bins, 2 or more.
+      num_bins: Number of bins, 2 or more and less than 1 / LEAST.
       interval: Where the spline ends; its tails are linear of slope 1.
       **kwargs: As for `InverseAutoregressiveFlow`.
     """
@@ -250,6 +250,7 @@ class FlowChain(tf_keras.layers.Layer):
 
 KINDS = {"affine": GatedInverseAutoregressiveFlow, "spline": SplineInverseAutoregressiveFlow}
 OPEN_GATE = 4.0  # The flows start near the identity.
+INTERVALS = 0.1, 1000.0  # Least and largest; float32 has no room for bins beyond them.
 
 
 class Settings(NamedTuple):
@@ -270,30 +271,29 @@ class Settings(NamedTuple):
         """Returns the `FlowChain`, which starts near the identity."""
         own = {"affine": {"gate_bias": OPEN_GATE}}
         own["spline"] = {"num_bins": self.num_bins, "interval": self.interval}
-        return FlowChain(
-            event_dim,
-            self.context_dim,
-            self.num_flows,
-            KINDS[self.flow_kind],
-            seed,
-            hidden_units=self.flow_units,
-            activation=activation,
-            **own[self.flow_kind],
-        )
+        settings = {"hidden_units": self.flow_units, "activation": activation}
+        settings |= own[self.flow_kind]
+        sizes = event_dim, self.context_dim, self.num_flows
+        return FlowChain(*sizes, KINDS[self.flow_kind], seed, **settings)
 
 
 def check_settings(num_flows, flow_units, flow_kind, num_bins, interval):
     """Returns `Settings`, or raises ValueError if one of them is out of its range."""
     errors.check_choice("flow_kind", flow_kind, list(KINDS))
-    if not isinstance(interval, numbers.Real) or not 0.0 < interval < np.inf:
+    least, most = INTERVALS
+    number = isinstance(interval, numbers.Real) and not isinstance(interval, (bool, np.bool_))
+    if not number or not least <= interval <= most:
         raise ValueError(
-            "`interval` of a spline must be positive and finite, as its tails are linear; "
-            f"got {interval!r}."
+            f"`interval` of a spline must lie in [{least:g}, {most:g}], positive and finite, "
+            f"as its tails are linear; got {interval!r}."
         )
-    return Settings(
-        errors.check_integer("num_flows", num_flows),
-        errors.check_units("flow_units", flow_units, least=1),
-        flow_kind,
-        errors.check_integer("num_bins", num_bins, least=2),
-        float(interval),
-    )
+    num_bins = errors.check_integer("num_bins", num_bins, least=2)
+    limit = round(1.0 / SplineInverseAutoregressiveFlow.LEAST)
+    if num_bins >= limit:
+        raise ValueError(
+            f"`num_bins` of a spline must be less than {limit}, as from there on bins of the least "
+            f"width fill the interval; got {num_bins}."
+        )
+    num_flows = errors.check_integer("num_flows", num_flows)
+    flow_units = errors.check_units("flow_units", flow_units, least=1)
+    return Settings(num_flows, flow_units, flow_kind, num_bins, float(interval))

@@ -1,5 +1,7 @@
 """Emission densities of images."""
 
+import numbers
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -60,7 +62,7 @@ class ImageGaussian(ImageEmission):
       hidden_units: Sizes of the dense layers.
       activation: Activation of the hidden layers.
       filters: Number of channels that enter each transposed convolution; () has dense layers alone.
-      scale: s as a fraction of the range; None learns it.
+      scale: s as a fraction of the range, in (0, 1); None learns it.
       scale_floor: Least s that is learned.
     """
 
@@ -78,12 +80,10 @@ class ImageGaussian(ImageEmission):
         **kwargs,
     ):
         super().__init__(hidden_units, activation, filters, **kwargs)
-        if not -np.inf < low < high < np.inf:
-            raise ValueError(f"`low` must be less than `high`, both finite; got {low} and {high}.")
-        self.low, self.high = low, high
-        self.scale = None if scale is None else errors.check_positive("scale", scale)
-        self.scale_floor = networks.check_floor(scale_floor)
-        self.support = f"from {low:g} to {high:g}"
+        self.low, self.high = _check_range(low, high)
+        self.scale = None if scale is None else _check_scale(scale)
+        self.scale_floor = networks.check_floor(scale_floor, "scale_floor")
+        self.support = f"from {self.low:g} to {self.high:g}"
 
     def build(self, spec):
         self.raw_scale = None
@@ -139,3 +139,23 @@ class ImageBernoulli(ImageEmission):
         """Maps states [..., dz] to the density of binary pixels."""
         logits = LOGIT_BOUND * tf.tanh(self.parameters_of(states) / LOGIT_BOUND)
         return self.independent(tfd.Bernoulli(logits=logits, dtype=tf.float32))
+
+
+def _check_range(low, high):
+    """Returns the range of a pixel as floats, or raises ValueError."""
+    numeric = all(
+        isinstance(each, numbers.Real) and not isinstance(each, (bool, np.bool_))
+        for each in (low, high)
+    )
+    if not numeric:
+        raise ValueError(f"`low` and `high` must be numbers; got {low!r} and {high!r}.")
+    if not -np.inf < low < high < np.inf:
+        raise ValueError(f"`low` must be less than `high`, both finite; got {low} and {high}.")
+    return float(low), float(high)
+
+
+def _check_scale(scale):
+    """Returns the constant scale as a float, or raises ValueError unless it lies in (0, 1)."""
+    if not isinstance(scale, numbers.Real) or not 0 < scale < 1:
+        raise ValueError(f"`scale` must lie in (0, 1), a fraction of the range; got {scale!r}.")
+    return float(scale)

@@ -126,11 +126,11 @@ def shift_last_half(network, amount):
     bias.assign_add(tf.concat([half, half + amount], axis=0))
 
 
-def check_floor(noise_floor):
-    """Returns `noise_floor`, or raises ValueError unless it lies in (0, 1)."""
-    if not isinstance(noise_floor, numbers.Real) or not 0 < noise_floor < 1:
-        raise ValueError(f"`noise_floor` must lie in (0, 1); got {noise_floor!r}.")
-    return noise_floor
+def check_floor(floor, name="noise_floor"):
+    """Returns `floor`, the argument called `name`, or raises ValueError unless it is in (0, 1)."""
+    if not isinstance(floor, numbers.Real) or not 0 < floor < 1:
+        raise ValueError(f"`{name}` must lie in (0, 1); got {floor!r}.")
+    return floor
 
 
 class DiagonalNormal(tfd.MultivariateNormalDiag):
