@@ -1,5 +1,7 @@
 """Emissions of images: exact densities, constant pixels, ranges and every public method."""
 
+import warnings
+
 import models
 import numpy as np
 import oracles
@@ -78,6 +80,20 @@ def test_one_pixel_that_changes_is_not_drowned_by_those_that_do_not():
     expected = np.zeros_like(x)
     expected[..., 2, 3, 0] = 5.0 / (255.0 * emission.scale_floor) ** 2
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_images_that_leave_their_range_unused_give_a_warning():
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, [4, 3, 8, 8, 1]).astype(np.uint8)
+    images[..., 0, 0, 0] = 0  # One that never changes.
+    sparse = np.where(rng.random(images.shape) < 0.01, np.uint8(255), np.uint8(0))
+    model = models.make((8, 8, 1), 0, 2, emission="image_gaussian", encoder="convolutional")
+    with pytest.warns(UserWarning, match="All pixels are close to 0, of .* it needs `high=1`"):
+        model.adapt({"observations": images / 255.0})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.adapt({"observations": images})
+        model.adapt({"observations": sparse})
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,8 @@ def adapt(model, rules, dataset, min_scale):
         moments.mean_and_scale(getattr(found, name), name, min_scale)
         for name in ["observations", "controls"]
     ]
+    if doubt := model.emission.doubt(*scales[0]):
+        warnings.warn(doubt, stacklevel=3)
     if model.emission.standardises:
         model.observation_standardization.set(*scales[0])
     if found.controls.count > 0:

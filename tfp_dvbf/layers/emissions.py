@@ -43,6 +43,14 @@ class Emission(part.Part):
         """Returns whether each value lies in `support`, a bool tensor; called if there is one."""
         return tf.ones_like(observations, tf.bool)
 
+    def doubt(self, mean, scale):
+        """Returns what speaks against data of this mean and scale, a sentence, or None.
+
+        Args:
+          mean, scale: Mean and standard deviation of each value, of the shape of an observation.
+        """
+        del mean, scale
+
     def innovation(self, states, observations):
         """Returns how far x lies from what is expected at z, [..., size of an observation].
 

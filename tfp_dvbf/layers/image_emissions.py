@@ -95,6 +95,15 @@ class ImageGaussian(ImageEmission):
         """Returns whether each pixel lies in its range."""
         return (observations >= self.low) & (observations <= self.high)
 
+    def doubt(self, mean, scale):
+        """Returns a sentence if all pixels lie in the lowest two hundredths of the range."""
+        if np.max(mean + 3.0 * scale) >= self.low + 0.02 * (self.high - self.low):
+            return None
+        return (
+            f"All pixels are close to {self.low:g}, of a range of the emission from {self.low:g} "
+            f"to {self.high:g}; if they go from 0 to 1, it needs `high=1`."
+        )
+
     def call(self, states):
         """Maps states [..., dz] to the density of images in their own range."""
         mean = self.low + (self.high - self.low) * tf.sigmoid(self.parameters_of(states))
