@@ -184,6 +184,9 @@ def write_report(args, protocol, rows, log, output):
         for record in dict.fromkeys(row["record"] for row in rows if "parameters" in row)
         for kind, caption in FIGURES.items()
     }
+    for seed in args.seeds:
+        curve = output / f"seed-{seed}" / "figures" / "loss.png"
+        figures[curve] = f"Loss by epoch, seed {seed}; its training record in place of validation."
     title, cells = f"{args.benchmark}: free run", tables.identification_rows(rows)
     train = log.windows(protocol.window)
     html_report.write_table(output / "report.html", title, cells, figures, vars(args), train)

@@ -134,7 +134,7 @@ def test_a_run_scores_every_seed_and_the_ensemble(tmp_path, monkeypatch, without
     for name in ["training", "test"]:
         for kind in sysid.FIGURES:
             assert (tmp_path / "out" / f"{kind}_{name}.png").exists()
-    assert page.count("<img") == 6 and "One-step errors of a linear model" in page
+    assert page.count("<img") == 8 and "One-step errors of a linear model" in page
     page = (tmp_path / "out" / "seed-1" / "report.html").read_text()
     assert "Scores on the training record" in page and "test set" not in page
     page = (tmp_path / "out" / "without-0-seed-1" / "report.html").read_text()
