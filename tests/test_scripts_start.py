@@ -15,6 +15,7 @@ import import_log
 import investigate_intervals
 import investigate_kl
 import known_physics
+import pool
 import pytest
 import range_only
 import reproduce
@@ -28,6 +29,7 @@ SCRIPTS = [
         investigate_intervals,
         investigate_kl,
         known_physics,
+        pool,
         range_only,
         reproduce,
         sysid,
