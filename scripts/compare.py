@@ -32,7 +32,7 @@ def main(args):
     command_line.check_choices(args)
     command_line.check_seeds(args.seeds)
     if args.rounds < 0 or args.epochs < 1:
-        raise ValueError("`rounds` must not be negative, and `epochs` be positive.")
+        raise ValueError("`rounds` must not be negative, and `epochs` must be positive.")
     command_line.check_distinct("posteriors", args.posteriors)
     output = command_line.check_output(args.output, args.resume)
     for seed in args.seeds:

@@ -37,7 +37,7 @@ def main(args):
     command_line.check_seeds(args.seeds)
     command_line.check_distinct("settings", args.settings)
     if not args.settings or args.epochs < 0:
-        raise ValueError("`settings` must not be empty, and `epochs` not be negative.")
+        raise ValueError("`settings` must not be empty, and `epochs` must not be negative.")
     output = command_line.check_output(args.output, args.resume)
     pairs = published_records.read(args.benchmark, args.data).train
     from tfp_dvbf.experiments import startup

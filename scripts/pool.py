@@ -14,7 +14,7 @@ class Args:
     data: str = option("data/mine", f"{options.DATA}, whose test set is forecast")
     output: str = option("runs/ensemble", "folder to make: the ensemble, its metrics, its report")
     initial_steps: int | None = option(
-        None, "time steps that a free run is given; those that the models start from"
+        None, "time steps that a free run is given; without, those that the models start from"
     )
     seed: int = option(1, "seed of the draws")
     import_: tuple[str, ...] = option((), options.IMPORT)

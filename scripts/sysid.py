@@ -49,7 +49,7 @@ def main(args):
     from tfp_dvbf.experiments import identification
 
     log = identification.log_of(records.train, protocol)
-    # The tests are scored once, when all models are trained; they decide nothing.
+    # The tests are scored once, when the models of all seeds are trained; they decide nothing.
     known = {"training": log.sequences()}
     known |= {
         name: identification.log_of([pair], protocol).sequences()
@@ -57,20 +57,20 @@ def main(args):
     }
     models, rows = train(args, protocol, log, output), []
     seconds = {seed: run_folder.training_seconds(output / f"seed-{seed}") for seed in models}
-    for seed, best in models.items():
-        found = identification.score(best, known, protocol.initial_steps)
-        rows += rows_of(seed, best, found, seconds[seed])
-    if len(models) > 1:
-        best = ensemble_of(list(models.values()), output / "ensemble")
-        found = identification.score(best, known, protocol.initial_steps)
+    for seed, model in models.items():
+        found = identification.score(model, known, protocol.initial_steps)
+        rows += rows_of(seed, model, found, seconds[seed])
+    if len(models) > 1:  # It is what the pictures show.
+        model = ensemble_of(list(models.values()), output / "ensemble")
+        found = identification.score(model, known, protocol.initial_steps)
         total = sum(each or 0.0 for each in seconds.values())
-        rows += rows_of(f"ensemble of {len(models)}", best, found, total)
+        rows += rows_of(f"ensemble of {len(models)}", model, found, total)
     if args.cross_validate:
         rows.append(cross_validate(args, protocol, log, output))
     baselines = identification.baselines(log, known, protocol)
     rows += [row for record in baselines for row in rows_of_baselines(record, baselines[record])]
     for record, scores in found.items():
-        draw(record, best, scores, baselines[record], known[record], output)
+        draw(record, model, scores, baselines[record], known[record], output)
     write_report(args, protocol, rows, log, output)
     print(f"\n{(output / 'report.md').read_text()}")
     print(f"report, pictures, run folders and ensemble: {output}")
@@ -127,7 +127,7 @@ def ensemble_of(models, folder):
 def rows_of(name, model, found, seconds):
     """Returns a row for each record: the scores of the free run of a model or an ensemble.
 
-    That of what it was trained on shows a model that runs away over the length of a record.
+    The row of the training record shows a model that runs away over the length of a record.
     """
     from tfp_dvbf.experiments import identification
 

@@ -173,7 +173,7 @@ def test_spellings_of_a_missing_value(tmp_path, cell):
 THOUSANDS = r"\. Write numbers without separators of thousands\."
 TEXT = r"\. Delete lines of text below the column names, and leave a cell without a value empty\."
 ODD = r"\. It is text in a row of numbers; an empty cell means a missing value\."
-INFINITE = r"\. It is infinite; an empty cell means a missing value\."
+INFINITE = r"\. It is infinite; leave it empty where the value is missing\."
 OTHER = (
     r'\. Numbers have a decimal "{}" and no separators .*; where "{}" is .*, `decimal` says so\.'
 )

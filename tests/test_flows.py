@@ -145,10 +145,10 @@ def test_a_spline_splits_a_normal_of_one_dimension_into_two_modes():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"interval": True}, r"`interval` .* in \[0.1, 1000\], positive and finite, .* got True"),
-        ({"interval": 1e-30}, "`interval` of a spline must lie in .* got 1e-30"),
-        ({"interval": 1e30}, r"`interval` of a spline must lie in .* got 1e\+30"),
-        ({"interval": "4"}, "`interval` of a spline must lie in .* got '4'"),
+        ({"interval": True}, r"`interval` .* in \[0.1, 1000\], .* got True"),
+        ({"interval": 1e-30}, "`interval` of a spline .* lie in .* got 1e-30"),
+        ({"interval": 1e30}, r"`interval` of a spline .* lie in .* got 1e\+30"),
+        ({"interval": "4"}, "`interval` of a spline .* lie in .* got '4'"),
         ({"num_bins": 1000}, "`num_bins` of a spline must be less than 1000, .* got 1000"),
     ],
 )

@@ -139,7 +139,7 @@ def test_what_evaluate_adds(model, sequences, tmp_path):
         data.save(tmp_path / f"{start:02}.npz", sequences[start : start + 5])
     folder = shards.Shards(tmp_path)
     found = evaluation.forecast_baselines(folder, folder, 3)
-    assert found[2]["model"] == rows[2]["model"] and len(found) == len(rows)
+    assert [row["model"] for row in found] == [row["model"] for row in rows]
     assert found[2]["rmse"] == pytest.approx(rows[2]["rmse"], rel=0.1)
     assert evaluation.free_run(model, folder, 3)["rmse"] == pytest.approx(run["rmse"], rel=0.05)
 
@@ -183,7 +183,7 @@ def test_a_sequence_that_ends_before_the_run_is_left_out(model, sequences):
 
     with pytest.warns(UserWarning, match="1 of 12 sequences have no .* after the first 1 and are"):
         metrics = evaluation.evaluate(model, ending([7]), num_samples=2)
-    assert {"free_run", "one_step"} < set(metrics) and not metrics["left_out"]
+    assert metrics["free_run"]["num_scored"] == 11 and not metrics["left_out"]
     pair = ending([7]), sequences[np.arange(12) != 7]
     found, expected = (evaluation.free_run_scores(model, each, seed=1) for each in pair)
     tf.nest.map_structure(np.testing.assert_array_equal, found, expected)

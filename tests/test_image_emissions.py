@@ -88,7 +88,7 @@ def test_images_that_leave_their_range_unused_give_a_warning():
     images[..., 0, 0, 0] = 0  # One that never changes.
     sparse = np.where(rng.random(images.shape) < 0.01, np.uint8(255), np.uint8(0))
     model = models.make((8, 8, 1), 0, 2, emission="image_gaussian", encoder="convolutional")
-    with pytest.warns(UserWarning, match="All pixels are close to 0, of .* it needs `high=1`"):
+    with pytest.warns(UserWarning, match="All pixels are close to 0, .* its `low` and `high`"):
         model.adapt({"observations": images / 255.0})
     with warnings.catch_warnings():
         warnings.simplefilter("error")

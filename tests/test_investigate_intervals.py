@@ -24,7 +24,7 @@ def arguments(tmp_path, **changes):
         ({"seeds": ()}, "`seeds` must not be empty"),
         ({"seeds": (1, 1)}, "`seeds` must"),
         ({"settings": ("magic",)}, "`settings` must be .*as sysid.py.*; got 'magic'"),
-        ({"epochs": -1}, "`epochs` not be negative"),
+        ({"epochs": -1}, "`epochs` must not be negative"),
         ({"benchmark": "boat"}, "`benchmark` must be one of tanks"),
     ],
 )

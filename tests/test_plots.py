@@ -68,7 +68,7 @@ def test_the_axis_of_times_bears_their_name(spec, label):
 
 @pytest.mark.parametrize("name", ["observations", "free_run"])
 def test_an_offset_that_was_taken_off_stands_in_the_label(tmp_path, monkeypatch, name):
-    offsets = {"level [V]": 1e6, "T [°C]": -5.5, "pump [V]": 3.0}
+    offsets = {"level [V]": 1234567.875, "T [°C]": -5.5, "pump [V]": 3.0}
     spec = {"observation_names": ["level [V]", "T [°C]", "c"], "offsets": offsets}
     figures, draws = [], np.stack([TRUTH, TRUTH])
     monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
@@ -77,4 +77,4 @@ def test_an_offset_that_was_taken_off_stands_in_the_label(tmp_path, monkeypatch,
     else:
         forecast_plots.free_run(tmp_path / "a.png", TRUTH, draws, 2, spec)
     labels = [axes.get_ylabel() for axes in figures[0].axes]
-    assert labels == ["level [V] \N{MINUS SIGN} 1e+06", "T [°C] + 5.5", "c"]
+    assert labels == ["level [V] \N{MINUS SIGN} 1234567.875", "T [°C] + 5.5", "c"]

@@ -108,7 +108,7 @@ def test_a_folder_holds_one_run(dataset, tmp_path):
         recipe.train(other, splits, folder, SETTINGS, resume=True)
 
 
-def test_options_reach_the_settings_of_a_transition_and_of_its_base():
+def test_options_reach_the_settings_of_a_transition_and_of_its_base(monkeypatch):
     flat = {"transition_noise_floor": 0.03, "state_bound": 2.0, "noise_floor": 0.05}
     for name in registry.names("transition"):
         parts = models.make(transition=name, state_dim=2, **flat).state_space_model
@@ -119,6 +119,12 @@ def test_options_reach_the_settings_of_a_transition_and_of_its_base():
         def __init__(self, hidden_units=(4,)):
             super().__init__(hidden_units, state_bound=3.0)
 
+    class_of = registry.class_of
+    monkeypatch.setattr(
+        registry, "class_of", lambda *about: Narrow if "narrow" in about else class_of(*about)
+    )
+    with pytest.raises(ValueError, match="`state_bound` is not for Narrow"):
+        options.part_configs({"transition": "narrow", "state_bound": 2.0})
     assert options.arguments_of(Narrow) == {"self", "hidden_units"}
     assert {"num_bases", "state_bound"} < options.arguments_of(layers.LocallyLinearTransition)
 

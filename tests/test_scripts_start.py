@@ -63,7 +63,11 @@ SCRIPTS = [
         ),
         ({"num_train_samples": 0}, "`num_train_samples` must be positive; got 0"),
         ({"initial_frames": 9}, "`initial_frames` must not exceed the 8 steps of a sequence"),
-        ({"initial_steps": 8}, "`initial_steps` must be less than the 8 steps of a test sequence"),
+        ({"initial_steps": 8}, "`initial_steps` must be less than the 8 steps of a sequence"),
+        (
+            {"initial_frames": 3, "initial_steps": 2},
+            r"`initial_steps` must be at least the 3 that q\(z\[0\]\) sees; got 2",
+        ),
         ({"initial_steps": -1}, "`initial_steps` must not be negative; got -1"),
         ({"learning_rate_decay": "step"}, "`learning_rate_decay` must be one of cosine, none"),
         ({"data": "nowhere"}, "nowhere does not exist"),

@@ -85,6 +85,16 @@ def unpack(inputs):
     return data.Batch(observations, controls, mask), weights
 
 
+def check_splits(model, splits):
+    """Raises ValueError if `Sequences` or `Shards` hold what a part of a `DVBF` does not take."""
+    rules = model.rules
+    if rules.posterior.takes_gaps and rules.emission.support is None:
+        return  # All files would be read for nothing.
+    for split in splits:
+        for batch in batching.as_dataset(split, batch_size=128):
+            checked(rules, batch)
+
+
 def adapt(model, rules, dataset, min_scale):
     """Sets the standardisation of a `StateSpaceModel` to the moments of data.
 
@@ -104,7 +114,7 @@ def adapt(model, rules, dataset, min_scale):
         moments.mean_and_scale(getattr(found, name), name, min_scale)
         for name in ["observations", "controls"]
     ]
-    if doubt := model.emission.doubt(*scales[0]):
+    if doubt := model.emission.doubt(found.observations.mean, found.observations.stddev):
         warnings.warn(doubt, stacklevel=3)
     if model.emission.standardises:
         model.observation_standardization.set(*scales[0])

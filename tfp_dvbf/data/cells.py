@@ -100,7 +100,7 @@ def plain(name):
     return " ".join(name.split())
 
 
-def refusal(place, cell, parse, decimal, is_text_line=False):
+def refusal(place, cell, parse, decimal, is_text_line=None):
     """Returns what is wrong with a cell at a place, and what to do about it.
 
     Args:
@@ -108,7 +108,7 @@ def refusal(place, cell, parse, decimal, is_text_line=False):
       cell: The cell.
       parse: What refused it.
       decimal: "." or ",".
-      is_text_line: Whether no other cell of its line holds a value.
+      is_text_line: Whether no other cell of its line holds a value; None where it is of no file.
     """
     hint = _hint(cell.strip(), parse, decimal, is_text_line)
     return f"{place} must {RULES[parse]}; got {cell!r}.{hint}"
@@ -120,7 +120,7 @@ def _hint(cell, parse, decimal, is_text_line):
     if parse is label:
         return ""
     if INFINITE.fullmatch(cell):
-        return " It is infinite; an empty cell means a missing value."
+        return " It is infinite; leave it empty where the value is missing."
     if SEPARATED.fullmatch(cell) and not SEPARATED_ONCE.fullmatch(cell):
         return " Write numbers without separators of thousands."
     if other in cell and _is_number(cell, other):
@@ -132,6 +132,8 @@ def _hint(cell, parse, decimal, is_text_line):
         return " Write times as 2024-12-31T12:00."
     if re.search(r"\d", cell):
         return " Write numbers without units."
+    if is_text_line is None:
+        return " NaN or None means a missing value."
     if not is_text_line:
         return " It is text in a row of numbers; an empty cell means a missing value."
     return " Delete lines of text below the column names, and leave a cell without a value empty."

@@ -227,8 +227,9 @@ def summarise(scores, observed, seed=1):
     Returns:
       A dictionary: `rmse`, `nll`, `nll_mixture`, `crps`, `coverage_50`, `coverage_90` and the
       metrics of `registry.METRICS`, None where a score is not finite; `intervals`, the 95 %
-      interval of each; `resampled`, what was resampled for them; `pit`, the fractions of the values
-      in ten bins of equal width; and `by_horizon`, a list over time steps for each measure, None
+      interval of each; `resampled`, what was resampled for them; `num_scored`, the number of
+      sequences with a step that is scored; `pit`, the fractions of the values in ten bins of equal
+      width; and `by_horizon`, a list over time steps for each measure, None
       where none is observed.
     """
     observed = np.asarray(observed, bool)
@@ -249,6 +250,7 @@ def summarise(scores, observed, seed=1):
         **_named(names, overall),
         "intervals": _named(names, np.transpose([found.low, found.high])),
         "resampled": found.resampled,
+        "num_scored": int(observed.any(axis=1).sum()),
         "pit": (counts / max(1, counts.sum())).tolist(),
         "by_horizon": _named(names, by_horizon),
     }

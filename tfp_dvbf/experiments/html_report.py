@@ -34,8 +34,8 @@ ALIGNED = {
     1: "x[t+1] is explained best by u[t+1]: the controls seem to be one step late, or act at once.",
     -1: "x[t+1] is explained best by u[t-1]: the controls seem to be one step early.",
 }
-UNDECIDED = " The errors are within 10 % of each other: these data cannot tell which one is right."
-NEAR = 1.1  # Ratio of the highest to the lowest error up to which data cannot tell.
+UNDECIDED = " Another pairing errs at most 10 % more: these data cannot tell which one is right."
+NEAR = 1.1  # Ratio to the error of u[t] up to which data cannot tell another pairing from it.
 
 
 def write_run(model, folder, test, metrics, train=None):
@@ -172,8 +172,8 @@ def _part(metrics):
 
 def verdict(found):
     """Returns what an `Alignment` says of the controls, and whether the data can tell."""
-    errors = found.errors.values()
-    undecided = found.shift == 0 and len(errors) > 0 and max(errors) <= NEAR * min(errors)
+    others = [error for shift, error in found.errors.items() if shift]
+    undecided = found.shift == 0 and others and min(others) <= NEAR * found.errors[0]
     return ALIGNED[found.shift] + (UNDECIDED if undecided else "")
 
 
@@ -195,6 +195,12 @@ def _scores(page, metrics):
         "and fivo are bounds on the log evidence of a sequence, in nats."
     )
     page.table(tables.cells(rows))
+    scored = metrics.get("free_run", {}).get("num_scored", metrics["num_sequences"])
+    if scored < metrics["num_sequences"]:
+        page.paragraph(
+            f"The forecasts score {scored} of {metrics['num_sequences']} sequences; the others "
+            "have no observed step after those that are given."
+        )
     forecasts = tables.forecast_rows(metrics)
     if forecasts:
         page.paragraph("Forecasts, with 95 % intervals; NLL is in nats a step.")

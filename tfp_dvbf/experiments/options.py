@@ -83,10 +83,12 @@ class ModelOptions:
     num_flows: int = option(1, "flows a time step, for the posteriors made of flows")
     transition: str = option("mlp", f"transition: {', '.join(registry.names('transition'))}")
     emission: str = option("gaussian", f"emission: {', '.join(registry.names('emission'))}")
-    transition_noise_floor: float = option(
-        1e-4, "least noise of the transition, in units of the state, which is N(0, I) at first"
+    transition_noise_floor: float | None = option(
+        None, "least noise of the transition in units of the state; without, the transition's own"
     )
-    state_bound: float = option(10.0, "states are read held within +- this")
+    state_bound: float | None = option(
+        None, "bound of the states that are read; without, the transition's own"
+    )
     noise_floor: float = option(5e-3, "least noise of the emission, a fraction of the data's scale")
     encoder: str = option(
         "filter", f"what the posterior of z[t] sees: {', '.join(registry.names('encoder'))}"
@@ -187,7 +189,10 @@ def part_configs(flat):
     for kind, settings in SETTINGS.items():
         part_class = registry.class_of(kind, flat.get(kind, registry.names(kind)[0]))
         taken = arguments_of(part_class)
-        values = {own: flat[name] for name, own in settings.items() if name in flat}
+        values = {own: flat[name] for name, own in settings.items() if flat.get(name) is not None}
+        for name in {"transition_noise_floor", "state_bound"} & set(settings):
+            if settings[name] in values and settings[name] not in taken:
+                raise ValueError(f"`{name}` is not for {part_class.__name__}.")
         values = {own: value for own, value in values.items() if own in taken}
         configs[kind] = tf_keras.saving.serialize_keras_object(part_class(name=kind, **values))
     return configs
@@ -259,11 +264,6 @@ def check_splits(options, splits):
         raise ValueError(
             f"`initial_frames` must not exceed the {steps} steps of a sequence; "
             f"got {options.initial_frames}."
-        )
-    if not options.initial_steps < splits[2].num_steps:
-        raise ValueError(
-            f"`initial_steps` must be less than the {splits[2].num_steps} steps of a test "
-            f"sequence; got {options.initial_steps}."
         )
     if options.shift_controls and isinstance(splits[0], shards.Shards):
         raise ValueError("`shift_controls` must be left out for a training set in several files.")

@@ -282,7 +282,7 @@ def observation_labels(dim, spec):
     offsets = (spec or {}).get("offsets") or {}
     signs = {name: "\N{MINUS SIGN}" if offset > 0 else "+" for name, offset in offsets.items()}
     return [
-        f"{name} {signs[name]} {abs(offsets[name]):g}" if name in offsets else name
+        f"{name} {signs[name]} {abs(offsets[name]):.12g}" if name in offsets else name
         for name in names
     ]
 

@@ -33,7 +33,7 @@ class Protocol(NamedTuple):
       hidden_steps: Share of the time steps that the posterior is not shown in training and the
         mean length of a run of them, or None.
       activation: Activation of the hidden layers of transition and emission.
-      state_bound: States are read held within it.
+      state_bound: Bound of the states that are read, see `layers.Transition`.
       linear_path: Whether the transition has one, see `layers.MLPTransition`.
       emission_units: Sizes of the hidden layers of the emission.
       batch_size: Windows a batch.

@@ -102,11 +102,7 @@ def train(model, splits, folder, settings, *, config=None, resume=False, callbac
         diverges.
     """
     options.check_settings(settings)
-    check_data(model, splits)
-    if settings.recalibrate:  # It would be refused after hours of training.
-        from tfp_dvbf.evaluation import recalibration
-
-        recalibration.check(model)
+    check(model, splits, settings)
     folder, start = pathlib.Path(folder), time.perf_counter()
     if not multi_worker.is_chief(model.distribute_strategy):
         prepare(model, splits[0], settings)
@@ -156,17 +152,16 @@ def _without_names(config):
     return {name: _without_names(value) for name, value in config.items() if name != "name"}
 
 
-def check_data(model, splits):
-    """Raises ValueError if the data have gaps or values that a part of `model` does not take."""
-    import tfp_dvbf
+def check(model, splits, settings):
+    """Raises ValueError if the data, or what follows training, would be refused after hours."""
     from tfp_dvbf import feeding
+    from tfp_dvbf.evaluation import forecasts, recalibration
 
-    rules = model.rules
-    if rules.posterior.takes_gaps and rules.emission.support is None:
-        return  # All files would be read for nothing.
-    for split in splits:
-        for batch in tfp_dvbf.as_dataset(split, batch_size=128):
-            feeding.checked(rules, batch)
+    feeding.check_splits(model, splits)
+    if settings.recalibrate:
+        recalibration.check(model)
+    if settings.initial_steps:
+        forecasts.check_initial_steps(model, splits[2], settings.initial_steps)
 
 
 def prepare(model, sequences, settings):

@@ -9,7 +9,7 @@ from tfp_dvbf.layers import emissions, networks
 tfd = tfp.distributions
 
 LARGEST_LOG_RATE = 20.0  # 5e8 counts a step; beyond it float32 ends before the network does.
-LARGEST_COUNT = 5e8  # 700 standard deviations above the largest rate.
+LARGEST_COUNT = 5e8  # More than 600 standard deviations above the largest rate.
 
 
 @tf_keras.utils.register_keras_serializable("tfp_dvbf")

@@ -284,8 +284,8 @@ def check_settings(num_flows, flow_units, flow_kind, num_bins, interval):
     number = isinstance(interval, numbers.Real) and not isinstance(interval, (bool, np.bool_))
     if not number or not least <= interval <= most:
         raise ValueError(
-            f"`interval` of a spline must lie in [{least:g}, {most:g}], positive and finite, "
-            f"as its tails are linear; got {interval!r}."
+            "`interval` of a spline must be positive and finite, as its tails are linear, and lie "
+            f"in [{least:g}, {most:g}], where float32 has room for its bins; got {interval!r}."
         )
     num_bins = errors.check_integer("num_bins", num_bins, least=2)
     limit = round(1.0 / SplineInverseAutoregressiveFlow.LEAST)

@@ -101,7 +101,7 @@ class ImageGaussian(ImageEmission):
             return None
         return (
             f"All pixels are close to {self.low:g}, of a range of the emission from {self.low:g} "
-            f"to {self.high:g}; if they go from 0 to 1, it needs `high=1`."
+            f"to {self.high:g}; its `low` and `high` must be those of the images."
         )
 
     def call(self, states):

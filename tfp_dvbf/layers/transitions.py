@@ -22,7 +22,8 @@ class Transition(part.Part):
         call(states, controls) -> p(z[t] | z[t-1], u[t-1])
 
     with states z[t-1] [..., dz] and controls u[t-1] [..., du] to a multivariate normal over dz
-    (`tfd.MultivariateNormalDiag` or `MultivariateNormalTriL`) of batch shape [...]. It may
+    (`tfd.MultivariateNormalDiag` or `MultivariateNormalTriL`) of batch shape [...]. It reads
+    `self.bounded(states)`, unless its equations keep the state within bounds themselves. It may
     override `initial()`, the normal p(z[0]) of batch shape []. What it cannot be built for, such
     as a `spec.state_dim` that its equations do not have, it refuses in `build` by a ValueError.
 
@@ -32,9 +33,9 @@ class Transition(part.Part):
         large later needs a direction that is narrow at first. The widest one keeps a standard
         deviation of 1: it is the unit of the state.
       state_bound: The states that transition and posterior read are held within +-`state_bound`.
-        Of p(z[0]) all but 3 in 1,000 values of a state lie within 3. A wide bound lets a state
+        Of N(0, 1) 3 values in 1,000 lie beyond 3, and 1 in 20 beyond 2. A wide bound lets a state
         grow in training, beside which a `noise_floor` is small, and go far in a long forecast:
-        docs/intervals.md.
+        docs/intervals.md. A state in physical units needs one beyond the values that it takes.
 
     Attributes:
       units: "standardised", or "user" where the controls are to come in the user's units (N m, V),
