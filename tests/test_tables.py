@@ -25,6 +25,11 @@ def test_table():
     ]
 
 
+def test_seeds_of_an_ensemble_are_no_interval():
+    (row,) = tables.cells([{"model": "2 of iaf", "training_seed": [1, 2], "elbo": [5.0, 0.5]}])
+    assert row == {"model": "2 of iaf", "seed": "1, 2", "elbo": "5.0 ± 0.5"}
+
+
 def test_forecasts():
     scores = {"rmse": 0.4012345678, "nll": -1.234567, "coverage_90": 0.8765, "crps": 0.25}
     intervals = {name: [value - 0.1, value + 0.1] for name, value in scores.items()}

@@ -48,7 +48,8 @@ def write_run(model, folder, test, metrics, train=None):
       metrics: What `evaluation.report` returned.
       train: The training set, `Sequences` or `Shards`, for the alignment of its controls; or None.
     """
-    page = html_page.Page(f"{metrics['model']}, seed {metrics['training_seed']}")
+    (about,) = tables.cells([{name: metrics[name] for name in ["model", "training_seed"]}])
+    page = html_page.Page(f"{about['model']}, seed {about['seed']}")
     config = dict(run_folder.read_json(folder / run_folder.ARGS))
     found = None if train is None else _alignment_of(train)
     for note in notes(metrics, found):

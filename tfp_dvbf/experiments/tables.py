@@ -185,6 +185,8 @@ def _align(cells):
 def _format(key, value):
     if value is None:
         return ""
+    if key == "training_seed" and isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))  # Of the members of an ensemble.
     if isinstance(value, (list, tuple)):
         return " ± ".join(_format(key, part) for part in value if part is not None)
     if isinstance(value, float):
