@@ -19,7 +19,7 @@ PACKAGES = ("tfp_dvbf", "tensorflow", "tensorflow_probability", "tf_keras", "num
 CAPTIONS = {
     "loss.png": "Loss in nats an observed step, on the training and on the validation set.",
     "reconstruction_and_kl.png": "The terms of the bound in nats a sequence, in training.",
-    "observations.png": "Sequences of the test set, and what the model generates for them from "
+    "observations.png": "Sequences that were scored, and what the model generates for them from "
     "their first steps under their controls.",
     "angle.png": "The angle of the same sequences.",
 }
