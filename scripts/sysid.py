@@ -50,11 +50,8 @@ def main(args):
 
     log = identification.log_of(records.train, protocol)
     # The tests are scored once, when the models of all seeds are trained; they decide nothing.
-    known = {"training": log.sequences()}
-    known |= {
-        name: identification.log_of([pair], protocol).sequences()
-        for name, pair in records.test.items()
-    }
+    logs = {name: identification.log_of([pair], protocol) for name, pair in records.test.items()}
+    known = {name: each.sequences() for name, each in {"training": log, **logs}.items()}
     models, rows = train(args, protocol, log, output), []
     seconds = {seed: run_folder.training_seconds(output / f"seed-{seed}") for seed in models}
     for seed, model in models.items():
@@ -83,11 +80,20 @@ def train(args, protocol, log, output):
 
     models = {}
     for seed in args.seeds:
-        model = identification.make_model(protocol, args.posterior, args.state_dim, seed)
-        settings = identification.settings_of(protocol, seed, args.epochs, args.verbose)
+        model, settings = start(args, protocol, seed)
         folder = output / f"seed-{seed}"
         models[seed] = identification.train(model, log, protocol, settings, folder, args.resume)
     return models
+
+
+def start(args, protocol, seed):
+    """Returns a new model and how it is trained, `options.Settings`."""
+    from tfp_dvbf.experiments import identification
+
+    return (
+        identification.make_model(protocol, args.posterior, args.state_dim, seed),
+        identification.settings_of(protocol, seed, args.epochs, args.verbose),
+    )
 
 
 def cross_validate(args, protocol, log, output):
@@ -98,8 +104,7 @@ def cross_validate(args, protocol, log, output):
     for index in range(identification.NUM_FOLDS):
         models = []
         for seed in seeds:
-            model = identification.make_model(protocol, args.posterior, args.state_dim, seed)
-            settings = identification.settings_of(protocol, seed, args.epochs, args.verbose)
+            model, settings = start(args, protocol, seed)
             folder = output / f"without-{index}-seed-{seed}"
             model, block = identification.train_without_block(
                 model, log, index, protocol, settings, folder, args.resume

@@ -115,52 +115,69 @@ def test_no_steps_are_hidden_from_a_posterior_that_has_to_see_all():
     assert model.hidden_steps is None
 
 
-@pytest.mark.slow
-def test_a_run_scores_every_seed_and_the_ensemble(tmp_path, monkeypatch, without_xla, capsys):
-    monkeypatch.setattr(identification, "NUM_FOLDS", 2)
-    options = {"data": saved(tmp_path / "mine.npz", tanks()), "output": str(tmp_path / "out")}
-    args = sysid.Args(seeds=(1, 2), epochs=1, posterior="gaussian", verbose=0, **options)
-    sysid.main(args)
-    assert "ensemble of 2" in capsys.readouterr().out
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
-    rows = {row["seed"]: row for row in report["rows"] if row["record"] != "training"}
-    training = [row["seed"] for row in report["rows"] if row["record"] == "training"]
-    *ours, left_out, hold, mean, arx = training
+def check_rows(rows):
+    """Of each record: the models, what needs no network, and figures that were published."""
+    by_record = {"training": [], "test": []}
+    for row in rows:
+        by_record[row["record"]].append(row["seed"])
+    *ours, left_out, hold, mean, arx = by_record["training"]
     assert ours == [1, 2, "ensemble of 2"] and left_out == "ensemble of 2, on blocks left out"
     assert (hold, mean) == ("hold", "mean") and arx.startswith("ARX, order ")
     published = [f"published: {name}" for name in ["LSTM", "polynomial NARX", "GRU"]]
-    assert list(rows) == [1, 2, "ensemble of 2", hold, mean, arx, *published]
-    page = (tmp_path / "out" / "report.html").read_text()
+    assert by_record["test"] == [*ours, hold, mean, arx, *published]
+
+
+def check_pages(output):
+    """The report has all pictures, and those of the runs say which part of the data was scored."""
     for name in ["training", "test"]:
         for kind in sysid.FIGURES:
-            assert (tmp_path / "out" / f"{kind}_{name}.png").exists()
+            assert (output / f"{kind}_{name}.png").exists()
+    page = (output / "report.html").read_text()
     assert page.count("<img") == 8 and "One-step errors of a linear model" in page
-    page = (tmp_path / "out" / "seed-1" / "report.html").read_text()
+    page = (output / "seed-1" / "report.html").read_text()
     assert "Scores on the training record" in page and "test set" not in page
-    page = (tmp_path / "out" / "without-0-seed-1" / "report.html").read_text()
+    page = (output / "without-0-seed-1" / "report.html").read_text()
     assert "Scores on the block left out" in page
-    assert rows["ensemble of 2"]["parameters"] == 2 * rows[1]["parameters"]
-    assert rows[1]["seconds"] > 0 and report["unit"] == "V"
-    # The ensemble's row is what its folder gives on the test record, scored from step 50 on.
+
+
+def check_forecast(ensemble, data, expected):
+    """The row of an ensemble is what its folder gives on the test record, from step 50 on."""
     protocol = published_records.PROTOCOLS["tanks"]
-    record = published_records.read("tanks", options["data"]).test["test"]
+    record = published_records.read("tanks", data).test["test"]
     sequences = identification.log_of([record], protocol).sequences()
-    loaded = run_folder.load_model(tmp_path / "out" / "ensemble")
+    loaded = run_folder.load_model(ensemble)
     found = evaluation.free_run(loaded, sequences, 50, identification.NUM_DRAWS, seed=1)
-    assert found["rmse"] == pytest.approx(rows["ensemble of 2"]["rmse"], rel=1e-5)
+    assert found["rmse"] == pytest.approx(expected, rel=1e-5)
     # As the benchmark package calls a model: the mean of the same free run.
     y, u = record
     forecast = identification.FreeRun(loaded, protocol)(u, y[:50])
     rmse = np.sqrt(np.mean((forecast[50:] - y[50:]) ** 2))
     assert forecast.shape == (1024,) and rmse == pytest.approx(found["rmse"], rel=0.05)
     np.testing.assert_array_equal(forecast[:50], y[:50])
+
+
+@pytest.mark.slow
+def test_a_run_scores_every_seed_and_the_ensemble(tmp_path, monkeypatch, without_xla, capsys):
+    monkeypatch.setattr(identification, "NUM_FOLDS", 2)
+    output = tmp_path / "out"
+    options = {"data": saved(tmp_path / "mine.npz", tanks()), "output": str(output)}
+    args = sysid.Args(seeds=(1, 2), epochs=1, posterior="gaussian", verbose=0, **options)
+    sysid.main(args)
+    assert "ensemble of 2" in capsys.readouterr().out
+    report = json.loads((output / "report.json").read_text())
+    check_rows(report["rows"])
+    check_pages(output)
+    rows = {row["seed"]: row for row in report["rows"] if row["record"] == "test"}
+    assert rows["ensemble of 2"]["parameters"] == 2 * rows[1]["parameters"]
+    assert rows[1]["seconds"] > 0 and report["unit"] == "V"
+    check_forecast(output / "ensemble", options["data"], rows["ensemble of 2"]["rmse"])
     with pytest.raises(ValueError, match="must not exist yet without `--resume`"):
         sysid.main(args)
     sysid.main(sysid.Args(**{**vars(args), "resume": True}))
-    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    assert json.loads((output / "report.json").read_text()) == report
     others = {"seeds": (2, 1), "cross_validate": 0, "resume": True}
     sysid.main(sysid.Args(**{**vars(args), **others}))
-    members = run_folder.load_model(tmp_path / "out" / "ensemble").members
+    members = run_folder.load_model(output / "ensemble").members
     assert [member.seed for member in members] == [2, 1]  # It is the one of the report.
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import tempfile
+import zipfile
 
 import numpy as np
 
@@ -23,6 +24,21 @@ def save(path, sequences):
     os.replace(temporary, path)
 
 
+def read_arrays(path):
+    """Returns the arrays of an `.npz` file by name; never unpickles.
+
+    Raises:
+      ValueError: If the file is no archive; for damaged ones zipfile, zlib and NumPy raise a dozen
+        other kinds.
+    """
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is no archive as np.savez writes it, or not the whole of one")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: np.asarray(archive[name]) for name in archive.files}
+
+
 def load(path):
     """Reads `Sequences` from an `.npz` file; never unpickles.
 
@@ -34,11 +50,10 @@ def load(path):
         message names the file.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_arrays(path)
     except FileNotFoundError:
         raise
-    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for damaged files.
+    except Exception as error:
         raise ValueError(f"{path} must be an .npz file of numeric arrays; {error}.") from error
     check_names(path, arrays)
     try:

@@ -5,12 +5,12 @@ The records are their owners'. docs/data.md says where they come from and what a
 
 import importlib
 import importlib.util
-import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfp_dvbf import errors
+from tfp_dvbf.data import files
 
 FETCHER = "nonlinear_benchmarks"
 
@@ -105,22 +105,12 @@ def read(name, path=None):
     if path is None:
         return _records(name, Arrays(FETCHER, fetch(name)))
     try:
-        arrays = _load(path)
-    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for damaged files.
+        arrays = files.read_arrays(path)
+    except Exception as error:
         holds_objects = "allow_pickle" in str(error)
-        reason = "it holds objects, not numbers." if holds_objects else errors.first_line(error)
-        raise ValueError(f"`--data` must be an .npz file; {path}: {reason}") from error
+        reason = "it holds objects, not numbers" if holds_objects else errors.first_line(error)
+        raise ValueError(f"`--data` must be an .npz file; {path}: {reason.rstrip('.')}.") from error
     return _records(name, Arrays(path, arrays))
-
-
-def _load(path):
-    """Returns the arrays of an `.npz` file by name; never unpickles."""
-    with open(path, "rb") as file:
-        if not zipfile.is_zipfile(file):
-            raise ValueError("it is no archive as np.savez writes it, or not the whole of one.")
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as archive:
-            return {key: np.asarray(archive[key]) for key in archive.files}
 
 
 def fetch(name):
