@@ -58,6 +58,7 @@ SETTINGS = {
         "activation": "activation",
     },
 }
+OPTIONAL = ("transition_noise_floor", "state_bound")  # Where they are None a part has its own.
 TUNERS = ("random", "hyperband", "bayesian")
 TUNED = (  # Options that a search may set.
     "posterior",
@@ -83,12 +84,8 @@ class ModelOptions:
     num_flows: int = option(1, "flows a time step, for the posteriors made of flows")
     transition: str = option("mlp", f"transition: {', '.join(registry.names('transition'))}")
     emission: str = option("gaussian", f"emission: {', '.join(registry.names('emission'))}")
-    transition_noise_floor: float | None = option(
-        None, "least noise of the transition in units of the state; without, the transition's own"
-    )
-    state_bound: float | None = option(
-        None, "bound of the states that are read; without, the transition's own"
-    )
+    transition_noise_floor: float | None = option(None, "least noise of the transition, or its own")
+    state_bound: float | None = option(None, "bound of the states that are read, or its own")
     noise_floor: float = option(5e-3, "least noise of the emission, a fraction of the data's scale")
     encoder: str = option(
         "filter", f"what the posterior of z[t] sees: {', '.join(registry.names('encoder'))}"
@@ -185,14 +182,15 @@ def part_configs(flat):
     """
     import tf_keras
 
+    flat = {name: each for name, each in flat.items() if name not in OPTIONAL or each is not None}
     configs = {}
     for kind, settings in SETTINGS.items():
         part_class = registry.class_of(kind, flat.get(kind, registry.names(kind)[0]))
         taken = arguments_of(part_class)
-        values = {own: flat[name] for name, own in settings.items() if flat.get(name) is not None}
-        for name in {"transition_noise_floor", "state_bound"} & set(settings):
-            if settings[name] in values and settings[name] not in taken:
+        for name in set(OPTIONAL) & set(settings) & set(flat):
+            if settings[name] not in taken:
                 raise ValueError(f"`{name}` is not for {part_class.__name__}.")
+        values = {own: flat[name] for name, own in settings.items() if name in flat}
         values = {own: value for own, value in values.items() if own in taken}
         configs[kind] = tf_keras.saving.serialize_keras_object(part_class(name=kind, **values))
     return configs
