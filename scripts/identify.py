@@ -33,6 +33,11 @@ class Args:
     scale: float = option(
         DEFAULTS.scale, "noise of a pixel, a fraction of its range; for images only"
     )
+    without: tuple[str, ...] = option(
+        (),
+        "ingredients of the protocol of which each is left out once, in place of the whole of it",
+        list(latent_regression.ABLATIONS),
+    )
     output: str = option("runs/identify", "folder to make: data, a run folder a seed, reports")
     resume: bool = option(False, "continue in --output; finished runs are kept")
     verbose: int = option(1, options.VERBOSE, [0, 1, 2])
@@ -46,14 +51,16 @@ def main(args):
 
     startup.start(args.seeds[0])
     rows = []
-    for seed in args.seeds:
-        folder = output / f"seed-{seed}"
-        model = train(args, seed, splits, folder)
-        scores = latent_regression.score(model, splits[0], splits[2])
-        latent_regression.draw(folder / "figures", model, splits[2])
-        about = {"observation": args.observation, "seed": seed}
-        rows.append({**about, **scores, "seconds": seconds_of(folder)})
-        write_report(args, rows, output)
+    for without in args.without or [None]:
+        for seed in args.seeds:
+            folder = output / (f"without-{without}-seed-{seed}" if without else f"seed-{seed}")
+            model = train(args, without, seed, splits, folder)
+            scores = latent_regression.score(model, splits[0], splits[2])
+            latent_regression.draw(folder / "figures", model, splits[2])
+            about = {"without": without} if without else {}
+            about = {"observation": args.observation, **about, "seed": seed}
+            rows.append({**about, **scores, "seconds": seconds_of(folder)})
+            write_report(args, rows, output)
     print(f"\n{(output / 'report.md').read_text()}")
     print(f"report, data and run folders: {output}")
 
@@ -62,6 +69,7 @@ def check(args):
     """Raises ValueError if an option is out of its range."""
     command_line.check_choices(args)
     command_line.check_seeds(args.seeds)
+    command_line.check_distinct("without", args.without)
     if min(args.epochs, args.starts) < 1:
         raise ValueError("`epochs` and `starts` must be at least 1.")
     if args.state_dim < 2:
@@ -72,6 +80,8 @@ def check(args):
         raise ValueError(f"`scale` must lie in (0, 1), a fraction of the range; got {args.scale}.")
     if args.observation != "pixels" and args.scale != DEFAULTS.scale:
         raise ValueError(f"`scale` is for the observation pixels alone; got {args.observation}.")
+    if args.observation != "pixels" and "constant_scale" in args.without:
+        raise ValueError(f"constant_scale is of the observation pixels; got {args.observation}.")
 
 
 def collect(observation, folder):
@@ -87,12 +97,17 @@ def collect(observation, folder):
     return run_folder.read_splits(folder)
 
 
-def train(args, seed, splits, folder):
+def protocol_of(args, without):
+    """Returns the `Protocol` of the options, less an ingredient of it if one is named."""
+    changed = {name: getattr(args, name) for name in ["epochs", "starts", "hidden_steps", "scale"]}
+    return DEFAULTS._replace(**{**changed, **latent_regression.ABLATIONS.get(without, {})})
+
+
+def train(args, without, seed, splits, folder):
     """Trains one model into its run folder, unless that is finished; returns it."""
     from tfp_dvbf.experiments import recipe
 
-    changed = {name: getattr(args, name) for name in ["epochs", "starts", "hidden_steps", "scale"]}
-    protocol = DEFAULTS._replace(**changed)
+    protocol = protocol_of(args, without)
     settings = options.Settings(
         epochs=protocol.epochs,
         batch_size=protocol.batch_size,
@@ -105,20 +120,20 @@ def train(args, seed, splits, folder):
         latent_regression.make_model, args.observation, args.state_dim, protocol=protocol
     )
     model = make(seed)
-    config = {**recipe.model_config(model, settings, splits), "starts": args.starts}
-    if args.starts > 1 and not run_folder.is_finished(folder):
-        model = best_start(args, make, splits, settings, folder)
+    config = {**recipe.model_config(model, settings, splits), "starts": protocol.starts}
+    if protocol.starts > 1 and not run_folder.is_finished(folder):
+        model = best_start(args.resume, protocol.starts, make, splits, settings, folder)
     recipe.train(model, splits, folder, settings, config=config, resume=args.resume)
     return run_folder.load_model(folder)
 
 
-def best_start(args, make, splits, settings, folder):
+def best_start(resume, count, make, splits, settings, folder):
     """Returns the model of a few epochs that is to be trained on."""
     from tfp_dvbf.experiments import starts
 
     short = dataclasses.replace(settings, epochs=DEFAULTS.start_epochs)
-    seeds = starts.seeds_of(settings.seed, args.starts)
-    return starts.best(make, seeds, splits, short, starts_of(folder), args.resume)
+    seeds = starts.seeds_of(settings.seed, count)
+    return starts.best(make, seeds, splits, short, starts_of(folder), resume)
 
 
 def starts_of(folder):

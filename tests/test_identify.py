@@ -5,6 +5,7 @@ import models
 import numpy as np
 import pytest
 
+from tfp_dvbf import layers
 from tfp_dvbf.experiments import latent_regression, run_folder
 
 
@@ -36,6 +37,38 @@ def test_what_a_run_leaves_and_how_it_resumes(tmp_path, monkeypatch, observation
     assert "Karl et al. 2017" in (tmp_path / "run" / "report.md").read_text()
 
 
+@pytest.mark.usefixtures("eagerly", "evaluation_without_graphs")
+def test_ingredients_of_the_protocol_are_left_out(tmp_path, monkeypatch):
+    """Each in a model of its own, which differs from the whole in that one thing."""
+    monkeypatch.setattr(latent_regression, "SIZES", {"train": 4, "validation": 4, "test": 4})
+    monkeypatch.setattr(latent_regression, "NUM_STEPS", 6)
+    without = tuple(latent_regression.ABLATIONS)
+    args = identify.Args(
+        seeds=(3,), epochs=1, starts=1, without=without, output=str(tmp_path / "run"), verbose=0
+    )
+    identify.main(args)
+    rows = run_folder.read_json(tmp_path / "run" / "report.json")["rows"]
+    assert [row["without"] for row in rows] == list(without)
+    made = {
+        name: run_folder.load_model(tmp_path / "run" / f"without-{name}-seed-3") for name in without
+    }
+
+    def read(value):
+        return {name: value(model) for name, model in made.items()}
+
+    assert read(lambda model: type(model.state_space_model.transition)) == dict.fromkeys(
+        without, layers.RotationTransition
+    ) | {"rotation": layers.MLPTransition}
+    initial = read(lambda model: model.state_space_model.transition.learns_initial)
+    assert initial == dict.fromkeys(without, True) | {"learned_initial": False}
+    scales = read(lambda model: model.state_space_model.emission.scale)
+    assert scales == dict.fromkeys(without, 0.15) | {"constant_scale": None}
+    windows = read(lambda model: model.recognition_model.encoder.num_steps)
+    assert windows == dict.fromkeys(without, 3) | {"window": 1}
+    hidden = read(lambda model: model.hidden_steps)
+    assert hidden["hidden_steps"] != hidden["rotation"] == hidden["window"]
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -43,6 +76,12 @@ def test_what_a_run_leaves_and_how_it_resumes(tmp_path, monkeypatch, observation
         ({"seeds": ()}, "`seeds` must not be empty"),
         ({"seeds": (1, 1)}, "`seeds` must differ"),
         ({"seeds": (-1,)}, r"`seeds` must lie in \[0, 2\*\*32\); got -1"),
+        ({"without": ("window", "window")}, "`without` must differ; got window, window"),
+        ({"without": ("rest",)}, "`without` must be one of rotation, learned_initial"),
+        (
+            {"without": ("constant_scale",), "observation": "position"},
+            "constant_scale is of the observation pixels; got position",
+        ),
         ({"epochs": 0}, "`epochs` and `starts` must be at least 1"),
         ({"starts": 0}, "`epochs` and `starts` must be at least 1"),
         ({"state_dim": 1}, "`state_dim` must be at least 2; got 1"),

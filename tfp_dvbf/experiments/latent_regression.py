@@ -18,7 +18,14 @@ SIZES = {"train": 500, "test": 500, "validation": 100}  # Sequences.
 NUM_STEPS = 15
 IMAGE_SIZE = (16, 16)
 INITIAL_STEPS = 5  # That q(z[0]) sees.
-WINDOW = 3  # Time steps that the encoder sees.
+ABLATIONS = {  # What the protocol is left with where an ingredient of it is left out.
+    "rotation": {"transition": "mlp"},
+    "learned_initial": {"learns_initial": False},
+    "hidden_steps": {"hidden_steps": 0.0},
+    "constant_scale": {"scale": None},
+    "window": {"window": 1},
+    "starts": {"starts": 1},
+}
 
 
 class Protocol(NamedTuple):
@@ -32,7 +39,10 @@ class Protocol(NamedTuple):
       batch_size: Sequences a batch.
       hidden_steps: Share of the steps that are hidden from the posterior in training, each on its
         own.
-      scale: Standard deviation of a pixel as a fraction of the range, constant.
+      scale: Standard deviation of a pixel as a fraction of the range, constant; None learns it.
+      transition: "rotation" or "mlp".
+      learns_initial: Whether the scales of p(z[0]) are learned.
+      window: Time steps that the encoder sees.
       noise_floor: Least noise of the emission of positions and angles, a fraction of the standard
         deviation of the data.
     """
@@ -43,7 +53,10 @@ class Protocol(NamedTuple):
     learning_rate: float = 8e-3
     batch_size: int = 32
     hidden_steps: float = 0.7
-    scale: float = 0.15
+    scale: float | None = 0.15
+    transition: str = "rotation"
+    learns_initial: bool = True
+    window: int = 3
     noise_floor: float = 0.1
 
 
@@ -77,7 +90,7 @@ def make_model(observation, state_dim, seed, protocol):
     if observation == "pixels":
         parts = {
             "emission": layers.ImageGaussian(hidden_units=(128,), filters=(), scale=protocol.scale),
-            "encoder": layers.ConvolutionalEncoder(num_steps=WINDOW),
+            "encoder": layers.ConvolutionalEncoder(num_steps=protocol.window),
             "initial_posterior": layers.ConvolutionalInitialPosterior(INITIAL_STEPS),
         }
         shape = (*IMAGE_SIZE, 1)
@@ -85,17 +98,26 @@ def make_model(observation, state_dim, seed, protocol):
         units = () if observation == "position" else (128,)
         parts = {
             "emission": layers.GaussianEmission(units, noise_floor=protocol.noise_floor),
-            "encoder": layers.FilterEncoder(num_steps=WINDOW),
+            "encoder": layers.FilterEncoder(num_steps=protocol.window),
             "initial_posterior": layers.GaussianInitialPosterior(INITIAL_STEPS),
         }
         shape = {"position": 2, "angle": 1}[observation]
     return DVBF(
         *(shape, 1, state_dim),
-        transition=layers.RotationTransition(learns_initial=True),
+        transition=make_transition(protocol),
         hidden_steps=protocol.hidden_steps,
         seed=seed,
         **parts,
     )
+
+
+def make_transition(protocol):
+    """Returns the transition of a `Protocol`."""
+    from tfp_dvbf import layers
+
+    if protocol.transition == "rotation":
+        return layers.RotationTransition(learns_initial=protocol.learns_initial)
+    return layers.MLPTransition((64,), "tanh", learns_initial=protocol.learns_initial)
 
 
 def true_state(sequences):
