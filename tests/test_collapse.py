@@ -1,6 +1,7 @@
 """Dead latent dimensions: found where the noise is known, and where the decoder ignores one."""
 
 import types
+import warnings
 
 import models
 import numpy as np
@@ -10,9 +11,8 @@ import tensorflow_probability as tfp
 import tf_keras
 
 import tfp_dvbf
-from tfp_dvbf import data, evaluation
+from tfp_dvbf import collapse, data, evaluation
 from tfp_dvbf.data import batching
-from tfp_dvbf.evaluation import collapse
 from tfp_dvbf.layers import state_space_model
 
 NUM_SEQUENCES, NUM_STEPS = 40, 20
@@ -106,11 +106,43 @@ def test_what_the_decoder_ignores_collapses():
         1, 1, 2, posterior=posterior, transition=Decay(), emission=emission, seed=3
     )
     models.adapted(model, system())
-    rate = tf_keras.optimizers.schedules.CosineDecay(1e-2, 400)
+    rate = tf_keras.optimizers.schedules.CosineDecay(1e-2, 500)
     model.compile(tf_keras.optimizers.Adam(rate, clipnorm=10.0), jit_compile=False)
-    model.fit(batching.as_dataset(system(), 10, seed=1), epochs=100, verbose=0)
+    with pytest.warns(UserWarning, match=r"1 of 2 latent dimensions has collapsed, z\[1\]: "):
+        model.fit(batching.as_dataset(system(), 10, seed=1), epochs=125, verbose=0)
     found = evaluation.active_units(model, system())
     assert found.dead == [1] and found.noise[0] > 0.2
+
+
+@pytest.mark.parametrize("as_arrays", [False, True])
+@pytest.mark.usefixtures("eagerly")
+def test_fit_looks_once_the_model_has_had_its_updates(monkeypatch, as_arrays):
+    """It has 2 updates an epoch; a `fit` that trains nothing looks at nothing."""
+    seen = []
+
+    def found(model, observations, controls, mask):
+        seen.append((observations.shape, controls.shape, mask))
+        return collapse.ActiveUnits(np.array([0.5, 0.001]), np.array([0.0, 0.002]))
+
+    monkeypatch.setattr(collapse, "active_units", found)
+    monkeypatch.setattr(collapse, "UPDATES", 4)
+    sequences = system()[:6]
+    dataset = batching.as_dataset(sequences, 3, seed=1)
+    arrays = {"observations": sequences.observations, "controls": sequences.controls}
+    model = models.adapted(tfp_dvbf.DVBF(1, 1, 2, seed=1), sequences)
+    model.compile()
+    x = arrays if as_arrays else dataset
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(x, batch_size=3 if as_arrays else None, verbose=0)
+        assert not seen
+    with pytest.warns(UserWarning, match=r"has collapsed, z\[1\]: ") as caught:
+        model.fit(x, batch_size=3 if as_arrays else None, verbose=0)
+    assert caught[0].filename == __file__
+    rows = 6 if as_arrays else 3
+    assert seen == [((rows, 20, 1), (rows, 19, 1), None)]
+    model.fit(dataset, epochs=1, initial_epoch=1, verbose=0)
+    assert len(seen) == 1
 
 
 def test_one_line_names_the_dimensions():

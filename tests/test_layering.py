@@ -17,7 +17,7 @@ LAYERS = [
     ["layers"],
     ["posteriors"],
     ["inference"],
-    ["best_weights", "callbacks", "feeding", "threads"],
+    ["best_weights", "callbacks", "collapse", "feeding", "threads"],
     ["keras_arguments"],
     ["training"],
     ["dvbf", "ensemble"],

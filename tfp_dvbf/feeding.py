@@ -129,13 +129,18 @@ def _after_checks(rules, inputs):
         return tf.nest.map_structure(tf.identity, inputs)
 
 
+def first_batches(dataset):
+    """Returns an iterable of the first batch of a data set, or of a dictionary as it is."""
+    if isinstance(dataset, tf.data.Dataset):
+        return dataset.take(1).as_numpy_iterator()
+    return [dataset]
+
+
 def warn_if_not_adapted(model, dataset):
     """Warns if checked data are far from standard and a `StateSpaceModel` was not adapted."""
     if model.observation_standardization.is_set or model.control_standardization.is_set:
         return
-    is_batched = isinstance(dataset, tf.data.Dataset)
-    batches = dataset.take(1).as_numpy_iterator() if is_batched else [dataset]
-    for name, found in moments.dataset_moments(batches)._asdict().items():
+    for name, found in moments.dataset_moments(first_batches(dataset))._asdict().items():
         if name == "observations" and not model.emission.standardises:
             continue
         sizes = np.sqrt(np.square(found.mean) + found.variance)  # Root mean squares.

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import errors, feeding, keras_arguments, registry
+from tfp_dvbf import collapse, errors, feeding, keras_arguments, registry
 from tfp_dvbf.inference import bounds, execution, sampling, validation
 from tfp_dvbf.inference import hidden_steps as hiding
 from tfp_dvbf.layers.state_space_model import Trajectory
@@ -127,6 +127,8 @@ class VariationalModel(tf_keras.Model):
         """Trains as Keras' `fit` does, after a check of what comes in.
 
         A term of the loss that is not finite ends training with the term, the epoch and the step.
+        A model of 500 updates or more gives a warning that names the latent dimensions which have
+        collapsed, by the first batch (`evaluation.active_units`).
 
         Args:
           x: `tf.data.Dataset` of dictionaries, as `as_dataset` makes them, or one dictionary of
@@ -154,12 +156,16 @@ class VariationalModel(tf_keras.Model):
         feeding.warn_if_not_adapted(self.state_space_model, x)
         self._reset_validation()
         batch_size = kwargs.get("batch_size")
-        x = feeding.in_few_sizes(x, batch_size, kwargs.get("steps_per_epoch"))
+        first, x = x, feeding.in_few_sizes(x, batch_size, kwargs.get("steps_per_epoch"))
         if validation_data is not None:
             batch_size = kwargs.get("validation_batch_size") or batch_size
             steps = kwargs.get("validation_steps")
             validation_data = feeding.in_few_sizes(validation_data, batch_size, steps)
-        return super().fit(x, validation_data=validation_data, callbacks=callbacks, **kwargs)
+        history = super().fit(x, validation_data=validation_data, callbacks=callbacks, **kwargs)
+        if history.epoch and int(self.optimizer.iterations) >= collapse.UPDATES:
+            for batch in feeding.first_batches(first):
+                collapse.warn(self, batch)
+        return history
 
     def _reset_validation(self):
         """Drops Keras' data handler of validation.

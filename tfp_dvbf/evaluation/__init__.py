@@ -1,7 +1,8 @@
 """How good a model is: errors, bounds, forecasts, and what needs no model beside them."""
 
+from tfp_dvbf.collapse import ActiveUnits
 from tfp_dvbf.evaluation.arx import ARX
-from tfp_dvbf.evaluation.collapse import ActiveUnits, active_units
+from tfp_dvbf.evaluation.collapse import active_units
 from tfp_dvbf.evaluation.forecasts import free_run, free_run_scores, one_step
 from tfp_dvbf.evaluation.intervals import Intervals, block_length, mean_intervals
 from tfp_dvbf.evaluation.measures import StepScores, score_draws, score_gaussian, summarise

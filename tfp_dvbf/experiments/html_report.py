@@ -7,8 +7,9 @@ import warnings
 
 import numpy as np
 
+from tfp_dvbf import collapse
 from tfp_dvbf.data import alignment
-from tfp_dvbf.evaluation import collapse, recalibration
+from tfp_dvbf.evaluation import recalibration
 from tfp_dvbf.experiments import forecast_plots, html_page, run_folder, tables
 
 PAGE = "report.html"

@@ -10,7 +10,6 @@ A model of one's own takes three lines:
 import json
 import pathlib
 import time
-import warnings
 
 from tfp_dvbf import data, errors, registry
 from tfp_dvbf.data import alignment
@@ -275,8 +274,7 @@ def _without_strategy(model, folder):
 def evaluate(model, folder, test, settings, seconds=None, train=None, **others):
     """Writes metrics.json, figures and report.html of a trained model; returns the metrics.
 
-    The baselines of the free run are fitted on `train`, if that is given. Latent dimensions that
-    have collapsed give a warning. Others are more metrics.
+    The baselines of the free run are fitted on `train`, if that is given. Others are more metrics.
     """
     from tfp_dvbf import evaluation
     from tfp_dvbf.experiments import html_report, report
@@ -285,9 +283,6 @@ def evaluate(model, folder, test, settings, seconds=None, train=None, **others):
     metrics = evaluation.report(model, test, seconds, train=train, **given)
     metrics |= others
     metrics["lowest_kl"] = run_folder.lowest_kl(folder)
-    units = metrics["active_units"]
-    if units["dead"]:
-        warnings.warn(evaluation.collapse.warning(units["dead"], len(units["noise"])), stacklevel=2)
     report.draw_run(model, folder, test, metrics)
     html_report.write_run(model, folder, test, metrics, train)
     run_folder.write_json(folder / run_folder.METRICS, metrics)
