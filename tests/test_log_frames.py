@@ -12,6 +12,13 @@ ROWS = np.r_[0:10, 14:STEPS]  # Four rows are missing.
 STAMPS = np.datetime64("2024-05-01") + np.arange(STEPS) * np.timedelta64(500, "ms")
 
 
+class Periods(list):
+    """What an index of periods is: objects, of which pandas makes timestamps."""
+
+    def to_timestamp(self):
+        return column(np.array(self))
+
+
 class Index:
     """The index of a DataFrame as far as a `Log` knows: levels of rows, by name or number."""
 
@@ -19,7 +26,8 @@ class Index:
         self.levels, self.names = levels, names
 
     def get_level_values(self, level):
-        return column(self.levels[level if level not in self.names else self.names.index(level)])
+        values = self.levels[level if level not in self.names else self.names.index(level)]
+        return values if isinstance(values, Periods) else column(values)
 
 
 def indexed(made, *levels, names=(None,)):
@@ -44,6 +52,11 @@ def gapped():
         ([STAMPS[ROWS]], [None], None, "time (s)"),
         ([STAMPS[ROWS] - STAMPS[0]], ["a [V]"], None, "time (s)"),
         ([STAMPS[ROWS]], ["stamp"], "stamp", "time (s)"),
+        ([STAMPS[ROWS].astype(str)], [None], None, "time (s)"),
+        ([STAMPS[ROWS].astype(object)], [None], None, "time (s)"),
+        ([ROWS.astype(str), STAMPS[ROWS].astype(str)], ["row", "at"], None, "time (s)"),
+        ([Periods(STAMPS[ROWS])], [None], None, "time (s)"),
+        ([Periods(STAMPS[ROWS])], ["stamp"], "stamp", "time (s)"),
         ([0.5 * ROWS], ["t [s]"], "t [s]", "t [s]"),
         ([0.5 * ROWS], [7], 7, "7"),
         ([ROWS % 2, STAMPS[ROWS]], ["odd", "stamp"], None, "time (s)"),
@@ -60,6 +73,15 @@ def test_an_index_of_numbers_counts_rows_unless_it_is_named():
     log = Log.from_dataframe(made, "b")
     assert log.time_step is None and log.time_name is None and len(log) == len(ROWS)
     assert "time_name" not in log.sequences().spec
+
+
+def test_an_index_of_text_is_read_as_times_to_its_last_row():
+    with pytest.raises(ValueError, match="row 3 must be a finite number or an ISO"):
+        stamps = STAMPS[ROWS].astype(str)
+        stamps[3] = "later"
+        Log.from_dataframe(indexed(gapped(), stamps), "b")
+    log = Log.from_dataframe(indexed(gapped(), np.array(["row"] * len(ROWS))), "b")
+    assert log.time_step is None
 
 
 def test_a_column_of_times_is_preferred_to_an_index_of_times():

@@ -42,6 +42,15 @@ def timestamp(cell, decimal="."):
     return (moment - epoch).total_seconds()
 
 
+def is_moment(value):
+    """Returns whether a value of any kind is a timestamp, or the text of one, and no number."""
+    text = str(value).strip()
+    try:
+        return not _is_number(text, ".") and bool(np.isfinite(timestamp(text)))
+    except ValueError:
+        return False
+
+
 def label(cell, decimal="."):
     """Returns a cell that names a record; raises ValueError for a missing one."""
     if MISSING.fullmatch(cell):

@@ -134,7 +134,7 @@ class Log:
           observations: Names of columns, strings or integers.
           controls: Names of columns.
           time: Name of the column or the index of times, numbers or timestamps; None for an index
-            of timestamps, or else for rows that are one time step apart.
+            of timestamps, text of them or periods, or else for rows one time step apart.
           record: Name of the column that tells records apart, or None if each DataFrame is one.
           control_lead: As of `Log`.
           fill_controls: As of `Log`.

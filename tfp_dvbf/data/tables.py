@@ -124,13 +124,22 @@ def frame_tables(frames, names):
 
 
 def _time_index(frame):
-    """Returns the index of a DataFrame, or the level of it, that holds timestamps or durations."""
+    """Returns the index of a DataFrame, or the level of it, that holds times, or None.
+
+    Text may be times, numbers may be those of rows and are none.
+    """
     index = getattr(frame, "index", None)
     for level in range(len(getattr(index, "names", []))):
-        values = index.get_level_values(level)
-        if getattr(values.dtype, "kind", "O") in "mM":
-            return values.to_numpy()
+        values = _level(index, level)
+        if values.dtype.kind in "mM" or len(values) and cells.is_moment(values[0]):
+            return values
     return None
+
+
+def _level(index, level):
+    """Returns the values [rows] of a level of an index; periods stand for their starts."""
+    values = index.get_level_values(level)
+    return getattr(values, "to_timestamp", lambda: values)().to_numpy()
 
 
 def _frame_columns(frame, name, names, of_index):
@@ -154,7 +163,7 @@ def _frame_column(frame, name, column):
     labels = list(getattr(index, "names", []))
     levels = list(map(_as_name, labels))
     if column in levels and column not in held:
-        return index.get_level_values(labels[levels.index(column)]).to_numpy()
+        return _level(index, labels[levels.index(column)])
     found = "; it comes twice" if column in held else csv_files.nearest(column, held)
     columns = ", ".join(map(str, held))
     raise ValueError(f"{name} must have one column {column!r}{found}: {columns}.")
