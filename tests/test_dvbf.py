@@ -126,7 +126,7 @@ def test_bernoulli_emission(make_model, sequences, posterior):
         model.generate(binary.controls, 0.5 * pixels[:, :1])
     with pytest.raises(ValueError, match="`observations` must be 0 or 1 for the bernoulli"):
         model.forecast(0.5 * pixels[:, :2], binary.controls)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must be 0 or 1 for the bernoulli"):
+    with pytest.raises(ValueError, match="must be 0 or 1 for the bernoulli"):
         model.adapt(batching.as_dataset(sequences))
 
 

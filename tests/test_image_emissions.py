@@ -143,7 +143,7 @@ def test_pixels_out_of_range_are_refused_in_arrays_and_in_graphs(emission, messa
     bad = {"observations": images(), "controls": u}
     with pytest.raises(ValueError, match=message):
         model.sample_posterior(images(), u)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+    with pytest.raises(ValueError, match=message):
         model.adapt(tf.data.Dataset.from_tensors(bad))
 
 

@@ -25,7 +25,7 @@ def test_adapt_refuses_nan_where_none_is_missing(make_model, sequences, name):
     arrays[name] = arrays[name].copy()
     arrays[name][3, 2] = np.nan
     for masked in [arrays, {**arrays, "mask": np.ones([12, 8], bool)}]:
-        with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{name}` must be finite"):
+        with pytest.raises(ValueError, match=f"`{name}` must be finite"):
             make_model().adapt(tf.data.Dataset.from_tensors(masked))
 
 
@@ -46,7 +46,7 @@ def test_fit_refuses_nan_where_none_is_missing(make_model, sequences, name):
     arrays, _ = spoiled(sequences, name)
     dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(4)
     for call in [model.fit, model.evaluate, model.predict]:
-        with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{name}` must be finite"):
+        with pytest.raises(ValueError, match=f"`{name}` must be finite"):
             call(dataset)
         with pytest.raises(ValueError, match=f"`{name}` must be finite; got nan in sequence 1"):
             call(arrays)
@@ -63,7 +63,7 @@ def test_fit_refuses_nan_in_validation(make_model, sequences):
     with pytest.raises(ValueError, match="`observations` must be finite"):
         model.fit(good, validation_data=arrays)
     assert int(model.optimizer.iterations) == 0
-    with pytest.raises(tf.errors.InvalidArgumentError, match="`observations` must be finite"):
+    with pytest.raises(ValueError, match="`observations` must be finite"):
         model.fit(good, validation_data=bad, verbose=0)
     history = model.fit(good, validation_data={**arrays, "mask": mask}, verbose=0).history
     assert np.isfinite(history["val_loss"])
@@ -101,7 +101,7 @@ def test_fit_refuses_what_the_model_cannot_do_with(make_model, sequences, poster
         model.fit({**arrays, "mask": mask})
     dataset = tf.data.Dataset.from_tensor_slices({**arrays, "mask": mask}).batch(4)
     for call in [model.adapt, model.fit]:
-        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        with pytest.raises(ValueError, match=message):
             call(dataset)
 
 
@@ -135,7 +135,7 @@ def test_sizes_that_are_known_late(make_model, observations, controls, message):
     }
     batch = {"observations": np.zeros(observations), "controls": np.zeros(controls)}
     dataset = tf.data.Dataset.from_generator(lambda: iter([batch]), output_signature=specs)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+    with pytest.raises(ValueError, match=message):
         make_model().adapt(dataset)
 
 

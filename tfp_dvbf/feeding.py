@@ -1,6 +1,8 @@
 """How a model is fed: data sets checked batch by batch, standardised, and taken apart."""
 
+import contextlib
 import math
+import re
 import warnings
 
 import numpy as np
@@ -15,6 +17,7 @@ FAR_FROM_STANDARD = 5.0
 # which takes as long as to trace it; there is nothing in it to translate.
 UNTRANSLATED = tf.autograph.experimental.do_not_convert
 KEYS = ("observations", "controls", "mask", "weights")  # What a dictionary of data may hold.
+BROKEN = re.compile(r"assertion failed: \[(`.*)\]")  # What a graph says of a rule of ours.
 KNOWN = "known"  # Whether each step is known, which `known_too` adds for `predict`.
 
 
@@ -27,6 +30,18 @@ def check_dictionary(inputs, keys=KEYS):
         )
     for name in inputs:
         errors.check_choice("key", name, keys)
+
+
+@contextlib.contextmanager
+def rules_as_value_errors():
+    """Lets a batch of a data set that breaks a rule raise the ValueError that an array raises."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        rule = BROKEN.search(str(error))
+        if rule is None:
+            raise
+        raise ValueError(rule[1]) from None
 
 
 def checked(rules, dataset, known_too=False):
@@ -109,7 +124,8 @@ def adapt(model, rules, dataset, min_scale):
     else:
         checked(rules, dataset)
         batches = [dataset]
-    found = moments.dataset_moments(batches)
+    with rules_as_value_errors():
+        found = moments.dataset_moments(batches)
     scales = [
         moments.mean_and_scale(getattr(found, name), name, min_scale)
         for name in ["observations", "controls"]
@@ -140,7 +156,9 @@ def warn_if_not_adapted(model, dataset):
     """Warns if checked data are far from standard and a `StateSpaceModel` was not adapted."""
     if model.observation_standardization.is_set or model.control_standardization.is_set:
         return
-    for name, found in moments.dataset_moments(first_batches(dataset))._asdict().items():
+    with rules_as_value_errors():
+        of_first = moments.dataset_moments(first_batches(dataset))
+    for name, found in of_first._asdict().items():
         if name == "observations" and not model.emission.standardises:
             continue
         sizes = np.sqrt(np.square(found.mean) + found.variance)  # Root mean squares.

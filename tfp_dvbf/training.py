@@ -142,9 +142,9 @@ class VariationalModel(tf_keras.Model):
           Keras' `History`.
 
         Raises:
-          ValueError: If the data do not fit the model, an array holds a NaN or infinite value that
-            no mask covers, targets or weights are given, or training diverges.
-          tf.errors.InvalidArgumentError: If a batch of a data set does, before it is trained on.
+          ValueError: If the data do not fit the model or hold a NaN or infinite value that no mask
+            covers, a batch of a data set before it is trained on; if targets or weights are given;
+            or if training diverges.
         """
         keras_arguments.check_no_targets(y=y, **kwargs)
         callbacks = keras_arguments.guarded(callbacks)
@@ -161,7 +161,9 @@ class VariationalModel(tf_keras.Model):
             batch_size = kwargs.get("validation_batch_size") or batch_size
             steps = kwargs.get("validation_steps")
             validation_data = feeding.in_few_sizes(validation_data, batch_size, steps)
-        history = super().fit(x, validation_data=validation_data, callbacks=callbacks, **kwargs)
+        given = {"validation_data": validation_data, "callbacks": callbacks, **kwargs}
+        with feeding.rules_as_value_errors():
+            history = super().fit(x, **given)
         if history.epoch and int(self.optimizer.iterations) >= collapse.UPDATES:
             for batch in feeding.first_batches(first):
                 collapse.warn(self, batch)
@@ -192,14 +194,9 @@ class VariationalModel(tf_keras.Model):
         if not kwargs.get("_use_cached_eval_dataset"):  # Keras' word for a call by `fit`.
             self.check_finite_weights()
             x = feeding.in_few_sizes(feeding.checked(self.rules, x), batch_size, steps)
-        return super().evaluate(
-            x,
-            batch_size=batch_size,
-            verbose=verbose,
-            steps=steps,
-            callbacks=callbacks,
-            **kwargs,
-        )
+        given = {"batch_size": batch_size, "verbose": verbose, "steps": steps, **kwargs}
+        with feeding.rules_as_value_errors():
+            return super().evaluate(x, callbacks=callbacks, **given)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, **kwargs):
         """Returns what `call` does for a data set, as Keras' `predict`, and checks it as `fit`.
@@ -209,7 +206,8 @@ class VariationalModel(tf_keras.Model):
         keras_arguments.check_callbacks(callbacks)
         self.check_finite_weights()
         x = feeding.without_filling(feeding.checked(self.rules, x, known_too=True))
-        return super().predict(x, batch_size, verbose, steps, callbacks, **kwargs)
+        with feeding.rules_as_value_errors():
+            return super().predict(x, batch_size, verbose, steps, callbacks, **kwargs)
 
     @feeding.UNTRANSLATED
     def train_step(self, data):

@@ -42,11 +42,12 @@ def timestamp(cell, decimal="."):
     return (moment - epoch).total_seconds()
 
 
-def is_moment(value):
-    """Returns whether a value of any kind is a timestamp, or the text of one, and no number."""
-    text = str(value).strip()
+def are_moments(values):
+    """Returns whether values [rows] are times, as they are or, to judge by the first one, as text."""
+    if not are_timestamps(values) or values.dtype.kind in "mM":
+        return values.dtype.kind in "mM"
     try:
-        return not _is_number(text, ".") and bool(np.isfinite(timestamp(text)))
+        return bool(np.isfinite(timestamp(str(values[0]).strip())))
     except ValueError:
         return False
 

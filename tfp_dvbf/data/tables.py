@@ -129,11 +129,8 @@ def _time_index(frame):
     Text may be times, numbers may be those of rows and are none.
     """
     index = getattr(frame, "index", None)
-    for level in range(len(getattr(index, "names", []))):
-        values = _level(index, level)
-        if values.dtype.kind in "mM" or len(values) and cells.is_moment(values[0]):
-            return values
-    return None
+    levels = (_level(index, level) for level in range(len(getattr(index, "names", []))))
+    return next((values for values in levels if cells.are_moments(values)), None)
 
 
 def _level(index, level):

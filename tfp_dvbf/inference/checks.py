@@ -1,5 +1,7 @@
 """How a rule is kept: at once where it can be decided, as an assertion of the graph elsewhere."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -33,15 +35,26 @@ class Checks:
 
 def check_finite(rules, name, tensor):
     """Requires finite values, and says where the first other one is."""
-    finite = tf.math.is_finite(tensor)
+    check_each(rules, tensor, tf.math.is_finite(tensor), functools.partial(checks.not_finite, name))
 
-    def message(holds):
-        if holds is None:
-            return checks.not_finite(name)
-        index = np.argwhere(~finite.numpy())[0]
-        return checks.not_finite(name, tensor[tuple(index)].numpy(), index)
 
-    rules.require(tf.reduce_all(finite), message)
+def check_each(rules, tensor, holds, message):
+    """Requires that a rule holds for each value of a tensor.
+
+    Args:
+      rules: `Checks`.
+      tensor: The values.
+      holds: Whether it holds for each, a bool tensor.
+      message: Function of the first value that breaks it and of its index, or of nothing.
+    """
+
+    def first(decided):
+        if decided is None:
+            return message()
+        index = np.argwhere(~holds.numpy())[0]
+        return message(tensor[tuple(index)].numpy(), index)
+
+    rules.require(tf.reduce_all(holds), first)
 
 
 def check_shape(rules, name, tensor, sizes):

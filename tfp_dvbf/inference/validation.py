@@ -6,6 +6,7 @@ that fails when the graph runs. What passes is returned untouched but for casts 
 missing steps, so that gradients reach what was given.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from tfp_dvbf.inference.checks import (
     Checks,
     binary,
     check_array,
+    check_each,
     check_finite,
     numeric,
     split_masked,
@@ -257,14 +259,17 @@ def check_values(checks, rules, mask=None, **tensors):
     for name, tensor in tensors.items():
         check_finite(checks, name, tensor)
         if name != "controls" and rules.emission.support is not None:
-            emission = registry.name_of("emission", rules.emission)
             holds = rules.emission.supports(tensor)
             if mask is not None:  # What is missing is 0, which the emission may never make.
                 holds |= networks.expand_like(~mask, tensor)
-            checks.require(
-                tf.reduce_all(holds),
-                f"`{name}` must be {rules.emission.support} for the {emission} emission.",
-            )
+            check_each(checks, tensor, holds, functools.partial(_unsupported, rules, name))
+
+
+def _unsupported(rules, name, *value_and_index):
+    """Returns what to say of values that the emission cannot make."""
+    emission = registry.name_of("emission", rules.emission)
+    found = data_checks.got(name, *value_and_index)
+    return f"`{name}` must be {rules.emission.support} for the {emission} emission{found}."
 
 
 def _check_one_length(controls, num_steps):
