@@ -43,7 +43,7 @@ def timestamp(cell, decimal="."):
 
 
 def are_moments(values):
-    """Returns whether values [rows] are times, as they are or, to judge by the first one, as text."""
+    """Returns whether values [rows] are times or, to judge by the first of them, text of times."""
     if not are_timestamps(values) or values.dtype.kind in "mM":
         return values.dtype.kind in "mM"
     try:
