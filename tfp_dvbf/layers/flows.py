@@ -20,24 +20,6 @@ tfb = tfp.bijectors
 warnings.filterwarnings("ignore", message=r"The `keras\.(initializers|constraints)\.serialize")
 
 
-class SeededKernels(tf_keras.initializers.Initializer):
-    """Glorot uniform kernels of one seed, which differ from each other by their shapes.
-
-    Args:
-      seed: The seed, a non-negative integer.
-    """
-
-    def __init__(self, seed):
-        self.seed = seed
-
-    def __call__(self, shape, dtype=None, **kwargs):
-        words = np.random.SeedSequence([self.seed, *map(int, shape)]).generate_state(1)
-        return networks.seeded(networks.GLOROT, int(words[0] >> 1))(shape, dtype, **kwargs)
-
-    def get_config(self):
-        return {"seed": self.seed}
-
-
 class InverseAutoregressiveFlow(tf_keras.layers.Layer):
     """z'_d = g(z_d; theta_d) with theta = MADE(z; h): base of the flows of one step of z.
 
@@ -89,7 +71,7 @@ class InverseAutoregressiveFlow(tf_keras.layers.Layer):
             input_order=input_order,
             hidden_units=list(self.hidden_units),
             activation=hidden_activation,
-            kernel_initializer=networks.GLOROT if seed is None else SeededKernels(seed),
+            kernel_initializer=networks.GLOROT if seed is None else networks.SeededKernels(seed),
         )
         # The masks hold only if every kernel is built with the layer.
         self.made.build([None, event_dim])

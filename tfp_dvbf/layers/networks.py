@@ -40,6 +40,24 @@ def seeded(identifier, seed):
     return type(initializer).from_config({**initializer.get_config(), "seed": seed})
 
 
+class SeededKernels(tf_keras.initializers.Initializer):
+    """Glorot uniform kernels of one seed, which differ from each other by their shapes.
+
+    Args:
+      seed: The seed, a non-negative integer.
+    """
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        words = np.random.SeedSequence([self.seed, *map(int, shape)]).generate_state(1)
+        return seeded(GLOROT, int(words[0] >> 1))(shape, dtype, **kwargs)
+
+    def get_config(self):
+        return {"seed": self.seed}
+
+
 class MLP(tf_keras.layers.Layer):
     """Dense layers over the last axis, whatever the axes before it.
 
