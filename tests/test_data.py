@@ -162,6 +162,14 @@ def test_sequences_of_different_lengths_are_told_to_pad(observations, message):
         data.Sequences(GOOD[0], observations)
 
 
+@pytest.mark.parametrize("of", [list, tuple])
+def test_images_of_mixed_sizes_are_refused(of):
+    mixed = of([np.zeros((5, 8, 8, 1)), np.zeros((5, 16, 16, 1))])
+    message = r"sequences of steps of different shapes, \(8, 8, 1\) and \(16, 16, 1\)\.$"
+    with pytest.raises(ValueError, match=message):
+        data.Sequences(mixed)
+
+
 def test_nan_without_a_mask_is_told_of_the_mask():
     observations = GOOD[0].copy()
     observations[1, 2, 0] = np.nan

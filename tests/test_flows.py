@@ -156,6 +156,9 @@ def test_settings_that_make_no_bijection_are_refused(change, message):
     settings = {"num_flows": 1, "flow_units": (8,), "flow_kind": "spline"}
     with pytest.raises(ValueError, match=message):
         flows.check_settings(**{**settings, "num_bins": 8, "interval": 4.0, **change})
+    if "num_bins" in change or "interval" in change:
+        with pytest.raises(ValueError, match=message):
+            flows.SplineInverseAutoregressiveFlow(2, 3, (8,), **change)
 
 
 @pytest.mark.parametrize("num_bins, interval", [(999, 4.0), (8, 0.1), (8, 1000.0)])

@@ -147,6 +147,16 @@ def test_pixels_out_of_range_are_refused_in_arrays_and_in_graphs(emission, messa
         model.adapt(tf.data.Dataset.from_tensors(bad))
 
 
+def test_images_of_another_size_are_refused_in_one_line():
+    model = model_of(layers.ImageGaussian(low=0, high=255))
+    other = {"observations": images()[:, :, :4, :4], "controls": np.zeros([3, 5, 1], np.float32)}
+    for given in [other, tf.data.Dataset.from_tensors(other)]:
+        with pytest.raises(ValueError, match=r"must have shape \[") as refusal:
+            model.adapt(given)
+        assert str(refusal.value).startswith("`observations`")
+        assert "\n" not in str(refusal.value)
+
+
 def test_missing_images_lie_in_no_range():
     """They are stored as 0, which need not be a value of the emission."""
     model = model_of(layers.ImageGaussian(low=20, high=200))

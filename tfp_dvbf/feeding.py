@@ -54,7 +54,7 @@ def checked(rules, dataset, known_too=False):
     """
     if isinstance(dataset, tf.data.Dataset):
         check_dictionary(dataset.element_spec)
-        return dataset.map(lambda inputs: _check_inputs(rules, inputs, known_too))
+        return dataset.map(UNTRANSLATED(lambda inputs: _check_inputs(rules, inputs, known_too)))
     check_dictionary(dataset)
     found = _check_inputs(rules, dataset, known_too)
     return {name: np.asarray(tensor) for name, tensor in found.items()}
@@ -120,7 +120,8 @@ def adapt(model, rules, dataset, min_scale):
         check_dictionary(dataset.element_spec)
         if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise ValueError("`dataset` must end for `adapt`; leave out its `repeat`.")
-        batches = dataset.map(lambda inputs: _after_checks(rules, inputs)).as_numpy_iterator()
+        checking = UNTRANSLATED(lambda inputs: _after_checks(rules, inputs))
+        batches = dataset.map(checking).as_numpy_iterator()
     else:
         checked(rules, dataset)
         batches = [dataset]

@@ -211,13 +211,19 @@ def numeric_array(name, values, hint=PAD):
         if not isinstance(values, np.ma.MaskedArray):
             values = np.asarray(values)
     except ValueError as error:
-        raise ValueError(
-            f"`{name}` must be numeric; got sequences of different lengths. {hint}"
-        ) from error
+        raise ValueError(f"`{name}` must be numeric; got {_ragged(values, hint)}") from error
     if values.dtype.kind not in "fiub":
         advice = f" {hint}" if values.dtype.kind == "O" else ""
         raise ValueError(f"`{name}` must be numeric; got dtype {values.dtype}.{advice}")
     return values
+
+
+def _ragged(values, hint):
+    """Returns what is wrong with a list of arrays that are no rectangle, and the remedy."""
+    sizes = {np.shape(each)[1:] for each in values if isinstance(each, np.ndarray)}
+    if len(sizes) > 1:
+        return f"sequences of steps of different shapes, {' and '.join(map(str, sorted(sizes)))}."
+    return f"sequences of different lengths. {hint}"
 
 
 def check_numeric(name, values):

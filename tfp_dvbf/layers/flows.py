@@ -157,16 +157,15 @@ class SplineInverseAutoregressiveFlow(InverseAutoregressiveFlow):
 
     Args:
       *args: As for `InverseAutoregressiveFlow`.
-      num_bins: Number of bins, 2 or more and less than 1 / LEAST.
-      interval: Where the spline ends; its tails are linear of slope 1.
+      num_bins: Number of bins, 2 or more and less than 1 / LEAST, or a ValueError is raised.
+      interval: Where the spline ends, in [0.1, 1000], likewise; its tails are linear of slope 1.
       **kwargs: As for `InverseAutoregressiveFlow`.
     """
 
     LEAST = 1e-3  # Least slope, and least width and height of a bin, a fraction of the interval.
 
     def __init__(self, *args, num_bins=8, interval=4.0, **kwargs):
-        self.num_bins = num_bins
-        self.interval = interval
+        self.num_bins, self.interval = check_spline(num_bins, interval)
         super().__init__(*args, **kwargs)
 
     @property
@@ -262,6 +261,14 @@ class Settings(NamedTuple):
 def check_settings(num_flows, flow_units, flow_kind, num_bins, interval):
     """Returns `Settings`, or raises ValueError if one of them is out of its range."""
     errors.check_choice("flow_kind", flow_kind, list(KINDS))
+    spline = check_spline(num_bins, interval)
+    num_flows = errors.check_integer("num_flows", num_flows)
+    flow_units = errors.check_units("flow_units", flow_units, least=1)
+    return Settings(num_flows, flow_units, flow_kind, *spline)
+
+
+def check_spline(num_bins, interval):
+    """Returns both as numbers, or raises ValueError if one of them is out of its range."""
     least, most = INTERVALS
     number = isinstance(interval, numbers.Real) and not isinstance(interval, (bool, np.bool_))
     if not number or not least <= interval <= most:
@@ -276,6 +283,4 @@ def check_settings(num_flows, flow_units, flow_kind, num_bins, interval):
             f"`num_bins` of a spline must be less than {limit}, as from there on bins of the least "
             f"width fill the interval; got {num_bins}."
         )
-    num_flows = errors.check_integer("num_flows", num_flows)
-    flow_units = errors.check_units("flow_units", flow_units, least=1)
-    return Settings(num_flows, flow_units, flow_kind, num_bins, float(interval))
+    return num_bins, float(interval)

@@ -137,8 +137,9 @@ class IAFInitialPosterior(GaussianInitialPosterior):
       flow_units: Sizes of the hidden layers of each MADE; the first is also the size of c.
       flow_kind: "affine", a gated map of each dimension, which leaves the first one normal; or
         "spline", which can split it into modes.
-      num_bins: Number of bins of a spline, 2 or more.
-      interval: The spline acts on [-interval, interval]; its tails are the identity.
+      num_bins: Number of bins of a spline, 2 or more and less than 1,000.
+      interval: The spline acts on [-interval, interval], from 0.1 to 1,000; its tails are the
+        identity.
     """
 
     def __init__(

@@ -114,8 +114,9 @@ class IAF(Innovation):
       activation: Activation of the hidden layers.
       flow_kind: "affine", a gated map of each dimension, which leaves the first one normal given
         z[t-1]; or "spline", which can split it into modes.
-      num_bins: Number of bins of a spline, 2 or more.
-      interval: The spline acts on [-interval, interval]; its tails are the identity.
+      num_bins: Number of bins of a spline, 2 or more and less than 1,000.
+      interval: The spline acts on [-interval, interval], from 0.1 to 1,000; its tails are the
+        identity.
     """
 
     def __init__(
