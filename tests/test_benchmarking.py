@@ -255,12 +255,13 @@ def test_benchmark(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(measures, "LENGTHS", (4, 8))
     sizes = {"generate": {1: 2, 8: 1}, "filter_step": {1: 2, 8: 1}}
     monkeypatch.setattr(call_times, "SIZES", sizes)
+    monkeypatch.setattr(call_times, "IMAGE_SIZES", {2: 1})
     monkeypatch.setattr(quality, "SEEDS", (1,))
     monkeypatch.setattr(quality, "NUM_BATCHES", 2)
     monkeypatch.setattr(quality, "NUM_STEPS", 4)
     monkeypatch.setattr(quality, "NUM_VALIDATION", 4)
     monkeypatch.setattr(quality, "TARGETS", (10.0, 0.0))
-    monkeypatch.setattr(quality, "PROTOCOL", dict.fromkeys(["innovation", "gaussian"], QUICK))
+    monkeypatch.setattr(quality.protocols, "protocol_of", lambda *_: QUICK)
     file = tmp_path / "timings.json"
     sizes = {
         "posteriors": ("gaussian", "innovation"),
@@ -279,6 +280,7 @@ def test_benchmark(tmp_path, monkeypatch, capsys):
         "length": 4,
         "quality": 4,
         "streaming": 2,
+        "images": 2,
         "sampling": 2,
         "starting": 3,
         "floor": 1,

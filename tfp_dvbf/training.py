@@ -164,7 +164,7 @@ class VariationalModel(tf_keras.Model):
         given = {"validation_data": validation_data, "callbacks": callbacks, **kwargs}
         with feeding.rules_as_value_errors():
             history = super().fit(x, **given)
-        if history.epoch and int(self.optimizer.iterations) >= collapse.UPDATES:
+        if history.epoch and self.optimizer.iterations.numpy() >= collapse.UPDATES:
             for batch in feeding.first_batches(first):
                 collapse.warn(self, batch)
         return history

@@ -13,6 +13,8 @@ SIZES = {
     "filter_step": {1: 200, 64: 50, 4096: 3},
 }
 
+IMAGE_SIZES = {1: 100, 64: 5}
+
 
 def streaming(args):
     """Times `filter_step` of an exported model for several numbers of streams."""
@@ -23,6 +25,20 @@ def streaming(args):
 def sampling(args):
     """Times the generation of trajectories of 50 steps in memory, for several numbers of them."""
     yield from inference(args, "sampling", "generate", "innovation", 1)
+
+
+def images(args):
+    """Times `filter_step` of an exported model of images, that of docs/pixels.md."""
+    about = {"what": "images", "posterior": "innovation", "particles": NUM_PARTICLES}
+    for threads in args.threads:
+        with processes.started(processes.IMAGE_STEPS, threads, args.device) as workers:
+            for size, count in IMAGE_SIZES.items():
+                settings = {"path": None, "size": size, "num_particles": NUM_PARTICLES}
+                for worker in workers.values():
+                    worker.ask("prepare", **settings)
+                yield single_calls(
+                    workers, args.rounds, count, {**about, "size": size, "threads": threads}
+                )
 
 
 def programs_of(way, peers):

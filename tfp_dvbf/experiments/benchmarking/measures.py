@@ -140,6 +140,7 @@ MEASURES = {
     "quality": quality.quality,
     "length": length,
     "streaming": call_times.streaming,
+    "images": call_times.images,
     "sampling": call_times.sampling,
     "starting": starting,
     "floor": least,

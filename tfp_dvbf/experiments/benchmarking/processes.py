@@ -62,7 +62,12 @@ INFERENCE = {  # What generates and filters, by the name of the package or peer.
     "tensorflow": Program("tfp_dvbf", "ours_inference", ""),
     "jax": Program("JAX", "jax_inference", "", package="jax"),
 }
-COMPILED_STEP = Program("tfp_dvbf, XLA", "ours_inference", "compiled_filter_step")
+COMPILED = "tfp_dvbf, XLA"
+COMPILED_STEP = Program(COMPILED, "ours_inference", "compiled_filter_step")
+IMAGE_STEPS = (
+    Program("tfp_dvbf", "ours_inference", "images"),
+    Program(COMPILED, "ours_inference", "compiled_images"),
+)
 
 
 def installed(peers):

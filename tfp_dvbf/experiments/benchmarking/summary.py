@@ -62,6 +62,7 @@ COLUMNS = {
         "bandwidth": ("GB/s", "{:.1f}"),
     },
 }
+COLUMNS["images"] = {k: column for k, column in COLUMNS["streaming"].items() if k != "posterior"}
 GIGA = ("recurrent", "parallel", "recurrent_rate", "parallel_rate", "bandwidth")
 NONE = "There are no figures of this yet."
 
