@@ -279,7 +279,7 @@ def test_benchmark(tmp_path, monkeypatch, capsys):
         "training": 2,
         "length": 4,
         "quality": 4,
-        "streaming": 2,
+        "streaming": 4,
         "images": 2,
         "sampling": 2,
         "starting": 3,
