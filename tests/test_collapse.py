@@ -60,6 +60,7 @@ class KnownNoise:
         self.state_space_model = state_space_model.StateSpaceModel((1,), 1, 2, transition)
 
     def sample_posterior(self, observations, controls, num_samples, seed, mask):
+        assert observations.shape[:2] == self.mean.shape[:2]
         rng = np.random.default_rng(seed)
         shape = [num_samples, *self.mean.shape]
         noise = np.float32(self.mean + self.scale * rng.standard_normal(shape))
@@ -90,6 +91,31 @@ def test_the_posterior_mean_of_the_noise_is_found(factor, masked):
     np.testing.assert_allclose(found.noise, expected[:, 1:].mean(axis=(0, 1)), atol=0.01)
     assert found.noise[0] > 0.2 and abs(found.noise[1]) < 0.008
     assert 0 not in found.dead
+
+
+def test_few_transitions_are_held_at_a_time(monkeypatch):
+    """A record of 40,000 steps has 4 million states in 100 draws, each with the layers of one."""
+    sizes = []
+
+    class Counted(Decay):
+        def call(self, states, controls):
+            sizes.append(int(np.prod(states.shape[:-1])))
+            return super().call(states, controls)
+
+    monkeypatch.setattr(collapse, "ROWS", 3 * NUM_SEQUENCES * NUM_STEPS)
+    mean = np.random.default_rng(0).normal(size=[NUM_SEQUENCES, NUM_STEPS, 2])
+    model = KnownNoise(mean, 0.4, Counted())
+    sizes.clear()
+    found = evaluation.active_units(model, system(), num_draws=20)
+    assert max(sizes) == 3 * NUM_SEQUENCES * (NUM_STEPS - 1)
+    monkeypatch.setattr(collapse, "ROWS", 1)
+    alone = evaluation.active_units(model, system(), num_draws=20)
+    np.testing.assert_allclose(found.noise, alone.noise, atol=1e-5)
+    monkeypatch.setattr(collapse, "STEPS", 20 * 5)
+    monkeypatch.setattr(collapse, "VALUES", 20 * 5 * 3 * 7)
+    model.mean = mean[:7, :5]
+    first = evaluation.active_units(model, system(), num_draws=20)
+    np.testing.assert_allclose(first.initial, np.square(mean[:7, 0]).mean(axis=0), atol=0.3)
 
 
 def test_a_dimension_is_dead_if_neither_its_first_state_nor_its_noise_moves():

@@ -11,6 +11,8 @@ import numpy as np
 THRESHOLD = 0.01  # Burda et al. 2016, section 5.2.
 VALUES = 2**22  # States and observations that are drawn at most.
 NUM_DRAWS = 100
+STEPS = 2**18  # Of all draws of a sequence; each has the layers of the emission as well.
+ROWS = 2**14  # States whose transition is held at a time, which may have layers of hundreds.
 UPDATES = 500  # A model of fewer has not learned to use its dimensions yet.
 
 
@@ -32,7 +34,7 @@ class ActiveUnits(NamedTuple):
 
 
 def active_units(model, observations, controls, mask=None, num_draws=NUM_DRAWS, seed=1):
-    """Returns the `ActiveUnits` of the first sequences, of as many as 4 million values hold.
+    """Returns the `ActiveUnits` of the first sequences and steps, as `VALUES` and `STEPS` allow.
 
     The mean of K draws overestimates the square by 1/K of their variance, which is subtracted; so a
     dead dimension may have a value a little below 0.
@@ -44,13 +46,16 @@ def active_units(model, observations, controls, mask=None, num_draws=NUM_DRAWS, 
       seed: Seed of the draws.
     """
     num_steps, *shape = observations.shape[1:]
+    num_steps = min(num_steps, max(2, STEPS // num_draws))
     size = num_steps * (int(np.prod(shape)) + model.state_space_model.spec.state_dim)
     number = max(1, VALUES // (num_draws * size))
-    observations, controls, mask = (
-        None if values is None else values[:number] for values in (observations, controls, mask)
-    )
+    observations = observations[:number, :num_steps]
+    controls = None if controls is None else controls[:number, : num_steps - 1]
+    mask = None if mask is None else mask[:number, :num_steps]
     states = model.sample_posterior(observations, controls, num_draws, seed, mask).states
-    noise = _noise(model.state_space_model, states, controls)
+    at_once = max(1, ROWS // (states.shape[1] * num_steps))
+    parts = (states[first : first + at_once] for first in range(0, num_draws, at_once))
+    noise = np.concatenate([_noise(model.state_space_model, part, controls) for part in parts])
     squares = np.square(noise.mean(axis=0)) - noise.var(axis=0, ddof=1) / num_draws
     if mask is not None:
         squares = np.where(np.asarray(mask, bool)[..., np.newaxis], squares, np.nan)

@@ -25,7 +25,7 @@ def active_units(model, sequences, num_draws=collapse.NUM_DRAWS, seed=1):
     Args:
       model: A `DVBF`.
       sequences: `Sequences` or `Shards`, of which as many of the first are used as 4 million values
-        of states and observations hold.
+        of states and observations hold, and of long ones the first steps, 2,621 with 100 draws.
       num_draws: Draws K of the posterior for each sequence, two or more.
       seed: Seed of the draws.
 
