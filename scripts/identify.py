@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 
-from tfp_dvbf.experiments import command_line, latent_regression, options, run_folder, tables
+from tfp_dvbf.experiments import command_line, latent_regression, options, run_folder
 from tfp_dvbf.experiments.command_line import option
 
 PUBLISHED = {"r2_sin": 0.961, "r2_cos": 0.982, "r2_velocity": 0.916}  # Karl et al. 2017, pixels.
@@ -57,8 +57,8 @@ def main(args):
             model = train(args, without, seed, splits, folder)
             scores = latent_regression.score(model, splits[0], splits[2])
             latent_regression.draw(folder / "figures", model, splits[2])
-            about = {"without": without} if without else {}
-            about = {"observation": args.observation, **about, "seed": seed}
+            about = {"observation": args.observation, "without": without}
+            about |= {"state_dim": args.state_dim, "seed": seed}
             rows.append({**about, **scores, "seconds": seconds_of(folder)})
             write_report(args, rows, output)
     print(f"\n{(output / 'report.md').read_text()}")
@@ -153,13 +153,13 @@ def seconds_of(folder):
 
 def write_report(args, rows, output):
     """Writes `report.json`, and the table of it beside the published figures as `report.md`."""
-    names = ["state_dim", "hidden_steps", "epochs", "starts"]
+    names = ["hidden_steps", "epochs", "starts"]
     if args.observation == "pixels":
         names.append("scale")
     about = {name: getattr(args, name) for name in names}
     run_folder.write_json(output / "report.json", {**about, "rows": rows})
     published = {"observation": "pixels", "seed": "Karl et al. 2017", **PUBLISHED}
-    (output / "report.md").write_text(f"{tables.markdown([*rows, published])}\n")
+    (output / "report.md").write_text(f"{latent_regression.table([*rows, published])}\n")
 
 
 if __name__ == "__main__":

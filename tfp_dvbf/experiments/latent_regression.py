@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tfp_dvbf import data
+from tfp_dvbf.experiments import tables
 
 ENV_ID = "Pendulum-v1"
 OBSERVATIONS = ("pixels", "position", "angle")
-TARGETS = ("sin", "cos", "velocity")
+TARGETS = {"sin": "sin θ", "cos": "cos θ", "velocity": "velocity"}  # What tables call them.
 SIZES = {"train": 500, "test": 500, "validation": 100}  # Sequences.
 NUM_STEPS = 15
 IMAGE_SIZE = (16, 16)
@@ -168,6 +169,25 @@ def r_squared(train_inputs, test_inputs, train_targets, test_targets):
 
 def _rows(values):
     return values.reshape(-1, values.shape[-1]).astype(np.float64)
+
+
+def table(rows):
+    """Returns the rows of `identify.py` as a Markdown table, R2 of the later steps apart."""
+    heads = {f"r2_{name}": label for name, label in TARGETS.items()}
+    heads |= {f"{name}_later": f"{label} later" for name, label in heads.items()}
+    return tables.markdown(
+        [
+            {heads.get(key, key.replace("_", " ")): _cell(key, value) for key, value in row.items()}
+            for row in rows
+        ]
+    )
+
+
+def _cell(key, value):
+    """Returns a value of a row of `identify.py` as text."""
+    if value is None or isinstance(value, str):
+        return value
+    return f"{value:.3f}" if key.startswith("r2_") else f"{value:.0f}"
 
 
 def draw(folder, model, test, num_sequences=3):
