@@ -195,8 +195,12 @@ def test_a_bad_file_ends_fit_with_its_name(make_model, sequences, tmp_path):
     np.savez(tmp_path / "1.npz", observations=x, controls=sequences.controls[6:])
     model = make_model()
     model.compile(run_eagerly=True)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="1.npz: `observations` must be fin"):
-        model.fit(dataset, verbose=0)
+    for call in [model.fit, model.evaluate, model.predict]:
+        with pytest.raises(ValueError, match="1.npz: `observations` must be finite; got nan"):
+            call(dataset, verbose=0)
+    with pytest.raises(ValueError, match="1.npz: .* observed.$") as refusal:
+        model.adapt(dataset)
+    assert "\n" not in str(refusal.value)
     (tmp_path / "1.npz").write_bytes((tmp_path / "0.npz").read_bytes()[:-200])
     with pytest.raises(tf.errors.InvalidArgumentError, match="1.npz must be an .npz file"):
         list(dataset)

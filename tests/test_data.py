@@ -164,10 +164,11 @@ def test_sequences_of_different_lengths_are_told_to_pad(observations, message):
 
 @pytest.mark.parametrize("of", [list, tuple])
 def test_images_of_mixed_sizes_are_refused(of):
-    mixed = of([np.zeros((5, 8, 8, 1)), np.zeros((5, 16, 16, 1))])
-    message = r"sequences of steps of different shapes, \(8, 8, 1\) and \(16, 16, 1\)\.$"
-    with pytest.raises(ValueError, match=message):
-        data.Sequences(mixed)
+    same, other = np.zeros((5, 8, 8, 1)), np.zeros((5, 16, 16, 1))
+    message = r"got steps of different shapes, \(8, 8, 1\) in sequence 0 and \(16, 16, 1\) in seq"
+    for mixed in [[same, same, other, same], [same.tolist(), other.tolist()]]:
+        with pytest.raises(ValueError, match=message):
+            data.Sequences(of(mixed))
 
 
 def test_nan_without_a_mask_is_told_of_the_mask():

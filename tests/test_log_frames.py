@@ -76,12 +76,34 @@ def test_an_index_of_numbers_counts_rows_unless_it_is_named():
 
 
 def test_an_index_of_text_is_read_as_times_to_its_last_row():
+    stamps = STAMPS[ROWS].astype(str)
+    stamps[3] = "later"
     with pytest.raises(ValueError, match="row 3 must be a finite number or an ISO"):
-        stamps = STAMPS[ROWS].astype(str)
-        stamps[3] = "later"
         Log.from_dataframe(indexed(gapped(), stamps), "b")
     log = Log.from_dataframe(indexed(gapped(), np.array(["row"] * len(ROWS))), "b")
     assert log.time_step is None
+
+
+@pytest.mark.parametrize("first", [None, np.datetime64("NaT")])
+def test_a_missing_first_time_is_no_reason_to_leave_the_index_out(first):
+    stamps = STAMPS[ROWS].astype(object)
+    stamps[0] = first
+    with pytest.raises(ValueError, match="DataFrame 0, row 0: the time must be a number; got nan"):
+        Log.from_dataframe(indexed(gapped(), stamps), "b")
+
+
+def test_a_level_that_tells_records_apart_is_no_time():
+    day = np.repeat(["2024-05-01", "2024-05-02"], STEPS // 2)
+    made = indexed(frame(), day, names=["day"])
+    log = Log.from_dataframe(made, "b", record="day")
+    assert len(log.records) == 2 and log.time_step is None
+
+
+def test_periods_of_different_lengths_are_refused():
+    months = np.datetime64("2024-01", "M") + np.arange(STEPS)
+    made = indexed(frame(), Periods(months.astype("datetime64[s]")))
+    with pytest.raises(ValueError, match="the times must lie on a grid"):
+        Log.from_dataframe(made, "b")
 
 
 def test_a_column_of_times_is_preferred_to_an_index_of_times():

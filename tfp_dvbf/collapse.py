@@ -9,11 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 THRESHOLD = 0.01  # Burda et al. 2016, section 5.2.
-VALUES = 2**22  # States and observations that are drawn at most.
-NUM_DRAWS = 100
-STEPS = 2**18  # Of all draws of a sequence; each has the layers of the emission as well.
-ROWS = 2**14  # States whose transition is held at a time, which may have layers of hundreds.
 UPDATES = 500  # A model of fewer has not learned to use its dimensions yet.
+NUM_DRAWS = 100  # Of each sequence, and of all of them at least:
+ALL_DRAWS = 1600
+VALUES = 2**22  # States and observations that are drawn at most.
+STEPS = 2**18  # Steps of a sequence times its draws, all of which hold the layers of an emission.
+ROWS = 2**14  # States whose transition is held at a time.
 
 
 class ActiveUnits(NamedTuple):
@@ -33,33 +34,40 @@ class ActiveUnits(NamedTuple):
         return np.flatnonzero(np.maximum(self.initial, self.noise) <= THRESHOLD).tolist()
 
 
-def active_units(model, observations, controls, mask=None, num_draws=NUM_DRAWS, seed=1):
-    """Returns the `ActiveUnits` of the first sequences and steps, as `VALUES` and `STEPS` allow.
+def measure(model, sequences, num_draws=NUM_DRAWS, seed=1):
+    """Returns the `ActiveUnits` of a part of `Sequences`, as much as `VALUES` and `STEPS` allow.
 
     The mean of K draws overestimates the square by 1/K of their variance, which is subtracted; so a
     dead dimension may have a value a little below 0.
 
     Args:
       model: A `DVBF`.
-      observations, controls, mask: As `DVBF.sample_posterior` takes them.
+      sequences: `Sequences`.
       num_draws: Draws K of the posterior for each sequence, two or more.
       seed: Seed of the draws.
     """
-    num_steps, *shape = observations.shape[1:]
-    num_steps = min(num_steps, max(2, STEPS // num_draws))
-    size = num_steps * (int(np.prod(shape)) + model.state_space_model.spec.state_dim)
-    number = max(1, VALUES // (num_draws * size))
-    observations = observations[:number, :num_steps]
-    controls = None if controls is None else controls[:number, : num_steps - 1]
-    mask = None if mask is None else mask[:number, :num_steps]
+    observations, controls, observed = _part(model, sequences, num_draws)
+    mask = None if observed.all() else observed
     states = model.sample_posterior(observations, controls, num_draws, seed, mask).states
-    at_once = max(1, ROWS // (states.shape[1] * num_steps))
+    at_once = max(1, ROWS // observed.size)
     parts = (states[first : first + at_once] for first in range(0, num_draws, at_once))
     noise = np.concatenate([_noise(model.state_space_model, part, controls) for part in parts])
     squares = np.square(noise.mean(axis=0)) - noise.var(axis=0, ddof=1) / num_draws
-    if mask is not None:
-        squares = np.where(np.asarray(mask, bool)[..., np.newaxis], squares, np.nan)
+    squares = np.where(observed[..., np.newaxis], squares, np.nan)
     return ActiveUnits(_mean(squares[:, :1]), _mean(squares[:, 1:]))
+
+
+def _part(model, sequences, num_draws):
+    """Returns observations, controls and observed steps, from the first that is observed on."""
+    observed, num_steps = sequences.observed, sequences.num_steps
+    least = max(2, model.recognition_model.initial_steps)
+    start = min(int(observed.any(axis=0).argmax()), num_steps - least)
+    stop = min(num_steps, start + max(least, STEPS // num_draws))
+    rows = np.flatnonzero(observed[:, start:stop].any(axis=1))
+    size = model.state_space_model.spec.state_dim + int(np.prod(sequences.observation_shape))
+    rows = rows[: max(1, VALUES // (num_draws * (stop - start) * size))]
+    controls = sequences.controls[rows, start : stop - 1]
+    return sequences.observations[rows, start:stop], controls, observed[rows, start:stop]
 
 
 def _noise(space, states, controls):
@@ -94,13 +102,8 @@ def warning(dead, state_dim):
     )
 
 
-def warn(model, batch):
-    """Warns of the dimensions of a trained model that have collapsed.
-
-    Args:
-      model: A `DVBF`.
-      batch: A dictionary of arrays that it was trained on.
-    """
-    found = active_units(model, *map(batch.get, ["observations", "controls", "mask"]))
+def warn(model, sequences):
+    """Warns of the dimensions of a trained `DVBF` that have collapsed, as `Sequences` show it."""
+    found = measure(model, sequences, max(NUM_DRAWS, ALL_DRAWS // len(sequences)))
     if line := warning(found.dead, len(found.noise)):
         warnings.warn(line, stacklevel=3)

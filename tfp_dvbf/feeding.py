@@ -1,6 +1,7 @@
 """How a model is fed: data sets checked batch by batch, standardised, and taken apart."""
 
 import contextlib
+import itertools
 import math
 import re
 import warnings
@@ -13,11 +14,13 @@ from tfp_dvbf.data import batching, moments
 from tfp_dvbf.inference import checks, validation
 
 FAR_FROM_STANDARD = 5.0
+FIRST = 32  # Sequences that `adapt` returns at most.
 # AutoGraph would translate the source of all that is called in a graph of Keras or of a data set,
 # which takes as long as to trace it; there is nothing in it to translate.
 UNTRANSLATED = tf.autograph.experimental.do_not_convert
 KEYS = ("observations", "controls", "mask", "weights")  # What a dictionary of data may hold.
-BROKEN = re.compile(r"assertion failed: \[(`.*)\]")  # What a graph says of a rule of ours.
+# What a graph says of a rule that a batch breaks, and of a file that cannot be read.
+BROKEN = re.compile(r"assertion failed: \[(`.*)\]|Iterator::\S*: ValueError: (.*)")
 KNOWN = "known"  # Whether each step is known, which `known_too` adds for `predict`.
 
 
@@ -34,14 +37,17 @@ def check_dictionary(inputs, keys=KEYS):
 
 @contextlib.contextmanager
 def rules_as_value_errors():
-    """Lets a batch of a data set that breaks a rule raise the ValueError that an array raises."""
+    """Lets a batch that breaks a rule, or its file, raise the ValueError that an array raises."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        rule = BROKEN.search(str(error))
-        if rule is None:
+        found = BROKEN.search(str(error))
+        if found is None:
             raise
-        raise ValueError(rule[1]) from None
+        rule, of_file = found.groups()
+        if rule is not None:  # TensorFlow escapes quotes and letters beyond ASCII as C does.
+            rule = rule.encode().decode("unicode_escape").encode("latin-1").decode()
+        raise ValueError(of_file or rule) from None
 
 
 def checked(rules, dataset, known_too=False):
@@ -115,6 +121,9 @@ def adapt(model, rules, dataset, min_scale):
 
     The data are checked, but keep the type that they come in: what float32 cannot hold is found
     only before anything is cast to it.
+
+    Returns:
+      The first sequences that count, `Sequences`.
     """
     if isinstance(dataset, tf.data.Dataset):
         check_dictionary(dataset.element_spec)
@@ -124,9 +133,10 @@ def adapt(model, rules, dataset, min_scale):
         batches = dataset.map(checking).as_numpy_iterator()
     else:
         checked(rules, dataset)
-        batches = [dataset]
+        batches = iter([dataset])
     with rules_as_value_errors():
-        found = moments.dataset_moments(batches)
+        first = next(batches, None)
+        found = moments.dataset_moments([] if first is None else itertools.chain([first], batches))
     scales = [
         moments.mean_and_scale(getattr(found, name), name, min_scale)
         for name in ["observations", "controls"]
@@ -137,6 +147,16 @@ def adapt(model, rules, dataset, min_scale):
         model.observation_standardization.set(*scales[0])
     if found.controls.count > 0:
         model.control_standardization.set(*scales[1])
+    return _first_sequences(checked(rules, first))
+
+
+def _first_sequences(batch):
+    """Returns `Sequences` of the first rows of a checked batch that have a weight."""
+    rows = slice(FIRST)
+    if "weights" in batch:
+        rows = np.flatnonzero(batch["weights"] > 0)[rows]
+    names = ["observations", "controls", "mask"]
+    return data.Sequences(**{name: batch[name][rows] for name in names if name in batch})
 
 
 @UNTRANSLATED
@@ -146,19 +166,14 @@ def _after_checks(rules, inputs):
         return tf.nest.map_structure(tf.identity, inputs)
 
 
-def first_batches(dataset):
-    """Returns an iterable of the first batch of a data set, or of a dictionary as it is."""
-    if isinstance(dataset, tf.data.Dataset):
-        return dataset.take(1).as_numpy_iterator()
-    return [dataset]
-
-
 def warn_if_not_adapted(model, dataset):
     """Warns if checked data are far from standard and a `StateSpaceModel` was not adapted."""
     if model.observation_standardization.is_set or model.control_standardization.is_set:
         return
+    is_batched = isinstance(dataset, tf.data.Dataset)
+    batches = dataset.take(1).as_numpy_iterator() if is_batched else [dataset]
     with rules_as_value_errors():
-        of_first = moments.dataset_moments(first_batches(dataset))
+        of_first = moments.dataset_moments(batches)
     for name, found in of_first._asdict().items():
         if name == "observations" and not model.emission.standardises:
             continue

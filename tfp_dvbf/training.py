@@ -39,6 +39,7 @@ class VariationalModel(tf_keras.Model):
         self.trackers = {
             name: tf_keras.metrics.Mean(name) for name in ["loss", "neg_elbo", "nll", "kl"]
         }
+        self.adapted_to = None  # Some `Sequences`, by which `fit` looks for collapsed dimensions.
         self.kl_weight = self.add_weight("kl_weight", [], initializer="ones", trainable=False)
 
     @property
@@ -90,7 +91,7 @@ class VariationalModel(tf_keras.Model):
         constant to the resolution of its type gets scale 1, none less than `min_scale` (in its
         unit); one that float32 cannot hold raises a ValueError. Binary pixels stay as they are.
         """
-        feeding.adapt(self.state_space_model, self.rules, dataset, min_scale)
+        self.adapted_to = feeding.adapt(self.state_space_model, self.rules, dataset, min_scale)
 
     def compile(self, optimizer="adam", loss=None, metrics=None, *, jit_compile=None, **kwargs):
         """Configures training.
@@ -128,7 +129,7 @@ class VariationalModel(tf_keras.Model):
 
         A term of the loss that is not finite ends training with the term, the epoch and the step.
         A model of 500 updates or more gives a warning that names the latent dimensions which have
-        collapsed, by the first batch (`evaluation.active_units`).
+        collapsed, as the first sequences that `adapt` saw show it (`evaluation.active_units`).
 
         Args:
           x: `tf.data.Dataset` of dictionaries, as `as_dataset` makes them, or one dictionary of
@@ -143,8 +144,8 @@ class VariationalModel(tf_keras.Model):
 
         Raises:
           ValueError: If the data do not fit the model or hold a NaN or infinite value that no mask
-            covers, a batch of a data set before it is trained on; if targets or weights are given;
-            or if training diverges.
+            covers; a data set is checked batch by batch, each before it is trained on. Also if
+            targets or weights are given, or training diverges.
         """
         keras_arguments.check_no_targets(y=y, **kwargs)
         callbacks = keras_arguments.guarded(callbacks)
@@ -156,17 +157,17 @@ class VariationalModel(tf_keras.Model):
         feeding.warn_if_not_adapted(self.state_space_model, x)
         self._reset_validation()
         batch_size = kwargs.get("batch_size")
-        first, x = x, feeding.in_few_sizes(x, batch_size, kwargs.get("steps_per_epoch"))
+        x = feeding.in_few_sizes(x, batch_size, kwargs.get("steps_per_epoch"))
         if validation_data is not None:
             batch_size = kwargs.get("validation_batch_size") or batch_size
             steps = kwargs.get("validation_steps")
             validation_data = feeding.in_few_sizes(validation_data, batch_size, steps)
-        given = {"validation_data": validation_data, "callbacks": callbacks, **kwargs}
+        kwargs |= {"validation_data": validation_data, "callbacks": callbacks}
         with feeding.rules_as_value_errors():
-            history = super().fit(x, **given)
-        if history.epoch and self.optimizer.iterations.numpy() >= collapse.UPDATES:
-            for batch in feeding.first_batches(first):
-                collapse.warn(self, batch)
+            history = super().fit(x, **kwargs)
+        trained = history.epoch and self.optimizer.iterations.numpy() >= collapse.UPDATES
+        if trained and self.adapted_to is not None:
+            collapse.warn(self, self.adapted_to)
         return history
 
     def _reset_validation(self):

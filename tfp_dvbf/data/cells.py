@@ -44,12 +44,17 @@ def timestamp(cell, decimal="."):
 
 def are_moments(values):
     """Returns whether values [rows] are times or, to judge by the first of them, text of times."""
-    if not are_timestamps(values) or values.dtype.kind in "mM":
-        return values.dtype.kind in "mM"
+    if values.dtype.kind in "mM":
+        return True
+    texts = (str(value).strip() for value in values)
+    first = next((text for text in texts if not MISSING.fullmatch(text)), None)
+    if first is None or _is_number(first, "."):
+        return False
     try:
-        return bool(np.isfinite(timestamp(str(values[0]).strip())))
+        timestamp(first)
     except ValueError:
         return False
+    return True
 
 
 def label(cell, decimal="."):

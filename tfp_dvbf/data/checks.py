@@ -219,11 +219,23 @@ def numeric_array(name, values, hint=PAD):
 
 
 def _ragged(values, hint):
-    """Returns what is wrong with a list of arrays that are no rectangle, and the remedy."""
-    sizes = {np.shape(each)[1:] for each in values if isinstance(each, np.ndarray)}
-    if len(sizes) > 1:
-        return f"sequences of steps of different shapes, {' and '.join(map(str, sorted(sizes)))}."
-    return f"sequences of different lengths. {hint}"
+    """Returns what is wrong with sequences that are no rectangle, and the remedy."""
+    shapes = [_step_shape(sequence) for sequence in values]
+    other = next((index for index, shape in enumerate(shapes) if shape != shapes[0]), None)
+    if None in shapes or other is None:
+        return f"sequences of different lengths. {hint}"
+    return (
+        f"steps of different shapes, {shapes[0]} in sequence 0 and {shapes[other]} in sequence "
+        f"{other}. Bring them to one shape."
+    )
+
+
+def _step_shape(sequence):
+    """Returns the shape of a step of a sequence, None where it has none of its own."""
+    try:
+        return np.shape(sequence)[1:]
+    except ValueError:
+        return None
 
 
 def check_numeric(name, values):

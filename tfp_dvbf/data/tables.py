@@ -112,7 +112,7 @@ def frame_tables(frames, names):
     for index, frame in enumerate(frames):
         if not (hasattr(frame, "columns") and hasattr(frame, "__getitem__")):
             raise ValueError(f"`frame` must be a DataFrame; got {type(frame).__name__}.")
-        of_index = _time_index(frame) if names.time is None else None
+        of_index = _time_index(frame, names) if names.time is None else None
         own = names if of_index is None else names._replace(time=INDEX)
         made += _tables(_frame_columns(frame, f"DataFrame {index}", own, of_index), own, "row")
     if len({table.time is None for table in made}) > 1:
@@ -123,14 +123,17 @@ def frame_tables(frames, names):
     return made
 
 
-def _time_index(frame):
-    """Returns the index of a DataFrame, or the level of it, that holds times, or None.
+def _time_index(frame, names):
+    """Returns the index of a DataFrame, or a level of no other use, if it holds times, or None.
 
-    Text may be times, numbers may be those of rows and are none.
+    Text counts as times if its first value is one; numbers do not, since they may number the rows.
     """
     index = getattr(frame, "index", None)
-    levels = (_level(index, level) for level in range(len(getattr(index, "names", []))))
-    return next((values for values in levels if cells.are_moments(values)), None)
+    used = {names.record, *names.numbers} - {None, *map(_as_name, frame.columns)}
+    for level, label in enumerate(getattr(index, "names", [])):
+        if _as_name(label) not in used and cells.are_moments(values := _level(index, level)):
+            return values
+    return None
 
 
 def _level(index, level):
@@ -246,11 +249,7 @@ def array_tables(observations, controls=None, time=None):
 
 
 def _records(name, values):
-    """Returns a list of arrays: that which was given, or one.
-
-    Raises:
-      ValueError: If it holds lists, which may be the rows of one record or several records.
-    """
+    """Returns a list of arrays; raises ValueError for lists, rows of one record or several."""
     if not isinstance(values, (list, tuple)) or not values:
         return [values]
     if any(isinstance(each, (list, tuple)) for each in values):

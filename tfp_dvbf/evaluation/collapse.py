@@ -24,8 +24,9 @@ def active_units(model, sequences, num_draws=collapse.NUM_DRAWS, seed=1):
 
     Args:
       model: A `DVBF`.
-      sequences: `Sequences` or `Shards`, of which as many of the first are used as 4 million values
-        of states and observations hold, and of long ones the first steps, 2,621 with 100 draws.
+      sequences: `Sequences` or `Shards`. As many of the first sequences, of `Shards` of the first
+        file, are used as 4 million values of states and observations hold, and of long ones 2,621
+        steps with 100 draws, from the first that is observed on.
       num_draws: Draws K of the posterior for each sequence, two or more.
       seed: Seed of the draws.
 
@@ -37,6 +38,5 @@ def active_units(model, sequences, num_draws=collapse.NUM_DRAWS, seed=1):
     """
     batches.check_sequences("sequences", sequences)
     errors.check_integer("num_draws", num_draws, least=2)
-    _, batch = next(batches.batches(sequences, collapse.VALUES))
-    arrays = batch.observations, batch.controls, batch.mask
-    return collapse.active_units(model, *arrays, num_draws, seed)
+    _, batch = next(batches.batches(sequences, collapse.VALUES))  # No more than that are used.
+    return collapse.measure(model, batch, num_draws, seed)
