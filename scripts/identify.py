@@ -35,7 +35,7 @@ class Args:
     )
     without: tuple[str, ...] = option(
         (),
-        "ingredients of the protocol of which each is left out once, in place of the whole of it",
+        "ingredients to leave out, one at a time, into reports of their own",
         list(latent_regression.ABLATIONS),
     )
     output: str = option("runs/identify", "folder to make: data, a run folder a seed, reports")
@@ -52,16 +52,17 @@ def main(args):
     startup.start(args.seeds[0])
     rows = []
     for without in args.without or [None]:
+        protocol = protocol_of(args, without)
         for seed in args.seeds:
             folder = output / (f"without-{without}-seed-{seed}" if without else f"seed-{seed}")
-            model = train(args, without, seed, splits, folder)
+            model = train(args, protocol, seed, splits, folder)
             scores = latent_regression.score(model, splits[0], splits[2])
             latent_regression.draw(folder / "figures", model, splits[2])
             about = {"observation": args.observation, "without": without}
             about |= {"state_dim": args.state_dim, "seed": seed}
             rows.append({**about, **scores, "seconds": seconds_of(folder)})
             write_report(args, rows, output)
-    print(f"\n{(output / 'report.md').read_text()}")
+    print(f"\n{(output / name_of(args)).with_suffix('.md').read_text()}")
     print(f"report, data and run folders: {output}")
 
 
@@ -80,6 +81,10 @@ def check(args):
         raise ValueError(f"`scale` must lie in (0, 1), a fraction of the range; got {args.scale}.")
     if args.observation != "pixels" and args.scale != DEFAULTS.scale:
         raise ValueError(f"`scale` is for the observation pixels alone; got {args.observation}.")
+    whole = protocol_of(args)
+    for without in args.without:
+        if protocol_of(args, without) == whole:
+            raise ValueError(f"`without` must leave something out; {without} is out already.")
     if args.observation != "pixels" and "constant_scale" in args.without:
         raise ValueError(f"constant_scale is of the observation pixels; got {args.observation}.")
 
@@ -97,17 +102,17 @@ def collect(observation, folder):
     return run_folder.read_splits(folder)
 
 
-def protocol_of(args, without):
+def protocol_of(args, without=None):
     """Returns the `Protocol` of the options, less an ingredient of it if one is named."""
     changed = {name: getattr(args, name) for name in ["epochs", "starts", "hidden_steps", "scale"]}
-    return DEFAULTS._replace(**{**changed, **latent_regression.ABLATIONS.get(without, {})})
+    ablation = {} if without is None else latent_regression.ABLATIONS[without]
+    return DEFAULTS._replace(**{**changed, **ablation})
 
 
-def train(args, without, seed, splits, folder):
+def train(args, protocol, seed, splits, folder):
     """Trains one model into its run folder, unless that is finished; returns it."""
     from tfp_dvbf.experiments import recipe
 
-    protocol = protocol_of(args, without)
     settings = options.Settings(
         epochs=protocol.epochs,
         batch_size=protocol.batch_size,
@@ -122,17 +127,17 @@ def train(args, without, seed, splits, folder):
     model = make(seed)
     config = {**recipe.model_config(model, settings, splits), "starts": protocol.starts}
     if protocol.starts > 1 and not run_folder.is_finished(folder):
-        model = best_start(args.resume, protocol.starts, make, splits, settings, folder)
+        model = best_start(args.resume, protocol, make, splits, settings, folder)
     recipe.train(model, splits, folder, settings, config=config, resume=args.resume)
     return run_folder.load_model(folder)
 
 
-def best_start(resume, count, make, splits, settings, folder):
+def best_start(resume, protocol, make, splits, settings, folder):
     """Returns the model of a few epochs that is to be trained on."""
     from tfp_dvbf.experiments import starts
 
-    short = dataclasses.replace(settings, epochs=DEFAULTS.start_epochs)
-    seeds = starts.seeds_of(settings.seed, count)
+    short = dataclasses.replace(settings, epochs=protocol.start_epochs)
+    seeds = starts.seeds_of(settings.seed, protocol.starts)
     return starts.best(make, seeds, splits, short, starts_of(folder), resume)
 
 
@@ -151,15 +156,20 @@ def seconds_of(folder):
     return seconds + sum(row["seconds"] for row in starts.rows_of(starts_of(folder)))
 
 
+def name_of(args):
+    """Returns the name of the report, one of ablations has its own."""
+    return "without.json" if args.without else "report.json"
+
+
 def write_report(args, rows, output):
-    """Writes `report.json`, and the table of it beside the published figures as `report.md`."""
+    """Writes the report and, ending in .md, the table of it beside the published figures."""
     names = ["hidden_steps", "epochs", "starts"]
     if args.observation == "pixels":
         names.append("scale")
-    about = {name: getattr(args, name) for name in names}
-    run_folder.write_json(output / "report.json", {**about, "rows": rows})
+    path = output / name_of(args)
+    run_folder.write_json(path, {**{name: getattr(args, name) for name in names}, "rows": rows})
     published = {"observation": "pixels", "seed": "Karl et al. 2017", **PUBLISHED}
-    (output / "report.md").write_text(f"{latent_regression.table([*rows, published])}\n")
+    path.with_suffix(".md").write_text(f"{latent_regression.table([*rows, published])}\n")
 
 
 if __name__ == "__main__":

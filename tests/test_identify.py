@@ -37,36 +37,49 @@ def test_what_a_run_leaves_and_how_it_resumes(tmp_path, monkeypatch, observation
     assert "Karl et al. 2017" in (tmp_path / "run" / "report.md").read_text()
 
 
+@pytest.mark.parametrize(
+    "without, left",
+    [
+        ("rotation", {"transition": "mlp"}),
+        ("learned_initial", {"learns_initial": False}),
+        ("hidden_steps", {"hidden_steps": 0.0}),
+        ("constant_scale", {"scale": None}),
+        ("window", {"window": 1}),
+        ("starts", {"starts": 1}),
+    ],
+)
+def test_an_ablation_differs_from_the_protocol_in_one_thing(without, left):
+    assert without in latent_regression.ABLATIONS
+    protocol = identify.protocol_of(identify.Args(without=(without,)), without)
+    whole = identify.protocol_of(identify.Args())
+    changed = {k: v for k, v in protocol._asdict().items() if v != getattr(whole, k)}
+    assert changed == left
+    model = latent_regression.make_model("pixels", 3, 1, protocol)
+    transition = model.state_space_model.transition
+    kind = layers.MLPTransition if without == "rotation" else layers.RotationTransition
+    assert type(transition) is kind
+    assert transition.learns_initial == (without != "learned_initial")
+    assert model.state_space_model.emission.scale == protocol.scale
+    assert model.recognition_model.encoder.num_steps == protocol.window
+    fraction = 0.0 if model.hidden_steps is None else model.hidden_steps.fraction
+    assert fraction == protocol.hidden_steps
+
+
 @pytest.mark.usefixtures("eagerly", "evaluation_without_graphs")
-def test_ingredients_of_the_protocol_are_left_out(tmp_path, monkeypatch):
-    """Each in a model of its own, which differs from the whole in that one thing."""
+def test_a_report_of_ablations_leaves_that_of_the_whole(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(latent_regression, "SIZES", {"train": 4, "validation": 4, "test": 4})
     monkeypatch.setattr(latent_regression, "NUM_STEPS", 6)
-    without = tuple(latent_regression.ABLATIONS)
-    args = identify.Args(
-        seeds=(3,), epochs=1, starts=1, without=without, output=str(tmp_path / "run"), verbose=0
-    )
-    identify.main(args)
-    rows = run_folder.read_json(tmp_path / "run" / "report.json")["rows"]
-    assert [row["without"] for row in rows] == list(without)
-    made = {
-        name: run_folder.load_model(tmp_path / "run" / f"without-{name}-seed-3") for name in without
-    }
-
-    def read(value):
-        return {name: value(model) for name, model in made.items()}
-
-    assert read(lambda model: type(model.state_space_model.transition)) == dict.fromkeys(
-        without, layers.RotationTransition
-    ) | {"rotation": layers.MLPTransition}
-    initial = read(lambda model: model.state_space_model.transition.learns_initial)
-    assert initial == dict.fromkeys(without, True) | {"learned_initial": False}
-    scales = read(lambda model: model.state_space_model.emission.scale)
-    assert scales == dict.fromkeys(without, 0.15) | {"constant_scale": None}
-    windows = read(lambda model: model.recognition_model.encoder.num_steps)
-    assert windows == dict.fromkeys(without, 3) | {"window": 1}
-    hidden = read(lambda model: model.hidden_steps)
-    assert hidden["hidden_steps"] != hidden["rotation"] == hidden["window"]
+    run = tmp_path / "run"
+    given = {"seeds": (3,), "epochs": 1, "starts": 1, "output": str(run), "verbose": 0}
+    identify.main(identify.Args(**given))
+    report = run_folder.read_json(run / "report.json")
+    identify.main(identify.Args(**given, without=("window", "hidden_steps"), resume=True))
+    assert run_folder.read_json(run / "report.json") == report
+    rows = run_folder.read_json(run / "without.json")["rows"]
+    assert [row["without"] for row in rows] == ["window", "hidden_steps"]
+    assert "| hidden_steps |" in capsys.readouterr().out
+    model = run_folder.load_model(run / "without-window-seed-3")
+    assert model.recognition_model.encoder.num_steps == 1
 
 
 @pytest.mark.parametrize(
@@ -77,6 +90,7 @@ def test_ingredients_of_the_protocol_are_left_out(tmp_path, monkeypatch):
         ({"seeds": (1, 1)}, "`seeds` must differ"),
         ({"seeds": (-1,)}, r"`seeds` must lie in \[0, 2\*\*32\); got -1"),
         ({"without": ("window", "window")}, "`without` must differ; got window, window"),
+        ({"without": ("starts",), "starts": 1}, "`without` must leave something out; starts is"),
         ({"without": ("rest",)}, "`without` must be one of rotation, learned_initial"),
         (
             {"without": ("constant_scale",), "observation": "position"},

@@ -165,10 +165,10 @@ def check_finite(**arrays):
 def not_finite(name, value=None, index=()):
     """Returns what to say of an array that is not finite, and of the value at an index of it."""
     hint = "." if name != "observations" else "; give a `mask` of the steps that are observed."
-    return f"`{name}` must be finite{got(name, value, index)}{hint}"
+    return f"`{name}` must be finite{value_at(name, value, index)}{hint}"
 
 
-def got(name, value=None, index=()):
+def value_at(name, value=None, index=()):
     """Returns what a refusal says of the value at an index of the array `name`, if it is known."""
     return "" if value is None else f"; got {value} in {_place(name, index)}"
 

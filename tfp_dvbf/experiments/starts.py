@@ -5,6 +5,7 @@ training ends: docs/pixels.md.
 """
 
 import time
+import warnings
 
 import numpy as np
 
@@ -84,12 +85,14 @@ def _elbo(model, splits, settings):
     if settings.verbose == 1:
         made.append(callbacks.ProgressLine())
     try:
-        model.fit(
-            tfp_dvbf.as_dataset(train, settings.batch_size, settings.seed),
-            epochs=settings.epochs,
-            verbose=2 if settings.verbose == 2 else 0,
-            callbacks=made,
-        )
+        with warnings.catch_warnings():  # The best one goes on and is looked at in the end.
+            warnings.filterwarnings("ignore", message=".* latent dimensions ha(s|ve) collapsed")
+            model.fit(
+                tfp_dvbf.as_dataset(train, settings.batch_size, settings.seed),
+                epochs=settings.epochs,
+                verbose=2 if settings.verbose == 2 else 0,
+                callbacks=made,
+            )
     except errors.DivergenceError:
         return None
     dataset = tfp_dvbf.as_dataset(validation, batch_size=128)

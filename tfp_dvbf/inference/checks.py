@@ -48,13 +48,13 @@ def check_each(rules, tensor, holds, message):
       message: Function of the first value that breaks it and of its index, or of nothing.
     """
 
-    def first(decided):
-        if decided is None:
+    def describe(decided):
+        if decided is None:  # In a graph, which has no value to show.
             return message()
         index = np.argwhere(~holds.numpy())[0]
         return message(tensor[tuple(index)].numpy(), index)
 
-    rules.require(tf.reduce_all(holds), first)
+    rules.require(tf.reduce_all(holds), describe)
 
 
 def check_shape(rules, name, tensor, sizes):

@@ -265,10 +265,10 @@ def check_values(checks, rules, mask=None, **tensors):
             check_each(checks, tensor, holds, functools.partial(_unsupported, rules, name))
 
 
-def _unsupported(rules, name, *value_and_index):
+def _unsupported(rules, name, value=None, index=()):
     """Returns what to say of values that the emission cannot make."""
     emission = registry.name_of("emission", rules.emission)
-    found = data_checks.got(name, *value_and_index)
+    found = data_checks.value_at(name, value, index)
     return f"`{name}` must be {rules.emission.support} for the {emission} emission{found}."
 
 

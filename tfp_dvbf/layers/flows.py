@@ -157,9 +157,12 @@ class SplineInverseAutoregressiveFlow(InverseAutoregressiveFlow):
 
     Args:
       *args: As for `InverseAutoregressiveFlow`.
-      num_bins: Number of bins, 2 or more and less than 1 / LEAST, or a ValueError is raised.
-      interval: Where the spline ends, in [0.1, 1000], likewise; its tails are linear of slope 1.
+      num_bins: Number of bins, 2 or more and less than 1 / LEAST.
+      interval: Where the spline ends, in [0.1, 1000]; its tails are linear of slope 1.
       **kwargs: As for `InverseAutoregressiveFlow`.
+
+    Raises:
+      ValueError: If `num_bins` or `interval` is out of its range.
     """
 
     LEAST = 1e-3  # Least slope, and least width and height of a bin, a fraction of the interval.

@@ -32,13 +32,9 @@ def images(args):
     about = {"what": "images", "posterior": "innovation", "particles": NUM_PARTICLES}
     for threads in args.threads:
         with processes.started(processes.IMAGE_STEPS, threads, args.device) as workers:
-            for size, count in IMAGE_SIZES.items():
-                settings = {"path": None, "size": size, "num_particles": NUM_PARTICLES}
-                for worker in workers.values():
-                    worker.ask("prepare", **settings)
-                yield single_calls(
-                    workers, args.rounds, count, {**about, "size": size, "threads": threads}
-                )
+            settings = {"num_particles": NUM_PARTICLES}
+            about["threads"] = threads
+            yield from each_size(workers, IMAGE_SIZES, settings, args.rounds, about)
 
 
 def programs_of(way, peers):
@@ -60,15 +56,32 @@ def inference(args, what, way, posterior, num_particles):
             path = processes.write_reference(
                 folder, threads, args.device, posterior=posterior, **DATA
             )
+            about = {"what": what, "posterior": posterior, "particles": num_particles}
+            about["threads"] = threads
+            settings = {"path": path, "num_particles": num_particles}
             with processes.started(programs, threads, args.device) as workers:
-                for size, count in SIZES[way].items():
-                    settings = {"path": path, "size": size, "num_particles": num_particles}
-                    known = [worker.ask("prepare", **settings) for worker in workers.values()]
-                    for program, found in zip(programs, known):
-                        agreement.check_inference(program.name, found, known[0])
-                    about = {"what": what, "posterior": posterior, "size": size}
-                    about |= {"particles": num_particles, "threads": threads}
-                    yield single_calls(workers, args.rounds, count, about)
+                yield from each_size(workers, SIZES[way], settings, args.rounds, about)
+
+
+def each_size(workers, sizes, settings, rounds, about):
+    """Times workers that agree with the first of them, for each number of trajectories or streams.
+
+    Args:
+      workers: A `processes.Worker` for each program.
+      sizes: How many calls are timed in a round, by the number of trajectories or streams.
+      settings: What else all workers are told to prepare.
+      rounds: Rounds of each size.
+      about: What all rows hold.
+    """
+    for size, count in sizes.items():
+        known = {
+            program: worker.ask("prepare", size=size, **settings)
+            for program, worker in workers.items()
+        }
+        first = next(iter(known.values()))
+        for program, found in known.items():
+            agreement.check_inference(program.name, found, first)
+        yield single_calls(workers, rounds, count, {**about, "size": size})
 
 
 def single_calls(workers, rounds, count, about):

@@ -10,8 +10,7 @@ from tfp_dvbf.experiments import latent_regression
 from tfp_dvbf.experiments.benchmarking import agreement, ours
 from tfp_dvbf.serving import saved_model
 
-COMPILED = "compiled_"  # What a way begins with whose signatures XLA compiles.
-WAYS = ("generate", "filter_step", "compiled_filter_step", "images", "compiled_images")
+WAYS = ("generate", "filter_step", "compiled_filter_step", "image_step", "compiled_image_step")
 
 
 def start(threads, device):
@@ -19,26 +18,37 @@ def start(threads, device):
     return ours.start(threads, device)
 
 
-def prepare(way, path, size, num_particles=1):
+def prepare(way, size, path=None, num_particles=1):
     """Returns what all programs must agree on, and what does the work so many times.
 
     Args:
-      way: "generate" draws trajectories in memory; "filter_step" is that of an exported model, and
-        "images" of one of images; "compiled_filter_step" and "compiled_images" of one that XLA
-        compiles.
-      path: That of an `agreement.Reference`, which images do not read.
+      way: "generate" draws trajectories in memory; "filter_step" is that of an exported model and
+        "image_step" of one of images; those that begin with "compiled_" are compiled by XLA.
       size: Number of trajectories or streams.
+      path: That of an `agreement.Reference`; images have none.
       num_particles: Number of particles of each stream.
     """
-    compiled = way.startswith(COMPILED)
-    if way.endswith("images"):
-        return _image_step(compiled, size, num_particles)
-    rows = agreement.rows(agreement.load(path), size)
-    x, u = (tf.constant(array) for array in rows)
     if way == "generate":
-        return _generate(_model(path), x, u)
-    signatures = _signatures(_model(path), compiled)
-    return _filter_step(signatures, x[:, :2], u[:, :1], num_particles)
+        return _generate(_model(path), *_rows(path, size))
+    if way in ("image_step", "compiled_image_step"):
+        model, x, u = _image_model(), *_image_rows(size)
+    else:
+        model, x, u = _model(path), *_rows(path, size)
+    signatures = _signatures(model, jit_compile=way.startswith("compiled"))
+    return _filter_step(signatures, x, u, model.recognition_model.initial_steps, num_particles)
+
+
+def _rows(path, size):
+    """Returns observations and controls of a reference, so many sequences."""
+    return [tf.constant(array) for array in agreement.rows(agreement.load(path), size)]
+
+
+def _image_rows(size):
+    """Returns images of noise and controls: a filter does the same work whatever it sees."""
+    rng, steps = np.random.default_rng(1), latent_regression.INITIAL_STEPS + 1
+    images = rng.uniform(0, 255, [size, steps, *latent_regression.IMAGE_SIZE, 1])
+    controls = rng.normal(size=[size, steps - 1, 1])
+    return [tf.constant(array, tf.float32) for array in (images, controls)]
 
 
 def _generate(model, x, u):
@@ -52,24 +62,18 @@ def _generate(model, x, u):
     return agreement.trajectories(mean, draw().observations[0]), run
 
 
-def _image_step(compiled, size, num_particles):
-    """Filters images of noise by the model of docs/pixels.md, which does the same for any image."""
-    rng = np.random.default_rng(1)
-    steps = latent_regression.INITIAL_STEPS + 1
-    x = rng.uniform(0, 255, [size, steps, *latent_regression.IMAGE_SIZE, 1]).astype(np.float32)
-    u = rng.normal(size=[size, steps - 1, 1]).astype(np.float32)
-    signatures = _signatures(_image_model(), compiled)
-    return _filter_step(signatures, tf.constant(x), tf.constant(u), num_particles)
-
-
-def _filter_step(signatures, x, u, num_particles):
+def _filter_step(signatures, x, u, initial_steps, num_particles):
+    """Filters the step after the first ones, which start the filter."""
     seed = tf.constant(1)
     belief = signatures["filter_init"](
-        initial_observations=x[:, :-1], num_particles=tf.constant(num_particles), seed=seed
+        initial_observations=x[:, :initial_steps],
+        num_particles=tf.constant(num_particles),
+        seed=seed,
     )
     inputs = {name: belief[name] for name in belief if name != "log_evidence"}
-    inputs |= {"controls": u[:, -1], "observed": tf.ones(tf.shape(x)[:1]), "seed": seed}
-    step = functools.partial(signatures["filter_step"], observations=x[:, -1], **inputs)
+    inputs |= {"observations": x[:, initial_steps], "controls": u[:, initial_steps - 1]}
+    inputs |= {"observed": tf.ones(tf.shape(x)[:1]), "seed": seed}
+    step = functools.partial(signatures["filter_step"], **inputs)
 
     def run(count):
         for _ in range(count):

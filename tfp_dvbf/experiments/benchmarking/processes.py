@@ -62,11 +62,10 @@ INFERENCE = {  # What generates and filters, by the name of the package or peer.
     "tensorflow": Program("tfp_dvbf", "ours_inference", ""),
     "jax": Program("JAX", "jax_inference", "", package="jax"),
 }
-COMPILED = "tfp_dvbf, XLA"
-COMPILED_STEP = Program(COMPILED, "ours_inference", "compiled_filter_step")
+COMPILED_STEP = Program(OURS[0].name, "ours_inference", "compiled_filter_step")
 IMAGE_STEPS = (
-    Program("tfp_dvbf", "ours_inference", "images"),
-    Program(COMPILED, "ours_inference", "compiled_images"),
+    INFERENCE["tensorflow"]._replace(way="image_step"),
+    COMPILED_STEP._replace(way="compiled_image_step"),
 )
 
 
