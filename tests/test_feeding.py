@@ -32,6 +32,15 @@ def test_a_last_smaller_batch_of_ones_own_data_set_is_filled(shuffled):
     np.testing.assert_array_equal(batches[0]["weights"], [1, 1, 1, 1])
 
 
+@pytest.mark.parametrize("values, kept", [(1, 1), (3 * 24, 3), (2**22, 10)])
+def test_adapt_keeps_a_few_sequences(make_model, monkeypatch, values, kept):
+    monkeypatch.setattr(feeding, "FIRST_VALUES", values)
+    model = make_model()
+    model.adapt(arrays())
+    assert len(model.adapted_to) == kept
+    np.testing.assert_array_equal(model.adapted_to.observations, arrays()["observations"][:kept])
+
+
 def test_batches_that_are_longer_in_time_are_not_filled():
     """Where lengths are batched by themselves, long sequences come a few at a time."""
 

@@ -14,7 +14,7 @@ from tfp_dvbf.data import batching, moments
 from tfp_dvbf.inference import checks, validation
 
 FAR_FROM_STANDARD = 5.0
-FIRST = 32  # Sequences that `adapt` returns at most.
+FIRST, FIRST_VALUES = 32, 2**22  # Sequences that `adapt` returns at most, and what they hold.
 # AutoGraph would translate the source of all that is called in a graph of Keras or of a data set,
 # which takes as long as to trace it; there is nothing in it to translate.
 UNTRANSLATED = tf.autograph.experimental.do_not_convert
@@ -152,9 +152,8 @@ def adapt(model, rules, dataset, min_scale):
 
 def _first_sequences(batch):
     """Returns `Sequences` of the first rows of a checked batch that have a weight."""
-    rows = slice(FIRST)
-    if "weights" in batch:
-        rows = np.flatnonzero(batch["weights"] > 0)[rows]
+    rows = np.flatnonzero(batch.get("weights", np.ones(len(batch["observations"]))) > 0)
+    rows = rows[: max(1, min(FIRST, FIRST_VALUES // batch["observations"][0].size))]
     names = ["observations", "controls", "mask"]
     return data.Sequences(**{name: batch[name][rows] for name in names if name in batch})
 
