@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 
-from tfp_dvbf.experiments import command_line, options, run_folder, tables
+from tfp_dvbf.experiments import command_line, options, recipe, run_folder, tables
 from tfp_dvbf.experiments.command_line import option
 
 
@@ -40,6 +40,9 @@ def main(args):
             raise ValueError(f"`--json` must not end in .md, as the table does; got {args.json}.")
         command_line.check_new_file("json", table_path)
     sequences, train = read(args.data), args.train and read(args.train)
+    for name, given in {"--data": sequences, "--train": train}.items():
+        if given:
+            recipe.check_columns(args.model, name, given)
     startup.start(args.seed)
     command_line.import_modules(args.import_)
     model = run_folder.load_model(args.model)

@@ -33,6 +33,9 @@ class Args:
     fill_controls: str | None = option(
         None, "hold: the last control before it takes the place of a missing one", ("hold",)
     )
+    like: str | None = option(
+        None, "folder of an earlier import, whose columns these are; its offsets are subtracted"
+    )
     output: str = option("data/log", "folder to make")
 
 
@@ -57,6 +60,8 @@ def main(args):
         control_lead=args.control_lead,
         fill_controls=args.fill_controls,
     )
+    if args.like:
+        log.offsets = offsets_of(args.like, log)
     print(log)
     parts = log.split(*args.fractions, by=args.split_by)
     splits = dict(zip(["train", "validation", "test"], parts))
@@ -71,6 +76,17 @@ def main(args):
         apart = f"{strides[name]} apart" if strides[name] < args.window else "without overlap"
         number = f"{len(sequences)} window{'s' * (len(sequences) > 1)}"
         print(f"{output / name}.npz: {number} of {args.window} time steps, {apart}")
+
+
+def offsets_of(folder, log):
+    """Returns the offsets of an earlier import of the same columns, by their names."""
+    from tfp_dvbf.data import columns
+    from tfp_dvbf.experiments import run_folder
+
+    known = run_folder.read_splits(folder)[0].spec or {}
+    names = {key: getattr(log, key) for key in ["observation_names", "control_names"]}
+    columns.check_same("csv", names | {"offsets": known.get("offsets")}, known)
+    return known.get("offsets") or {}
 
 
 def check_window(window, splits):

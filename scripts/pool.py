@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfp_dvbf.experiments import command_line, options, run_folder, tables
+from tfp_dvbf.experiments import command_line, options, recipe, run_folder, tables
 from tfp_dvbf.experiments.command_line import option
 
 
@@ -26,6 +26,8 @@ def main(args):
     command_line.check_distinct("models", args.models)
     output = command_line.check_output(args.output)
     train, _, test = run_folder.read_splits(args.data)
+    for path in args.models:
+        recipe.check_columns(path, "--data", test)
     from tfp_dvbf.experiments import startup
 
     startup.start(args.seed)

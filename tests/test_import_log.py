@@ -81,7 +81,7 @@ def test_late_controls_warn(tmp_path):
 def test_missing_controls_are_held_if_asked(csv):
     lines = csv.read_text().splitlines(keepends=True)
     csv.write_text("".join([*lines[:10], *lines[12:]]))
-    with pytest.raises(ValueError, match=r"log\.csv, line 11: the control of a row before it is"):
+    with pytest.raises(ValueError, match=r"log\.csv, line 11: rows before it are missing, and"):
         import_log.main(args(csv))
     import_log.main(args(csv, fill_controls="hold"))
     train = tfp_dvbf.load(csv.parent / "made" / "train.npz")

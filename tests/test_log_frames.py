@@ -92,6 +92,15 @@ def test_a_missing_first_time_is_no_reason_to_leave_the_index_out(first):
         Log.from_dataframe(indexed(gapped(), stamps), "b")
 
 
+@pytest.mark.parametrize(
+    "text", ["05.01.2024 08:00", "01/05/2024 08:00", "2024/01/05 08:00", "2024-01-05 08:00 UTC"]
+)
+def test_an_index_of_other_dates_is_refused(text):
+    made = indexed(gapped(), np.array([text] * len(ROWS)))
+    with pytest.raises(ValueError, match="row 0 must be .* ISO 8601 timestamp; got .* Write times"):
+        Log.from_dataframe(made, "b")
+
+
 def test_a_level_that_tells_records_apart_is_no_time():
     day = np.repeat(["2024-05-01", "2024-05-02"], STEPS // 2)
     made = indexed(frame(), day, names=["day"])

@@ -139,7 +139,7 @@ def test_missing_rows_and_values_become_missing_steps(tmp_path):
     assert "4 time steps missing and 1 measured values lost in them" in repr(log)
     assert log.split(0.5, 0.25)[1].lost_values == 0
     assert (log.windows(2, 2).observations[:, 0, 0] / 2).tolist()[:4] == [0, 2, 4, 8]  # Not 6.
-    with pytest.raises(ValueError, match=r"log\.csv, line 8: the control of a row before it is"):
+    with pytest.raises(ValueError, match=r"log\.csv, line 8: rows before it are missing, and"):
         from_csv(path)
 
 
@@ -197,7 +197,7 @@ def test_rows_that_are_refused(tmp_path, rows, message):
         ("1.5,6.0", "1.6,6.0", r"line 5: the times must lie on a grid of 0\.5, .* got 0\.6 after"),
         ("19.5,", "9e9,", r"line 41: at most 10000 time steps may be missing; got 17999999962\."),
         ("1.5,6.0", ",6.0", r"line 5: the time must be a number; got nan\."),
-        (",103.0", ",", r"line 5: its control is missing\. `fill_controls` must be \"hold\""),
+        (",103.0", ",", r"line 5: its control is missing\. `fill_controls"),
     ],
 )
 def test_cells_that_are_refused(path, old, new, message):

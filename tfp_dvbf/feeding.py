@@ -27,9 +27,12 @@ KNOWN = "known"  # Whether each step is known, which `known_too` adds for `predi
 def check_dictionary(inputs, keys=KEYS):
     """Raises ValueError unless `inputs` is a dictionary of observations and `keys` alone."""
     if not isinstance(inputs, dict) or "observations" not in inputs:
+        found = type(inputs).__name__
+        if isinstance(inputs, dict):
+            found += f" of {', '.join(map(str, inputs)) or 'nothing'}"
         raise ValueError(
             "Data must be dictionaries {'observations': ..., 'controls': ...} or a "
-            f"`tf.data.Dataset` of them; got {type(inputs).__name__}. `as_dataset` makes them."
+            f"`tf.data.Dataset` of them; got {found}. `as_dataset` makes them."
         )
     for name in inputs:
         errors.check_choice("key", name, keys)

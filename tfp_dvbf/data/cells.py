@@ -15,6 +15,7 @@ INFINITE = re.compile(r"[+-]?(inf(inity)?|1[.,]#inf0*)", re.IGNORECASE)
 # Digits in threes: 1.234,5 or 1 234; and those of which it is not sure: 1,234.
 SEPARATED = re.compile(r"[+-]?\d{1,3}([.,' \u00a0\u202f]\d{3})+([.,]\d*)?")
 SEPARATED_ONCE = re.compile(r"[+-]?\d{1,3}[.,]\d{3}")
+DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\b")
 COMPACT = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 
 
@@ -50,6 +51,8 @@ def are_moments(values):
     first = next((text for text in texts if not MISSING.fullmatch(text)), None)
     if first is None or _is_number(first, "."):
         return False
+    if DATE.match(first):  # It is read as one, and refused with its row where it is not ISO 8601.
+        return True
     try:
         timestamp(first)
     except ValueError:

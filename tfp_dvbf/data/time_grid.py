@@ -75,9 +75,11 @@ def _differences(table):
     differences = np.diff(time)
     for row in np.flatnonzero(differences <= 0)[:1] + 1:
         times = f"got {time[row]:.15g} after {time[row - 1]:.15g}"
+        twice = differences[row - 1] == 0
+        hint = "The same time comes twice" if twice else "Sort the rows"
         raise ValueError(
-            f"{table.place(row)}: the time must increase; {times}. Where another record begins, "
-            "`record` names the column that tells them apart."
+            f"{table.place(row)}: the time must increase; {times}. {hint}, or another record "
+            "begins, and `record` names the column that tells them apart."
         )
     rolls_over = len(time) > 31 or np.ptp(differences) > 0  # As a count of few rows does not.
     if rolls_over and cells.are_dates(time):
@@ -134,11 +136,13 @@ def _check_controls(table, applied, start, positions, fill_controls):
     """Raises ValueError if a control that is applied is missing."""
     for step in np.flatnonzero(np.isnan(applied).any(axis=1))[:1] + start:
         row = np.searchsorted(positions, step)
-        what = "its control" if positions[row] == step else "the control of a row before it"
-        remedy = '`fill_controls` must be "hold" to go on with the last one before.'
+        what = "its control is missing"
+        if positions[row] > step:
+            what = "rows before it are missing, and their controls"
+        remedy = '`fill_controls="hold"`, `--fill-controls hold`, goes on with the last one before.'
         if fill_controls == "hold":
             remedy = "There is none before to hold; begin the log later."
-        raise ValueError(f"{table.place(row)}: {what} is missing. {remedy}")
+        raise ValueError(f"{table.place(row)}: {what}. {remedy}")
 
 
 def common_step(made, steps):

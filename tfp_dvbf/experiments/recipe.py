@@ -12,7 +12,7 @@ import pathlib
 import time
 
 from tfp_dvbf import data, errors, registry
-from tfp_dvbf.data import alignment
+from tfp_dvbf.data import alignment, columns
 from tfp_dvbf.experiments import command_line, multi_worker, options, run_folder
 
 BEST = "best.npz"  # Where a run folder keeps its best weights, if it stops early.
@@ -156,11 +156,20 @@ def check(model, splits, settings):
     from tfp_dvbf import feeding
     from tfp_dvbf.evaluation import forecasts, recalibration
 
+    for name, split in zip(["validation", "test"], splits[1:]):
+        columns.check_same(name, split.spec, splits[0].spec)
     feeding.check_splits(model, splits)
     if settings.recalibrate:
         recalibration.check(model)
     if settings.initial_steps:
         forecasts.check_initial_steps(model, splits[2], settings.initial_steps)
+
+
+def check_columns(run, name, sequences):
+    """Raises ValueError if data have other columns or offsets than those a run was trained on."""
+    path = pathlib.Path(run) / run_folder.METRICS
+    if path.exists():
+        columns.check_same(name, sequences.spec, run_folder.read_json(path).get("data"))
 
 
 def prepare(model, sequences, settings):
