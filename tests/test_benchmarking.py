@@ -245,9 +245,9 @@ def test_tables_put_ratios_first():
     assert summary.line(rows) == expected
 
 
-@pytest.mark.long
-def test_benchmark(tmp_path, monkeypatch, capsys):
-    """Each measure once, at few steps, with no peer, and in graphs, which compile faster."""
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Lets each measure take few steps, in graphs, which compile faster."""
     graph = processes.OURS[1]
     monkeypatch.setattr(processes, "OURS", (graph,))
     monkeypatch.setattr(processes, "DEFAULT", graph)
@@ -262,6 +262,12 @@ def test_benchmark(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(quality, "NUM_VALIDATION", 4)
     monkeypatch.setattr(quality, "TARGETS", (10.0, 0.0))
     monkeypatch.setattr(quality.protocols, "protocol_of", lambda *_: QUICK)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("few_steps")
+def test_benchmark(tmp_path, capsys):
+    """Each measure once, with no peer."""
     file = tmp_path / "timings.json"
     sizes = {
         "posteriors": ("gaussian", "innovation"),

@@ -133,9 +133,9 @@ def adapt(model, rules, dataset, min_scale):
         if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise ValueError("`dataset` must end for `adapt`; leave out its `repeat`.")
         checking = UNTRANSLATED(lambda inputs: _after_checks(rules, inputs))
-        batches = dataset.map(checking).as_numpy_iterator()
+        batches, arrays = dataset.map(checking).as_numpy_iterator(), None
     else:
-        checked(rules, dataset)
+        arrays = checked(rules, dataset)
         batches = iter([dataset])
     with rules_as_value_errors():
         first = next(batches, None)
@@ -150,7 +150,7 @@ def adapt(model, rules, dataset, min_scale):
         model.observation_standardization.set(*scales[0])
     if found.controls.count > 0:
         model.control_standardization.set(*scales[1])
-    return _first_sequences(checked(rules, first))
+    return _first_sequences(checked(rules, first) if arrays is None else arrays)
 
 
 def _first_sequences(batch):
