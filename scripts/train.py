@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfp_dvbf.experiments import command_line, options, recipe, tables
+from tfp_dvbf.experiments import command_line, hyperparameters, options, recipe, tables
 from tfp_dvbf.experiments.command_line import option
 
 
@@ -16,7 +16,7 @@ class Args(options.RunOptions):
 
 
 def main(args):
-    metrics = recipe.run(options.with_hyperparameters(args))
+    metrics = recipe.run(hyperparameters.with_hyperparameters(args))
     if metrics is not None:  # The chief's, if there are several workers.
         print(tables.format_table([metrics]))
         print(f"\n{tables.forecast_table(metrics)}\n")

@@ -19,7 +19,7 @@ import tune
 from keras_tuner.src import protos
 
 from tfp_dvbf import callbacks
-from tfp_dvbf.experiments import options, recipe, run_folder, tuning
+from tfp_dvbf.experiments import hyperparameters, options, recipe, run_folder, tuning
 
 
 @pytest.mark.slow
@@ -68,14 +68,14 @@ def test_the_script_writes_trials_and_a_winner_that_train_takes(dataset, tmp_pat
     best = json.loads((output / "best.json").read_text())
     assert best["score"] == rows[0]["val_mae_sampled"]
     run = train.Args(hyperparameters=str(output / "best.json"), data=str(dataset))
-    replaced = options.with_hyperparameters(run)
+    replaced = hyperparameters.with_hyperparameters(run)
     assert (replaced.hidden_units, replaced.learning_rate) == (16, 1e-3)
     transition = options.model_arguments(replaced)["transition"]
     assert tuple(transition["config"]["hidden_units"]) == (16, 16)
     with pytest.raises(ValueError, match="was started with other arguments: epochs"):
         tune.main(tune.Args(output=str(output), **{**args, "epochs": 2}))
     with pytest.raises(ValueError, match="`learning_rate` must be left out, since .* got 0.5"):
-        options.with_hyperparameters(dataclasses.replace(run, learning_rate=0.5))
+        hyperparameters.with_hyperparameters(dataclasses.replace(run, learning_rate=0.5))
     with (
         run_folder.only_process(output),
         pytest.raises(ValueError, match="Another process is at work"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_dvbf.experiments import options, tuning
+from tfp_dvbf.experiments import hyperparameters, options, tuning
 
 
 def score(values):
@@ -128,4 +128,4 @@ def test_an_error_of_tensorflow_fails_its_trial(tmp_path):
 
 
 def test_the_space_is_what_train_takes_from_a_search():
-    assert sorted(hp.name for hp in tuning.search_space(9).space) == sorted(options.TUNED)
+    assert sorted(hp.name for hp in tuning.search_space(9).space) == sorted(hyperparameters.TUNED)

@@ -3,8 +3,6 @@
 import dataclasses
 import importlib.util
 import inspect
-import json
-import pathlib
 
 from tfp_dvbf import errors, registry
 from tfp_dvbf.data import shards
@@ -60,15 +58,6 @@ SETTINGS = {
 }
 OPTIONAL = ("transition_noise_floor", "state_bound")  # Where they are None a part has its own.
 TUNERS = ("random", "hyperband", "bayesian")
-TUNED = (  # Options that a search may set.
-    "posterior",
-    "num_flows",
-    "state_dim",
-    "hidden_units",
-    "learning_rate",
-    "kl_annealing_epochs",
-    "batch_size",
-)
 TUNING_OBJECTIVES = ("val_neg_elbo", "val_mae_sampled")
 MONITORS = ("val_neg_elbo", "val_loss", "val_nll", "val_kl")  # What an epoch's logs have.
 VERBOSE = "progress: 0 none, 1 a line every 10 seconds, 2 Keras' line an epoch"
@@ -265,33 +254,3 @@ def check_splits(options, splits):
         )
     if options.shift_controls and isinstance(splits[0], shards.Shards):
         raise ValueError("`shift_controls` must be left out for a training set in several files.")
-
-
-def with_hyperparameters(options):
-    """Returns `RunOptions` with the values of the file `options.hyperparameters`, if it names one.
-
-    Raises:
-      ValueError: If the file holds no such values, or an option was set to anything but its default
-        or the same.
-    """
-    if options.hyperparameters is None:
-        return options
-    path = pathlib.Path(options.hyperparameters)
-    try:
-        values = dict(json.loads(path.read_text())["hyperparameters"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"`hyperparameters` must be a best.json of tune.py; got {path}."
-        ) from error
-    try:
-        foreign = sorted(set(values) - set(TUNED))
-        if foreign:
-            raise ValueError(f"it holds {', '.join(foreign)}.")
-        replaced = command_line.replace(options, {**values, "hyperparameters": None})
-    except ValueError as error:
-        raise ValueError(f"{path} must hold what tune.py searches; {error}") from error
-    for name, value in values.items():
-        given, default = getattr(options, name), getattr(type(options), name)
-        if given not in (default, value):
-            raise ValueError(f"`{name}` must be left out, since {path} holds it; got {given}.")
-    return replaced
