@@ -262,6 +262,7 @@ def few_steps(monkeypatch):
     monkeypatch.setattr(quality, "NUM_VALIDATION", 4)
     monkeypatch.setattr(quality, "TARGETS", (10.0, 0.0))
     monkeypatch.setattr(quality.protocols, "protocol_of", lambda *_: QUICK)
+    monkeypatch.setattr(quality.protocols, "WINDOWS", {**QUICK, "window": 2})
 
 
 @pytest.mark.long
@@ -284,7 +285,7 @@ def test_benchmark(tmp_path, capsys):
     assert {what: len(of) for what, of in rows.items()} == {
         "training": 2,
         "length": 4,
-        "quality": 4,
+        "quality": 8,
         "streaming": 4,
         "images": 2,
         "sampling": 2,

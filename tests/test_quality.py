@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from tfp_dvbf.experiments import protocols
 from tfp_dvbf.experiments.benchmarking import agreement, ours, processes, quality, summary
 
 SIZES = {"batch_size": 2, "num_steps": 5, "hidden_units": 8}
@@ -26,11 +27,16 @@ def test_the_clock_of_quality_runs_from_the_first_step_to_the_targets(monkeypatc
     monkeypatch.setattr(quality, "NUM_BATCHES", 10)
     monkeypatch.setattr(agreement, "load", lambda path: None)
     fast, slow, judge = Trainee(), Trainee(), Trainee([0.1, 0.9, 0.04, 0.9, *[0.1] * 200])
+    protocol = protocols.protocol_of("quick", "gaussian")
     contestants = [
-        (processes.DEFAULT, "innovation", fast),
-        (processes.PEERS["jax"], "gaussian", slow),
+        quality.Contestant(processes.DEFAULT, "innovation", protocols.WINDOWS),
+        quality.Contestant(processes.PEERS["jax"], "gaussian", protocol),
     ]
-    runs = quality.race(contestants, judge, seed=1)
+    runs = quality.race(contestants, [fast, slow], judge, seed=1)
+    assert [run.contestant.name for run in runs] == [
+        "tfp_dvbf, XLA: innovation, windows of 10",
+        "JAX: gaussian",
+    ]
     assert fast.steps == [9, 10] and slow.steps == [9] + 199 * [10]
     assert [runs[0].time(target) for target in quality.TARGETS] == [9.0, 19.0]
     assert [runs[1].time(target) for target in quality.TARGETS] == [29.0, np.inf]
@@ -42,18 +48,30 @@ def test_the_clock_of_quality_runs_from_the_first_step_to_the_targets(monkeypatc
 
 
 def test_a_schedule_is_that_of_the_quick_protocol():
-    schedule = agreement.Schedule(**quality.schedule_of("innovation"))
+    protocol = protocols.protocol_of("quick", "innovation")
+    schedule = agreement.Schedule(**quality.schedule_of(protocol))
     assert schedule == (4e-3, 200 * 31, 10 * 31)
     assert [schedule.kl_weight(step) for step in (0, 31, 310, 400)] == [0.0, 0.1, 1.0, 1.0]
+
+
+def test_windows_of_a_reference_are_those_of_the_same_sequences(tmp_path):
+    paths = [str(tmp_path / name) for name in ["whole.npz", "cut.npz"]]
+    for path, window in zip(paths, [None, 2]):
+        ours.write(path, "gaussian", **SIZES, window=window)
+    whole, cut = map(agreement.load, paths)
+    assert cut.observations.shape == (4, 4, 2, 3) and cut.controls.shape == (4, 4, 1, 1)
+    assert cut.noise.shape == (4, 2, 4)
+    np.testing.assert_array_equal(cut.observations[1, 3], whole.observations[1, 1, 2:4])
+    np.testing.assert_array_equal(cut.controls[1, 3], whole.controls[1, 1, 2:3])
 
 
 def test_weights_that_were_trained_are_judged_in_the_unit_of_the_data(tmp_path):
     path = str(tmp_path / "reference.npz")
     ours.write(path, "gaussian", **SIZES)
     with processes.Worker("ours", "graph", 1, "cpu") as worker:
-        worker.ask("prepare", path=path, schedule=quality.schedule_of("gaussian"))
+        worker.ask("prepare", path=path, schedule=quality.schedule_of(protocols.WINDOWS))
         worker.ask("save", path=str(tmp_path / "weights.npz"))
-    judge = functools.partial(ours.judge, path, num_sequences=6)
+    judge = functools.partial(ours.judge, path, trained_on=(8, 5), num_sequences=6)
     with np.load(tmp_path / "weights.npz") as found:
         weights = dict(found)
     before = agreement.load(path).weights

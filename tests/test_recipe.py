@@ -10,7 +10,8 @@ import tensorflow as tf
 import tf_keras
 
 import tfp_dvbf
-from tfp_dvbf import evaluation, layers, registry
+from tfp_dvbf import data, evaluation, layers, registry
+from tfp_dvbf.data import shards
 from tfp_dvbf.experiments import options, recipe, run_folder
 
 pytestmark = pytest.mark.usefixtures("without_graphs")
@@ -159,6 +160,28 @@ def test_train_refuses_settings(dataset, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         recipe.train(None, splits, tmp_path / "run", options.Settings(**change))
     assert not (tmp_path / "run").exists()
+
+
+def test_training_sees_windows_and_nothing_else_does(sequences, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(recipe, "prepare", lambda model, train, _: seen.update(adapted=train))
+    monkeypatch.setattr(recipe, "fit", lambda *args, **_: seen.update(fitted=args[3:5]))
+    monkeypatch.setattr(recipe.run_folder, "save_model", lambda *_: None)
+    monkeypatch.setattr(recipe, "evaluate", lambda *args, **_: args[2:])
+    settings = options.Settings(window=3, epochs=1, verbose=0)
+    splits = [sequences, sequences[:5], sequences[:4]]
+    test, _, _, train = recipe.train(models.small_model(), splits, tmp_path, settings)
+    expected = sequences.windows(3).observations
+    np.testing.assert_array_equal(seen["adapted"].observations, expected)
+    assert seen["fitted"][0] is seen["adapted"] and seen["fitted"][1] is splits[1]
+    assert test is splits[2] and train is sequences
+
+
+def test_a_folder_of_files_is_not_cut(sequences, tmp_path):
+    data.save(tmp_path / "a.npz", sequences)
+    data.save(tmp_path / "b.npz", sequences)
+    with pytest.raises(ValueError, match="`window` must be 0 for a training set in several files"):
+        options.cut(shards.Shards(tmp_path), options.Settings(window=3))
 
 
 def test_flat_options_become_arguments_of_a_model():

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfp_dvbf import errors
 from tfp_dvbf.data import checks, missing, moments
 
 
@@ -132,6 +133,44 @@ class Sequences:
         arrays = {name: getattr(self, name) for name in ARRAYS}
         chosen = {name: array if array is None else array[index] for name, array in arrays.items()}
         return Sequences(**chosen, spec=self.spec)
+
+    def windows(self, length, stride=None):
+        """Cuts every sequence into windows, for training: many short ones take less time.
+
+        The last time steps of a sequence, too few for another window, are left out; so are windows
+        without an observed time step.
+
+        Args:
+          length: Time steps of a window.
+          stride: Time steps from the start of a window to that of the next; None for `length`, so
+            that windows do not overlap.
+
+        Returns:
+          `Sequences` of `length` time steps; those of the first sequence come first. The spec
+          stays.
+
+        Raises:
+          ValueError: If the sequences are shorter, or no time step of a window is observed.
+        """
+        length = errors.check_integer("length", length, least=2)
+        stride = errors.check_integer("stride", length if stride is None else stride, least=1)
+        if length > self.num_steps:
+            raise ValueError(
+                f"`length` must not exceed the {self.num_steps} time steps of a sequence; "
+                f"got {length}."
+            )
+        starts = np.arange(0, self.num_steps - length + 1, stride)
+        steps = {name: starts[:, np.newaxis] + np.arange(length) for name in ARRAYS}
+        steps["controls"] = steps["controls"][:, :-1]
+        seen = self.observed[:, steps["mask"]].any(axis=-1)
+        if not seen.any():
+            raise ValueError("`mask` must have an observed time step in one of the windows.")
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        cut = {
+            name: None if array is None else array[:, steps[name]][seen]
+            for name, array in arrays.items()
+        }
+        return Sequences(**cut, spec=self.spec)
 
 
 def check_sequences(

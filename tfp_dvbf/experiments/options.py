@@ -99,6 +99,9 @@ class Settings:
 
     epochs: int = option(200, "epochs")
     batch_size: int = option(16, "sequences a batch")
+    window: int = option(
+        0, "time steps of the windows that training cuts its sequences into; 0 for whole sequences"
+    )
     learning_rate: float = option(4e-3, "initial learning rate of Adam")
     learning_rate_decay: str = option(
         "cosine", "to 0 by the last epoch, or none", ["cosine", "none"]
@@ -218,6 +221,8 @@ def check_settings(settings):
     for name in ["kl_annealing_epochs", "early_stopping", "initial_kl_weight", "initial_steps"]:
         if not getattr(settings, name) >= 0:
             raise ValueError(f"`{name}` must not be negative; got {getattr(settings, name)}.")
+    if settings.window < 0 or settings.window == 1:
+        raise ValueError(f"`window` must be at least 2, or 0 for none; got {settings.window}.")
     if not 0 <= settings.seed < 2**32:
         raise ValueError(f"`seed` must lie in [0, 2**32); got {settings.seed}.")
     if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
@@ -247,10 +252,29 @@ def check_run(options):
 def check_splits(options, splits):
     """Raises ValueError if a run's data cannot train, validate or test its model."""
     steps = min(split.num_steps for split in splits)
-    if options.initial_frames > steps:
-        raise ValueError(
-            f"`initial_frames` must not exceed the {steps} steps of a sequence; "
-            f"got {options.initial_frames}."
-        )
+    for length, whole in [(steps, "sequence"), (options.window or steps, "window")]:
+        if options.initial_frames > length:
+            raise ValueError(
+                f"`initial_frames` must not exceed the {length} steps of a {whole}; "
+                f"got {options.initial_frames}."
+            )
+    check_window(options.window, splits[0])
     if options.shift_controls and isinstance(splits[0], shards.Shards):
         raise ValueError("`shift_controls` must be left out for a training set in several files.")
+
+
+def check_window(window, sequences):
+    """Raises ValueError if a training set cannot be cut into windows of so many time steps."""
+    if window and isinstance(sequences, shards.Shards):
+        raise ValueError("`window` must be 0 for a training set in several files.")
+    if window > sequences.num_steps:
+        raise ValueError(
+            f"`window` must not exceed the {sequences.num_steps} time steps of a sequence; "
+            f"got {window}."
+        )
+
+
+def cut(sequences, settings):
+    """Returns a training set, or its windows if `Settings` ask for them."""
+    check_window(settings.window, sequences)
+    return sequences.windows(settings.window) if settings.window else sequences

@@ -103,9 +103,10 @@ def train(model, splits, folder, settings, *, config=None, resume=False, callbac
     options.check_settings(settings)
     check(model, splits, settings)
     folder, start = pathlib.Path(folder), time.perf_counter()
+    train = options.cut(splits[0], settings)
     if not multi_worker.is_chief(model.distribute_strategy):
-        prepare(model, splits[0], settings)
-        fit(model, settings, folder, *splits[:2], callbacks=callbacks)
+        prepare(model, train, settings)
+        fit(model, settings, folder, train, splits[1], callbacks=callbacks)
         return None
     config = model_config(model, settings, splits) if config is None else config
     run_folder.open_run(folder, config, resume)
@@ -113,8 +114,8 @@ def train(model, splits, folder, settings, *, config=None, resume=False, callbac
         name = registry.name_of("posterior", model.recognition_model.posterior)
         print(f"training {name}, seed {settings.seed}, in {folder}", flush=True)
     with run_folder.only_process(folder):
-        prepare(model, splits[0], settings)
-        resumed = fit(model, settings, folder, *splits[:2], callbacks=callbacks)
+        prepare(model, train, settings)
+        resumed = fit(model, settings, folder, train, splits[1], callbacks=callbacks)
         if run_folder.is_finished(folder):
             return run_folder.read_json(folder / run_folder.METRICS)
         seconds = None if resumed else time.perf_counter() - start

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 
 from tfp_dvbf import errors
-from tfp_dvbf.experiments import recipe, run_folder
+from tfp_dvbf.experiments import options, recipe, run_folder
 
 ROWS = "starts.json"
 
@@ -79,7 +79,7 @@ def _elbo(model, splits, settings):
     import tfp_dvbf
     from tfp_dvbf import callbacks
 
-    train, validation, _ = splits
+    train, validation = options.cut(splits[0], settings), splits[1]
     recipe.prepare(model, train, settings)
     made = [tfp_dvbf.KLAnnealing(settings.kl_annealing_epochs, settings.initial_kl_weight)]
     if settings.verbose == 1:

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -45,7 +46,9 @@ def make_model(posterior, hidden_units, observation_dim, control_dim, seed=1):
     return recipe.make_model(model_options, data.Sequences(*shapes), seed)
 
 
-def write(path, posterior, batch_size, num_steps, hidden_units=0, num_batches=4, seed=1):
+def write(
+    path, posterior, batch_size, num_steps, hidden_units=0, num_batches=4, seed=1, window=None
+):
     """Writes the `agreement.Reference` of a posterior on the pendulum to an .npz file.
 
     Args:
@@ -56,24 +59,28 @@ def write(path, posterior, batch_size, num_steps, hidden_units=0, num_batches=4,
       hidden_units: Width of all hidden layers; 0 for the package's own.
       num_batches: Batches of an epoch.
       seed: Seed of the data and the weights.
+      window: Time steps of the windows that the sequences are cut into, all those of a batch in
+        one batch; None for whole sequences.
     """
+    arrays = standardised(pendulum(num_batches * batch_size, num_steps, seed))
+    cut = data.Sequences(*arrays).windows(window or num_steps)
     observations, controls = (
-        array.reshape(num_batches, batch_size, *array.shape[1:])
-        for array in standardised(pendulum(num_batches * batch_size, num_steps, seed))
+        array.reshape(num_batches, -1, *array.shape[1:])
+        for array in (cut.observations, cut.controls)
     )
     dims = observations.shape[-1], controls.shape[-1]
     model = make_model(posterior, hidden_units, *dims, seed=seed)
     batch = data.Batch(tf.constant(observations[0]), tf.constant(controls[0]))
     noise_seed = model.replica_seed(0)
     state_dim = model.state_space_model.spec.state_dim
-    noise = tf.random.stateless_normal([batch_size, num_steps, state_dim], noise_seed)
+    noise = tf.random.stateless_normal([*observations.shape[1:3], state_dim], noise_seed)
     weights = named_weights(model)
 
     @tf.function
     def differentiate():
         with tf.GradientTape() as tape:
             terms = model.terms(batch, noise_seed)
-            loss = tf.reduce_sum(terms.nll + terms.kl) / (batch_size * num_steps)
+            loss = tf.reduce_sum(terms.nll + terms.kl) / math.prod(observations.shape[1:3])
         return loss, tf.linalg.global_norm(tape.gradient(loss, model.trainable_variables))
 
     loss, gradient_norm = differentiate()
@@ -166,21 +173,23 @@ def model_of(about):
     return model
 
 
-def judge(path, weights, num_sequences):
+def judge(path, weights, trained_on, num_sequences):
     """Returns the error of what a model with given weights generates on fresh sequences.
 
     Args:
       path: That of the reference the model has been trained on.
       weights: Path of an .npz file of its weights.
-      num_sequences: Number of sequences, the same at every call.
+      trained_on: Number and time steps of the sequences of the reference, before they were cut
+        into windows.
+      num_sequences: Number of fresh ones, of as many time steps, the same at every call.
 
     Returns:
       `mae_sampled`, as `evaluation.evaluate` has it, in the unit of the data.
     """
     model, about = judged(path)
-    batches, batch_size, num_steps = about.observations.shape[:3]
-    train = pendulum(batches * batch_size, num_steps, about.seed)
-    x, u = standardised(pendulum(num_sequences, num_steps, about.seed + VALIDATION), like=train)
+    train = pendulum(*trained_on, about.seed)
+    fresh = pendulum(num_sequences, trained_on[1], about.seed + VALIDATION)
+    x, u = standardised(fresh, like=train)
     with np.load(weights) as found:
         for name, weight in named_weights(model).items():
             weight.assign(found[name])

@@ -5,6 +5,7 @@ import math
 import pathlib
 import statistics
 import tempfile
+from typing import NamedTuple
 
 from tfp_dvbf.experiments import protocols
 from tfp_dvbf.experiments.benchmarking import agreement, processes
@@ -16,11 +17,38 @@ BATCH_SIZE, NUM_BATCHES, NUM_STEPS = 16, 31, 50
 NUM_VALIDATION = 128
 
 
-def quality(args):
-    """Times training by the quick protocol until the sampled MAE on fresh sequences is small.
+class Contestant(NamedTuple):
+    """What trains, and how.
 
-    The recommended posterior of ours and the `gaussian` of every program take turns, an epoch each.
-    The clock starts after the first training step, and stands while a model is judged.
+    Attributes:
+      program: A `processes.Program`.
+      posterior: Name of the posterior.
+      protocol: That of the whole training: `epochs`, `kl_annealing_epochs`, `learning_rate` and,
+        where sequences are cut into windows, their time steps `window`.
+    """
+
+    program: processes.Program
+    posterior: str
+    protocol: dict
+
+    @property
+    def window(self):
+        """Time steps of a window; None for whole sequences."""
+        return self.protocol.get("window")
+
+    @property
+    def name(self):
+        """What tables call it."""
+        cut = f", windows of {self.window}" if self.window else ""
+        return f"{self.program.name}: {self.posterior}{cut}"
+
+
+def quality(args):
+    """Times training until the sampled MAE on fresh sequences is small.
+
+    The recommended posterior of ours and the `gaussian` of every program, on windows and by the
+    quick protocol on whole sequences, take turns, an epoch each. The clock starts after the first
+    training step, and stands while a model is judged.
 
     Args:
       args: Those of the script.
@@ -30,44 +58,50 @@ def quality(args):
       `ratio` where it or ours missed it in one, and `trained` is how long training was.
     """
     programs = [processes.DEFAULT, *processes.quick(args.peers)]
-    contestants = [(programs[0], protocols.RECOMMENDED)]
-    contestants += [(program, "gaussian") for program in programs]
+    trained = [
+        (programs[0], protocols.RECOMMENDED),
+        *((program, "gaussian") for program in programs),
+    ]
+    contestants = [Contestant(*each, protocols.WINDOWS) for each in trained]
+    contestants += [
+        Contestant(program, posterior, protocols.protocol_of("quick", posterior))
+        for program, posterior in trained
+    ]
     threads = max(args.threads)
     with contextlib.ExitStack() as stack:
         judge, *workers = (
             stack.enter_context(processes.Worker(each.module, each.way, threads, args.device))
-            for each in [programs[0], *(program for program, _ in contestants)]
+            for each in [programs[0], *(contestant.program for contestant in contestants)]
         )
-        races = [
-            race([(*each, worker) for each, worker in zip(contestants, workers)], judge, seed)
-            for seed in SEEDS
-        ]
+        races = [race(contestants, workers, judge, seed) for seed in SEEDS]
     for target in TARGETS:
         yield [{**row, "threads": threads} for row in rows(races, target)]
 
 
-def race(contestants, judge, seed):
+def race(contestants, workers, judge, seed):
     """Returns the `Run` of each contestant, trained on the same data until it is done.
 
     Args:
-      contestants: Programs, posteriors and workers.
-      judge: The `processes.Worker` that writes references and judges weights.
+      contestants: `Contestant`s.
+      workers: The `processes.Worker` of each.
+      judge: The one that writes references and judges weights.
       seed: Seed of the data and the weights.
     """
     with tempfile.TemporaryDirectory() as folder:
         runs = []
-        for index, (program, posterior, worker) in enumerate(contestants):
+        for index, (contestant, worker) in enumerate(zip(contestants, workers)):
             path = str(pathlib.Path(folder) / f"{index}.npz")
             sizes = {"batch_size": BATCH_SIZE, "num_steps": NUM_STEPS, "num_batches": NUM_BATCHES}
-            judge.ask("write", path=path, posterior=posterior, seed=seed, **sizes)
-            runs.append(Run(program.name, posterior, worker, path))
+            sizes["window"] = contestant.window
+            judge.ask("write", path=path, posterior=contestant.posterior, seed=seed, **sizes)
+            runs.append(Run(contestant, worker, path))
         while not all(run.done for run in runs):
             for run in runs:
                 if not run.done:
                     run.train(judge)
         for run in runs:
             found = ", ".join(f"{target} in {run.time(target):.1f} s" for target in TARGETS)
-            print(f"quality, seed {seed}, {run.program}, {run.posterior}: {found}", flush=True)
+            print(f"quality, seed {seed}, {run.contestant.name}: {found}", flush=True)
         return runs
 
 
@@ -75,8 +109,7 @@ class Run:
     """A program on its way to the targets.
 
     Args:
-      program: Name of the program.
-      posterior: Name of the posterior.
+      contestant: A `Contestant`.
       worker: Its `processes.Worker`.
       path: That of the reference.
 
@@ -85,17 +118,17 @@ class Run:
       epochs: Number of epochs that it has trained.
     """
 
-    def __init__(self, program, posterior, worker, path):
-        self.program, self.posterior, self.worker, self.path = program, posterior, worker, path
+    def __init__(self, contestant, worker, path):
+        self.contestant, self.worker, self.path = contestant, worker, path
         self.seconds, self.epochs, self.reached = 0.0, 0, {}
         known = worker.ask("prepare", path=path)
-        agreement.check_agreement(program, known, agreement.load(path))
-        worker.ask("prepare", path=path, schedule=schedule_of(posterior))
+        agreement.check_agreement(contestant.name, known, agreement.load(path))
+        worker.ask("prepare", path=path, schedule=schedule_of(contestant.protocol))
 
     @property
     def done(self):
         """Whether it has reached all targets, or come to the end of its schedule."""
-        most = protocols.protocol_of("quick", self.posterior)["epochs"]
+        most = self.contestant.protocol["epochs"]
         return set(self.reached) == set(TARGETS) or self.epochs == most
 
     def train(self, judge):
@@ -105,7 +138,11 @@ class Run:
         self.epochs += 1
         weights = f"{self.path}.weights.npz"
         self.worker.ask("save", path=weights)
-        found = judge.ask("judge", path=self.path, weights=weights, num_sequences=NUM_VALIDATION)
+        sizes = {
+            "trained_on": (NUM_BATCHES * BATCH_SIZE, NUM_STEPS),
+            "num_sequences": NUM_VALIDATION,
+        }
+        found = judge.ask("judge", path=self.path, weights=weights, **sizes)
         for target in TARGETS:
             if found["mae_sampled"] <= target:
                 self.reached.setdefault(target, self.seconds)
@@ -115,9 +152,8 @@ class Run:
         return self.reached.get(target, math.inf)
 
 
-def schedule_of(posterior):
-    """Returns the quick protocol of a posterior as arguments of an `agreement.Schedule`."""
-    protocol = protocols.protocol_of("quick", posterior)
+def schedule_of(protocol):
+    """Returns the protocol of a training as arguments of an `agreement.Schedule`."""
     return {
         "learning_rate": protocol["learning_rate"],
         "num_updates": NUM_BATCHES * protocol["epochs"],
@@ -131,7 +167,7 @@ def rows(races, target):
     found = []
     for runs in zip(*races):
         times = [run.time(target) for run in runs]
-        row = {"what": "quality", "program": f"{runs[0].program}: {runs[0].posterior}"}
+        row = {"what": "quality", "program": runs[0].contestant.name}
         row |= {"target": target, "seeds": len(times)}
         row |= {"reached": sum(map(math.isfinite, times)), "seconds": _median(times)}
         row["ratio"] = None
