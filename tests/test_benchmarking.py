@@ -285,7 +285,7 @@ def test_benchmark(tmp_path, capsys):
     assert {what: len(of) for what, of in rows.items()} == {
         "training": 2,
         "length": 4,
-        "quality": 8,
+        "quality": 6,
         "streaming": 4,
         "images": 2,
         "sampling": 2,

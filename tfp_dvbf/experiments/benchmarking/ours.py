@@ -187,14 +187,12 @@ def judge(path, weights, trained_on, num_sequences):
       `mae_sampled`, as `evaluation.evaluate` has it, in the unit of the data.
     """
     model, about = judged(path)
-    train = pendulum(*trained_on, about.seed)
-    fresh = pendulum(num_sequences, trained_on[1], about.seed + VALIDATION)
-    x, u = standardised(fresh, like=train)
+    scale, x, u = fresh(about.seed, tuple(trained_on), num_sequences)
     with np.load(weights) as found:
         for name, weight in named_weights(model).items():
             weight.assign(found[name])
     drawn = model.generate(u, x[:, :1], num_samples=NUM_DRAWS, seed=1).observation_mean
-    return {"mae_sampled": float(np.mean(np.abs(drawn - x) * train[0].std((0, 1))))}
+    return {"mae_sampled": float(np.mean(np.abs(drawn - x) * scale))}
 
 
 @functools.cache
@@ -202,6 +200,14 @@ def judged(path):
     """Returns the model of a reference, and the reference."""
     about = agreement.load(path)
     return model_of(about), about
+
+
+@functools.cache
+def fresh(seed, trained_on, num_sequences):
+    """Returns the spread of the observations trained on, and fresh ones with their controls."""
+    train = pendulum(*trained_on, seed)
+    arrays = standardised(pendulum(num_sequences, trained_on[1], seed + VALIDATION), like=train)
+    return train[0].std((0, 1)), *arrays
 
 
 def constants(model):

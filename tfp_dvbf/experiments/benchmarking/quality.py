@@ -1,6 +1,7 @@
 """How long programs train until what they generate is as close to the truth as asked for."""
 
 import contextlib
+import functools
 import math
 import pathlib
 import statistics
@@ -46,9 +47,10 @@ class Contestant(NamedTuple):
 def quality(args):
     """Times training until the sampled MAE on fresh sequences is small.
 
-    The recommended posterior of ours and the `gaussian` of every program, on windows and by the
-    quick protocol on whole sequences, take turns, an epoch each. The clock starts after the first
-    training step, and stands while a model is judged.
+    The recommended posterior of ours and the `gaussian` of every program on windows, and, by the
+    quick protocol on whole sequences, the recommended one and the `gaussian` of the peers, take
+    turns, an epoch each. The clock starts after the first training step, and stands while a model
+    is judged.
 
     Args:
       args: Those of the script.
@@ -57,21 +59,19 @@ def quality(args):
       The rows of a target. `seconds` is None where fewer than half of the seeds reached it,
       `ratio` where it or ours missed it in one, and `trained` is how long training was.
     """
-    programs = [processes.DEFAULT, *processes.quick(args.peers)]
-    trained = [
-        (programs[0], protocols.RECOMMENDED),
-        *((program, "gaussian") for program in programs),
-    ]
-    contestants = [Contestant(*each, protocols.WINDOWS) for each in trained]
-    contestants += [
-        Contestant(program, posterior, protocols.protocol_of("quick", posterior))
-        for program, posterior in trained
+    quick = functools.partial(protocols.protocol_of, "quick")
+    ours, peers = processes.DEFAULT, processes.quick(args.peers)
+    contestants = [
+        Contestant(ours, protocols.RECOMMENDED, protocols.WINDOWS),
+        *(Contestant(program, "gaussian", protocols.WINDOWS) for program in [ours, *peers]),
+        Contestant(ours, protocols.RECOMMENDED, quick(protocols.RECOMMENDED)),
+        *(Contestant(program, "gaussian", quick("gaussian")) for program in peers),
     ]
     threads = max(args.threads)
     with contextlib.ExitStack() as stack:
         judge, *workers = (
             stack.enter_context(processes.Worker(each.module, each.way, threads, args.device))
-            for each in [programs[0], *(contestant.program for contestant in contestants)]
+            for each in [ours, *(contestant.program for contestant in contestants)]
         )
         races = [race(contestants, workers, judge, seed) for seed in SEEDS]
     for target in TARGETS:
