@@ -2,7 +2,15 @@
 
 import dataclasses
 
-from tfp_dvbf.experiments import command_line, options, protocols, recipe, run_folder, tables
+from tfp_dvbf.experiments import (
+    command_line,
+    histories,
+    options,
+    protocols,
+    recipe,
+    run_folder,
+    tables,
+)
 from tfp_dvbf.experiments.command_line import option
 
 PROTOCOL = protocols.COMPARISON
@@ -64,7 +72,7 @@ def write_report(args, output):
     for name in args.posteriors:
         folders = [output / f"{name}-seed{seed}" for seed in args.seeds]
         group = [run_folder.read_json(folder / run_folder.METRICS) for folder in folders]
-        lowest = min(run_folder.lowest_kl(folder) for folder in folders)
+        lowest = min(histories.lowest_kl(folder) for folder in folders)
         rows.append({**tables.summary(name, group), "lowest_kl": lowest})
     if args.rounds:
         from tfp_dvbf.experiments import startup

@@ -18,13 +18,17 @@ class Args:
     output: str = option("runs/demo", "run folder to make")
     seed: int = option(1, "seed of weights, noise and shuffling")
     epochs: int = option(protocols.DEMO["epochs"], "epochs")
+    window: int = option(
+        protocols.DEMO["window"],
+        "time steps of its training windows; 0 for whole sequences",
+    )
     resume: bool = option(False, "continue in --output; a finished run is shown again")
     verbose: int = option(1, options.VERBOSE, [0, 1, 2])
 
 
 def main(args):
     output = pathlib.Path(args.output)
-    protocol = {**protocols.DEMO, "epochs": args.epochs}
+    protocol = {**protocols.DEMO, "epochs": args.epochs, "window": args.window}
     others = {"data": args.data, "seed": args.seed, "output": args.output, "resume": args.resume}
     run = protocols.run_options(protocols.RECOMMENDED, protocol, verbose=args.verbose, **others)
     metrics = recipe.run(run)

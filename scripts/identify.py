@@ -125,7 +125,8 @@ def train(args, protocol, seed, splits, folder):
         latent_regression.make_model, args.observation, args.state_dim, protocol=protocol
     )
     model = make(seed)
-    config = {**recipe.model_config(model, settings, splits), "starts": protocol.starts}
+    config = options.model_config(model, settings, run_folder.data_hash(splits))
+    config["starts"] = protocol.starts
     if protocol.starts > 1 and not run_folder.is_finished(folder):
         model = best_start(args.resume, protocol, make, splits, settings, folder)
     recipe.train(model, splits, folder, settings, config=config, resume=args.resume)

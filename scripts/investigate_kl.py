@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from tfp_dvbf import registry
-from tfp_dvbf.experiments import command_line, options, protocols, recipe, run_folder
+from tfp_dvbf.experiments import command_line, histories, options, protocols, recipe, run_folder
 from tfp_dvbf.experiments.command_line import option
 
 OBSERVATION_DIM, CONTROL_DIM = 2, 1
@@ -61,7 +61,7 @@ def pendulum_histories(args):
             run = {"data": args.data, "output": str(path.parent), "resume": True}
             run["noise_floor"] = protocols.POSTER_NOISE_FLOOR
             recipe.run(protocols.run_options(name, protocols.COMPARISON, **run))
-    return {name: run_folder.read_history(path) for name, path in paths.items()}
+    return {name: histories.read(path) for name, path in paths.items()}
 
 
 def closed_form():

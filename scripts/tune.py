@@ -5,7 +5,7 @@ import os
 import pathlib
 import time
 
-from tfp_dvbf.experiments import command_line, multi_worker, options, recipe, run_folder
+from tfp_dvbf.experiments import command_line, histories, multi_worker, options, recipe, run_folder
 from tfp_dvbf.experiments.command_line import option
 
 CHIEF = "chief"
@@ -97,7 +97,7 @@ def train_trial(args, splits, values, folder, num_epochs):
     generated = evaluation.generated_means(model, validation, num_samples=10, seed=args.seed)
     differences = evaluation.absolute_differences(generated, validation.observations)
     mae = differences[validation.observed].mean()
-    neg_elbo = run_folder.read_history(folder / "history.csv")["val_neg_elbo"][-1]
+    neg_elbo = histories.read(folder / "history.csv")["val_neg_elbo"][-1]
     return {"val_neg_elbo": float(neg_elbo), "val_mae_sampled": float(mae)}
 
 

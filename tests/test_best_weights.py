@@ -11,7 +11,7 @@ import tf_keras
 import tfp_dvbf
 from tfp_dvbf import best_weights
 from tfp_dvbf.data import batching
-from tfp_dvbf.experiments import options, recipe, run_folder
+from tfp_dvbf.experiments import histories, options, recipe, run_folder
 
 
 def fit(model, values, path, epochs=None, **kwargs):
@@ -117,7 +117,7 @@ def test_a_run_stops_at_its_best_weights_and_resumes_to_the_same(
     sequences, tmp_path, evaluation_without_graphs, capsys
 ):
     whole = run(sequences, tmp_path / "whole", verbose=1)
-    history = run_folder.read_history(tmp_path / "whole" / "history.csv")
+    history = histories.read(tmp_path / "whole" / "history.csv")
     stopped = len(history["val_neg_elbo"])
     best = int(np.argmin(history["val_neg_elbo"]))
     assert stopped == min(8, best + 3)

@@ -15,7 +15,7 @@ from conftest import replaced_compile
 import tfp_dvbf
 from tfp_dvbf import callbacks, data
 from tfp_dvbf.data import batching
-from tfp_dvbf.experiments import run_folder
+from tfp_dvbf.experiments import histories, run_folder
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +61,10 @@ def test_resumed_training_ends_at_the_same_weights(make_model, sequences, tmp_pa
 
     for expected, actual in zip(straight.get_weights(), resumed.get_weights()):
         np.testing.assert_allclose(actual, expected, atol=1e-6)
-    histories = [run_folder.read_history(tmp_path / name / "history.csv") for name in "ab"]
-    assert list(histories[1]["epoch"]) == [0, 1, 2, 3, 4, 5]
-    for name in histories[0]:
-        np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=1e-5)
+    whole, both = (histories.read(tmp_path / name / "history.csv") for name in "ab")
+    assert list(both["epoch"]) == [0, 1, 2, 3, 4, 5]
+    for name in whole:
+        np.testing.assert_allclose(both[name], whole[name], rtol=1e-5)
 
 
 def test_history_drops_rows_that_the_resumed_run_repeats(make_model, sequences, tmp_path):
@@ -74,7 +74,7 @@ def test_history_drops_rows_that_the_resumed_run_repeats(make_model, sequences, 
     model = compiled(make_model, sequences)
     callbacks.restore_checkpoint(model, tmp_path / "checkpoint")
     fit(model, sequences, epochs=4, directory=tmp_path, initial_epoch=2)
-    history = run_folder.read_history(tmp_path / "history.csv")
+    history = histories.read(tmp_path / "history.csv")
     assert list(history["epoch"]) == [0, 1, 2, 3]
     assert 0.1 not in history["loss"]
 
@@ -149,7 +149,7 @@ def test_two_guards_see_a_weight_that_no_loss_has_met(make_model, sequences, tmp
     with pytest.raises(ValueError, match=message):
         fit(model, sequences, 5, tmp_path, extra=[DivergeAtTheEnd(), guard(), guard()])
     assert callbacks.restore_checkpoint(compiled(make_model, sequences), tmp_path / "checkpoint")
-    assert list(run_folder.read_history(tmp_path / "history.csv")["epoch"]) == [0]
+    assert list(histories.read(tmp_path / "history.csv")["epoch"]) == [0]
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, straight, kill):
     found = [run_folder.load_model(folder) for folder in [expected_run, run]]
     for expected, actual in zip(*(model.get_weights() for model in found)):
         np.testing.assert_allclose(actual, expected, atol=1e-6)
-    rows = [run_folder.read_history(folder / "history.csv") for folder in [expected_run, run]]
+    rows = [histories.read(folder / "history.csv") for folder in [expected_run, run]]
     np.testing.assert_allclose(rows[1]["loss"], rows[0]["loss"], rtol=1e-5)
 
 

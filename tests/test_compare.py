@@ -1,5 +1,6 @@
 """compare.py, with training left out, and investigate_kl.py."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -37,6 +38,7 @@ def comparison(tmp_path, monkeypatch):
         folder = pathlib.Path(args.output)
         folder.mkdir(parents=True, exist_ok=True)
         run_folder.write_json(folder / "metrics.json", metrics_of(args))
+        run_folder.write_json(folder / "args.json", dataclasses.asdict(args))
         (folder / "history.csv").write_text(f"epoch,kl,val_kl\n0,3,{-args.seed}\n1,2,7\n")
 
     monkeypatch.setattr(recipe, "run", finish)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("without_graphs")
 
 
 def test_the_demo_shows_its_row_the_published_ones_and_a_picture(dataset, tmp_path, capsys):
-    args = demo.Args(data=str(dataset), output=str(tmp_path / "demo"), epochs=2)
+    args = demo.Args(data=str(dataset), output=str(tmp_path / "demo"), epochs=2, window=4)
     demo.main(args)
     printed = capsys.readouterr().out
     args.resume = True
@@ -25,6 +25,7 @@ def test_the_demo_shows_its_row_the_published_ones_and_a_picture(dataset, tmp_pa
     assert again[-8:] == [*table, last]
     assert len(again) == 10  # Nothing but that it is finished, and an empty line.
     metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text())
+    assert json.loads((tmp_path / "demo" / "args.json").read_text())["window"] == 4
     assert metrics["updates"] == 2 and metrics["model"] == protocols.RECOMMENDED
     names = [line.split("|")[1].strip() for line in table[2:]]
     published = ["gaussian", "iaf", "innovation", "trajectory_iaf"]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import train
 
-from tfp_dvbf.experiments import multi_worker, run_folder
+from tfp_dvbf.experiments import histories, multi_worker, run_folder
 
 WORKER = """
 import json, sys, tempfile
@@ -142,7 +142,7 @@ def test_workers_of_which_one_is_killed_resume_to_the_same_weights(dataset, tmp_
     metrics = json.loads((tmp_path / "straight" / "metrics.json").read_text())
     assert metrics["updates"] == 90 and np.isfinite(metrics["elbo"])
     kill_one(start_two_workers(folders, run, 30), 0, run, 5)
-    resumed = len(run_folder.read_history(run / "history.csv")["loss"])
+    resumed = len(histories.read(run / "history.csv")["loss"])
     kill_one(start_two_workers(folders, run, 30, "--resume"), 1, run, resumed + 5)
     assert not (run / "metrics.json").exists()
     for status, _, stderr in train_two_workers(folders, run, 30, "--resume"):
@@ -151,7 +151,7 @@ def test_workers_of_which_one_is_killed_resume_to_the_same_weights(dataset, tmp_
     for expected, actual in zip(*(model.get_weights() for model in models)):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
     for name in ["straight", "killed"]:
-        assert len(run_folder.read_history(tmp_path / name / "history.csv")["loss"]) == 30
+        assert len(histories.read(tmp_path / name / "history.csv")["loss"]) == 30
 
 
 @pytest.mark.long

@@ -14,9 +14,10 @@ class Trainee:
     """A worker that trains a step a second, or a judge that finds what it is told to."""
 
     def __init__(self, errors=()):
-        self.errors, self.steps = iter(errors), []
+        self.errors, self.steps, self.asked = iter(errors), [], {}
 
     def ask(self, do, **settings):
+        self.asked.setdefault(do, []).append(settings)
         if do == "run":
             self.steps.append(settings["count"])
             return {"seconds": float(settings["count"])}
@@ -37,6 +38,8 @@ def test_the_clock_of_quality_runs_from_the_first_step_to_the_targets(monkeypatc
         "tfp_dvbf, XLA: innovation, windows of 10",
         "JAX: gaussian",
     ]
+    assert [asked["window"] for asked in judge.asked["write"]] == [10, None]
+    assert {asked["trained_on"] for asked in judge.asked["judge"]} == {(160, 50)}
     assert fast.steps == [9, 10] and slow.steps == [9] + 199 * [10]
     assert [runs[0].time(target) for target in quality.TARGETS] == [9.0, 19.0]
     assert [runs[1].time(target) for target in quality.TARGETS] == [29.0, np.inf]
@@ -67,7 +70,7 @@ def test_windows_of_a_reference_are_those_of_the_same_sequences(tmp_path):
 
 def test_weights_that_were_trained_are_judged_in_the_unit_of_the_data(tmp_path):
     path = str(tmp_path / "reference.npz")
-    ours.write(path, "gaussian", **SIZES)
+    ours.write(path, "gaussian", **SIZES, window=2)
     with processes.Worker("ours", "graph", 1, "cpu") as worker:
         worker.ask("prepare", path=path, schedule=quality.schedule_of(protocols.WINDOWS))
         worker.ask("save", path=str(tmp_path / "weights.npz"))

@@ -90,7 +90,7 @@ def test_a_tensorboard_that_is_not_installed_is_named(monkeypatch):
 def test_a_folder_holds_one_run(dataset, tmp_path):
     splits, model = run_folder.read_splits(dataset), models.small_model()
     folder = tmp_path / "run"
-    config = recipe.model_config(model, SETTINGS, splits)
+    config = options.model_config(model, SETTINGS, run_folder.data_hash(splits))
     run_folder.open_run(folder, config, resume=False)
     with pytest.raises(ValueError, match="must not exist yet without `--resume`"):
         recipe.train(model, splits, folder, SETTINGS)
@@ -162,26 +162,38 @@ def test_train_refuses_settings(dataset, tmp_path, change, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_training_sees_windows_and_nothing_else_does(sequences, tmp_path, monkeypatch):
-    seen = {}
-    monkeypatch.setattr(recipe, "prepare", lambda model, train, _: seen.update(adapted=train))
-    monkeypatch.setattr(recipe, "fit", lambda *args, **_: seen.update(fitted=args[3:5]))
-    monkeypatch.setattr(recipe.run_folder, "save_model", lambda *_: None)
-    monkeypatch.setattr(recipe, "evaluate", lambda *args, **_: args[2:])
-    settings = options.Settings(window=3, epochs=1, verbose=0)
-    splits = [sequences, sequences[:5], sequences[:4]]
-    test, _, _, train = recipe.train(models.small_model(), splits, tmp_path, settings)
-    expected = sequences.windows(3).observations
-    np.testing.assert_array_equal(seen["adapted"].observations, expected)
-    assert seen["fitted"][0] is seen["adapted"] and seen["fitted"][1] is splits[1]
-    assert test is splits[2] and train is sequences
+def test_a_batch_of_windows_has_the_time_steps_of_its_sequences(sequences, tmp_path, monkeypatch):
+    settings = dataclasses.replace(SETTINGS, window=3, batch_size=4)
+    dataset = recipe.batches(sequences, settings)
+    assert len(dataset) == 3 and sequences.observations.shape == (12, 8, 3)
+    shown = np.concatenate([batch["observations"] for batch in dataset])
+    np.testing.assert_array_equal(shown, sequences.windows(3).observations)
+
+    model, given = models.small_model(), []
+    recipe.prepare(model, sequences, settings)
+    mean = model.state_space_model.observation_standardization.mean
+    np.testing.assert_allclose(mean, sequences.observations.mean((0, 1)), atol=1e-5)
+    monkeypatch.setattr(model, "fit", lambda *args, **others: given.append((*args, others)))
+    recipe.fit(model, settings, tmp_path, sequences, sequences)
+    (train, others), steps = given[0], "observations"
+    assert train.element_spec[steps].shape[1] == 3
+    assert others["validation_data"].element_spec[steps].shape[1] == 8
+
+
+def test_a_model_must_see_a_window(sequences, tmp_path):
+    model = models.small_model(initial_frames=4)
+    settings = dataclasses.replace(SETTINGS, window=3)
+    message = r"`window` must lie between the 4 time steps that q\(z\[0\]\) sees and the 8"
+    with pytest.raises(ValueError, match=message):
+        recipe.train(model, [sequences] * 3, tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_of_files_is_not_cut(sequences, tmp_path):
     data.save(tmp_path / "a.npz", sequences)
     data.save(tmp_path / "b.npz", sequences)
     with pytest.raises(ValueError, match="`window` must be 0 for a training set in several files"):
-        options.cut(shards.Shards(tmp_path), options.Settings(window=3))
+        options.check_window(3, shards.Shards(tmp_path), 1)
 
 
 def test_flat_options_become_arguments_of_a_model():

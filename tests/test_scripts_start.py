@@ -63,12 +63,14 @@ SCRIPTS = [
         ),
         ({"num_train_samples": 0}, "`num_train_samples` must be positive; got 0"),
         ({"initial_frames": 9}, "`initial_frames` must not exceed the 8 steps of a sequence"),
-        ({"window": 9}, "`window` must not exceed the 8 time steps of a sequence; got 9"),
-        ({"window": 1}, "`window` must be at least 2, or 0 for none; got 1"),
-        (
-            {"window": 2, "initial_frames": 3},
-            "`initial_frames` must not exceed the 2 steps of a window; got 3",
-        ),
+        ({"window": 1}, "`window` must be at least 2, or 0 for whole sequences; got 1"),
+        *[
+            (
+                {"window": window, "initial_frames": 3},
+                r"`window` must lie between the 3 time steps that q\(z\[0\]\) sees and the 8",
+            )
+            for window in (2, 9)
+        ],
         ({"initial_steps": 8}, "`initial_steps` must be less than the 8 steps of a sequence"),
         (
             {"initial_frames": 3, "initial_steps": 2},

@@ -9,7 +9,7 @@ import pytest
 
 import tfp_dvbf
 from tfp_dvbf import errors
-from tfp_dvbf.experiments import options, starts
+from tfp_dvbf.experiments import options, recipe, starts
 
 SETTINGS = options.Settings(epochs=2, batch_size=12, kl_annealing_epochs=0, verbose=0)
 SEEDS = (3, 4)
@@ -105,3 +105,17 @@ def test_seeds_of_starts_begin_with_the_own_one():
     assert len({seed for each in seeds for seed in each}) == 80
     assert starts.seeds_of(7, 2) == starts.seeds_of(7, 4)[:2]
     assert starts.seeds_of(5, 1) == [5]
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_starts_train_on_windows(best, monkeypatch):
+    made, batches = [], recipe.batches
+
+    def spy(*args):
+        made.append(batches(*args))
+        return made[-1]
+
+    monkeypatch.setattr(recipe, "batches", spy)
+    best(settings=dataclasses.replace(SETTINGS, window=4, epochs=1))
+    assert len(made) == 4  # Of each start the schedule asks for their number, and `fit` trains.
+    assert {dataset.element_spec["observations"].shape[:2] for dataset in made} == {(24, 4)}

@@ -19,7 +19,7 @@ import tune
 from keras_tuner.src import protos
 
 from tfp_dvbf import callbacks
-from tfp_dvbf.experiments import hyperparameters, options, recipe, run_folder, tuning
+from tfp_dvbf.experiments import histories, hyperparameters, options, recipe, run_folder, tuning
 
 
 @pytest.mark.slow
@@ -35,7 +35,7 @@ def test_a_promoted_trial_goes_on_from_the_weights_of_its_parent(dataset, tmp_pa
     assert callbacks.restore_checkpoint(model, folder / "checkpoint") == 1
     metrics = tune.train_trial(args, splits, values, folder, 3)
     assert callbacks.restore_checkpoint(model, folder / "checkpoint") == 3
-    assert len(run_folder.read_history(folder / "history.csv")["loss"]) == 3
+    assert len(histories.read(folder / "history.csv")["loss"]) == 3
     whole = tmp_path / "whole"
     whole.mkdir()
     expected = tune.train_trial(args, splits, values, whole, None)

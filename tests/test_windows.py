@@ -14,12 +14,16 @@ def test_windows_hold_what_acts_between_their_steps():
     mask[1, :3] = False
     cut = data.Sequences(x, u, x + 50.0, {"seed": 1}, mask).windows(3, stride=2)
     assert cut.observations[..., 0].tolist() == [
-        *[[0, 1, 2], [2, 3, 4], [4, 5, 6]],
-        *[[0, 10, 11], [11, 12, 13]],  # Without the window of which nothing was seen.
+        [0, 1, 2],
+        [2, 3, 4],
+        [4, 5, 6],
+        [0, 10, 11],  # After the window of which nothing was seen.
+        [11, 12, 13],
     ]
     assert cut.controls[..., 0].tolist()[:3] == [[100, 101], [102, 103], [104, 105]]
     np.testing.assert_array_equal(cut.states[3:, :, 0], [[59, 60, 61], [61, 62, 63]])
-    assert cut.mask.tolist()[3:] == [[False, True, True], [True] * 3] and cut.spec == {"seed": 1}
+    assert cut.mask.tolist()[3:] == [[False, True, True], [True] * 3]
+    assert cut.spec == {"seed": 1, "window": 3, "stride": 2}
 
 
 def test_windows_are_side_by_side_and_leave_out_a_rest():

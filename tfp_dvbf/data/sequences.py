@@ -135,7 +135,7 @@ class Sequences:
         return Sequences(**chosen, spec=self.spec)
 
     def windows(self, length, stride=None):
-        """Cuts every sequence into windows, for training: many short ones take less time.
+        """Cuts every sequence into windows: a batch of many short ones takes less time than of few.
 
         The last time steps of a sequence, too few for another window, are left out; so are windows
         without an observed time step.
@@ -147,10 +147,10 @@ class Sequences:
 
         Returns:
           `Sequences` of `length` time steps; those of the first sequence come first. The spec
-          stays.
+          holds the arguments as well.
 
         Raises:
-          ValueError: If the sequences are shorter, or no time step of a window is observed.
+          ValueError: If the sequences are shorter, or no window has an observed time step.
         """
         length = errors.check_integer("length", length, least=2)
         stride = errors.check_integer("stride", length if stride is None else stride, least=1)
@@ -159,18 +159,18 @@ class Sequences:
                 f"`length` must not exceed the {self.num_steps} time steps of a sequence; "
                 f"got {length}."
             )
-        starts = np.arange(0, self.num_steps - length + 1, stride)
-        steps = {name: starts[:, np.newaxis] + np.arange(length) for name in ARRAYS}
-        steps["controls"] = steps["controls"][:, :-1]
-        seen = self.observed[:, steps["mask"]].any(axis=-1)
-        if not seen.any():
+        steps = np.arange(0, self.num_steps - length + 1, stride)[:, np.newaxis] + np.arange(length)
+        rows, windows = np.nonzero(self.observed[:, steps].any(axis=-1))
+        if not len(rows):
             raise ValueError("`mask` must have an observed time step in one of the windows.")
+        rows, steps = rows[:, np.newaxis], steps[windows]
         arrays = {name: getattr(self, name) for name in ARRAYS}
         cut = {
-            name: None if array is None else array[:, steps[name]][seen]
+            name: array[rows, steps[:, :-1] if name == "controls" else steps]
             for name, array in arrays.items()
+            if array is not None
         }
-        return Sequences(**cut, spec=self.spec)
+        return Sequences(**cut, spec={**(self.spec or {}), "window": length, "stride": stride})
 
 
 def check_sequences(

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import inspect
+import json
 
 from tfp_dvbf import errors, registry
 from tfp_dvbf.data import shards
@@ -100,7 +101,7 @@ class Settings:
     epochs: int = option(200, "epochs")
     batch_size: int = option(16, "sequences a batch")
     window: int = option(
-        0, "time steps of the windows that training cuts its sequences into; 0 for whole sequences"
+        0, "time steps into which the sequences of a batch are cut in training; 0 for whole ones"
     )
     learning_rate: float = option(4e-3, "initial learning rate of Adam")
     learning_rate_decay: str = option(
@@ -205,6 +206,21 @@ def run_config(options, data_sha256):
     return {name: value for name, value in config.items() if name not in PRACTICAL}
 
 
+def model_config(model, settings, data_sha256):
+    """Returns what defines the run of a model that no options describe."""
+    about = run_config(settings, data_sha256)
+    return json.loads(json.dumps({"model": _without_names(model.get_config()), **about}))
+
+
+def _without_names(config):
+    """Returns a Keras config without the names of layers, which count what a process has made."""
+    if isinstance(config, (list, tuple)):
+        return [_without_names(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    return {name: _without_names(value) for name, value in config.items() if name != "name"}
+
+
 def check_settings(settings):
     """Raises ValueError if a value of `Settings` is out of its range."""
     command_line.check_choices(settings)
@@ -221,8 +237,8 @@ def check_settings(settings):
     for name in ["kl_annealing_epochs", "early_stopping", "initial_kl_weight", "initial_steps"]:
         if not getattr(settings, name) >= 0:
             raise ValueError(f"`{name}` must not be negative; got {getattr(settings, name)}.")
-    if settings.window < 0 or settings.window == 1:
-        raise ValueError(f"`window` must be at least 2, or 0 for none; got {settings.window}.")
+    if errors.check_integer("window", settings.window, least=0) == 1:
+        raise ValueError("`window` must be at least 2, or 0 for whole sequences; got 1.")
     if not 0 <= settings.seed < 2**32:
         raise ValueError(f"`seed` must lie in [0, 2**32); got {settings.seed}.")
     if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
@@ -252,29 +268,30 @@ def check_run(options):
 def check_splits(options, splits):
     """Raises ValueError if a run's data cannot train, validate or test its model."""
     steps = min(split.num_steps for split in splits)
-    for length, whole in [(steps, "sequence"), (options.window or steps, "window")]:
-        if options.initial_frames > length:
-            raise ValueError(
-                f"`initial_frames` must not exceed the {length} steps of a {whole}; "
-                f"got {options.initial_frames}."
-            )
-    check_window(options.window, splits[0])
+    if options.initial_frames > steps:
+        raise ValueError(
+            f"`initial_frames` must not exceed the {steps} steps of a sequence; "
+            f"got {options.initial_frames}."
+        )
+    check_window(options.window, splits[0], options.initial_frames)
     if options.shift_controls and isinstance(splits[0], shards.Shards):
         raise ValueError("`shift_controls` must be left out for a training set in several files.")
 
 
-def check_window(window, sequences):
-    """Raises ValueError if a training set cannot be cut into windows of so many time steps."""
-    if window and isinstance(sequences, shards.Shards):
+def check_window(window, sequences, initial_steps):
+    """Raises ValueError if a training set cannot be cut into windows of so many time steps.
+
+    Args:
+      window: Time steps of a window, 0 for whole sequences.
+      sequences: The training set, `Sequences` or `Shards`.
+      initial_steps: Number of time steps that q(z[0]) sees.
+    """
+    if not window:
+        return
+    if isinstance(sequences, shards.Shards):
         raise ValueError("`window` must be 0 for a training set in several files.")
-    if window > sequences.num_steps:
+    if not initial_steps <= window <= sequences.num_steps:
         raise ValueError(
-            f"`window` must not exceed the {sequences.num_steps} time steps of a sequence; "
-            f"got {window}."
+            f"`window` must lie between the {initial_steps} time steps that q(z[0]) sees and the "
+            f"{sequences.num_steps} of a sequence; got {window}."
         )
-
-
-def cut(sequences, settings):
-    """Returns a training set, or its windows if `Settings` ask for them."""
-    check_window(settings.window, sequences)
-    return sequences.windows(settings.window) if settings.window else sequences

@@ -238,9 +238,12 @@ def pendulum_gif(path, panels, spec):
 
 
 def _curve(axis, history, key, color, name):
-    axis.plot(history["epoch"] + 1, history[key], color=color, label=name)
+    epochs = history["epoch"] + 1
+    if key in history:
+        axis.plot(epochs, history[key], color=color, label=name)
+        name = None
     if f"val_{key}" in history:
-        axis.plot(history["epoch"] + 1, history[f"val_{key}"], "--", color=color, linewidth=0.8)
+        axis.plot(epochs, history[f"val_{key}"], "--", color=color, linewidth=0.8, label=name)
 
 
 def _colors():

@@ -7,13 +7,12 @@ A model of one's own takes three lines:
     metrics = recipe.train(model, splits, "runs/mine", options.Settings(epochs=100))
 """
 
-import json
 import pathlib
 import time
 
 from tfp_dvbf import data, errors, registry
 from tfp_dvbf.data import alignment, columns
-from tfp_dvbf.experiments import command_line, multi_worker, options, run_folder
+from tfp_dvbf.experiments import command_line, histories, multi_worker, options, run_folder
 
 BEST = "best.npz"  # Where a run folder keeps its best weights, if it stops early.
 
@@ -103,19 +102,21 @@ def train(model, splits, folder, settings, *, config=None, resume=False, callbac
     options.check_settings(settings)
     check(model, splits, settings)
     folder, start = pathlib.Path(folder), time.perf_counter()
-    train = options.cut(splits[0], settings)
     if not multi_worker.is_chief(model.distribute_strategy):
-        prepare(model, train, settings)
-        fit(model, settings, folder, train, splits[1], callbacks=callbacks)
+        prepare(model, splits[0], settings)
+        fit(model, settings, folder, *splits[:2], callbacks=callbacks)
         return None
-    config = model_config(model, settings, splits) if config is None else config
+    if config is None:
+        config = options.model_config(model, settings, run_folder.data_hash(splits))
     run_folder.open_run(folder, config, resume)
     if settings.verbose and not run_folder.is_finished(folder):
         name = registry.name_of("posterior", model.recognition_model.posterior)
         print(f"training {name}, seed {settings.seed}, in {folder}", flush=True)
+        if settings.window and (rest := splits[0].num_steps % settings.window):
+            print(f"windows leave out the last {rest} time steps of every sequence", flush=True)
     with run_folder.only_process(folder):
-        prepare(model, train, settings)
-        resumed = fit(model, settings, folder, train, splits[1], callbacks=callbacks)
+        prepare(model, splits[0], settings)
+        resumed = fit(model, settings, folder, *splits[:2], callbacks=callbacks)
         if run_folder.is_finished(folder):
             return run_folder.read_json(folder / run_folder.METRICS)
         seconds = None if resumed else time.perf_counter() - start
@@ -136,22 +137,6 @@ def recalibrate(model, validation):
     return {"recalibration": found}
 
 
-def model_config(model, settings, splits):
-    """Returns what defines the run of a model that no options describe."""
-    about = options.run_config(settings, run_folder.data_hash(splits))
-    config = _without_names(model.get_config())
-    return json.loads(json.dumps({"model": config, **about}))
-
-
-def _without_names(config):
-    """Returns a Keras config without the names of layers, which count what a process has made."""
-    if isinstance(config, (list, tuple)):
-        return [_without_names(value) for value in config]
-    if not isinstance(config, dict):
-        return config
-    return {name: _without_names(value) for name, value in config.items() if name != "name"}
-
-
 def check(model, splits, settings):
     """Raises ValueError if the data, or what follows training, would be refused after hours."""
     from tfp_dvbf import feeding
@@ -160,6 +145,7 @@ def check(model, splits, settings):
     for name, split in zip(["validation", "test"], splits[1:]):
         columns.check_same(name, split.spec, splits[0].spec)
     feeding.check_splits(model, splits)
+    options.check_window(settings.window, splits[0], model.recognition_model.initial_steps)
     if settings.recalibrate:
         recalibration.check(model)
     if settings.initial_steps:
@@ -180,18 +166,31 @@ def prepare(model, sequences, settings):
     import tfp_dvbf
 
     with model.distribute_strategy.scope():
-        dataset = tfp_dvbf.as_dataset(sequences, settings.batch_size)
-        model.adapt(dataset)
+        model.adapt(tfp_dvbf.as_dataset(sequences, settings.batch_size))
         if getattr(model, "optimizer", None) is not None:
             return
         rate = settings.learning_rate
         if settings.learning_rate_decay == "cosine":
-            steps = settings.epochs * len(dataset)
+            steps = settings.epochs * len(batches(sequences, settings))
             rate = tf_keras.optimizers.schedules.CosineDecay(rate, steps)
         model.compile(
             optimizer=tf_keras.optimizers.Adam(rate, clipnorm=settings.clipnorm),
             steps_per_execution=settings.steps_per_execution,
         )
+
+
+def batches(sequences, settings, seed=None, first_epoch=0):
+    """Returns the data set that a model trains on, as `as_dataset` makes it.
+
+    A batch has the time steps of `settings.batch_size` sequences, whole or in short windows.
+    """
+    import tfp_dvbf
+
+    size = settings.batch_size
+    if settings.window:
+        size *= sequences.num_steps // settings.window
+        sequences = sequences.windows(settings.window)
+    return tfp_dvbf.as_dataset(sequences, size, seed, first_epoch)
 
 
 def fit(model, settings, folder, train, validation, num_epochs=None, callbacks=()):
@@ -206,8 +205,8 @@ def fit(model, settings, folder, train, validation, num_epochs=None, callbacks=(
     from tfp_dvbf.callbacks import restore_checkpoint
 
     step = restore_checkpoint(model, folder / "checkpoint")
-    epoch = step // len(tfp_dvbf.as_dataset(train, settings.batch_size))
-    dataset = tfp_dvbf.as_dataset(train, settings.batch_size, settings.seed, first_epoch=epoch)
+    epoch = step // len(batches(train, settings))
+    dataset = batches(train, settings, settings.seed, first_epoch=epoch)
     last = num_epochs or settings.epochs
     stopped = int(best_weights.read(folder / BEST)["stopped"])
     last = last if stopped < 0 else min(last, stopped)
@@ -292,7 +291,7 @@ def evaluate(model, folder, test, settings, seconds=None, train=None, **others):
     given = {"num_samples": settings.num_samples, "initial_steps": settings.initial_steps or None}
     metrics = evaluation.report(model, test, seconds, train=train, **given)
     metrics |= others
-    metrics["lowest_kl"] = run_folder.lowest_kl(folder)
+    metrics["lowest_kl"] = histories.lowest_kl(folder)
     report.draw_run(model, folder, test, metrics)
     html_report.write_run(model, folder, test, metrics, train)
     run_folder.write_json(folder / run_folder.METRICS, metrics)

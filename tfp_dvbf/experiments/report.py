@@ -1,7 +1,7 @@
 """What a run and a comparison of runs show: their figures, drawn with `plots`."""
 
 from tfp_dvbf import evaluation
-from tfp_dvbf.experiments import image_plots, plots, run_folder
+from tfp_dvbf.experiments import histories, image_plots, plots, run_folder
 
 
 def draw_run(model, folder, test, metrics, num_sequences=3, num_draws=50):
@@ -15,7 +15,7 @@ def draw_run(model, folder, test, metrics, num_sequences=3, num_draws=50):
         for index, truth in enumerate(some.observations_or_nan)
     }
     _draw_trajectories(figures, panels, test.spec)
-    history = {metrics["model"]: run_folder.read_history(folder / "history.csv")}
+    history = {metrics["model"]: histories.of_run(folder)}
     _draw_curves(figures, history)
     curves = {"sampled": metrics["mae_by_horizon"], "mean": metrics["mae_mean_by_horizon"]}
     plots.mae_by_horizon(figures / "mae_by_horizon.png", curves, test.spec)
@@ -42,7 +42,7 @@ def draw_comparison(folder, runs, test, num_draws=50):
     _draw_trajectories(figures, panels, test.spec)
     _draw_curves(
         figures,
-        {title: run_folder.read_history(run / "history.csv") for title, run in runs.items()},
+        {title: histories.of_run(run) for title, run in runs.items()},
     )
     curves = {
         title: run_folder.read_json(run / run_folder.METRICS)["mae_by_horizon"]

@@ -254,18 +254,6 @@ def training_seconds(run):
     return read_json(path).get("seconds") if path.is_file() else None
 
 
-def read_history(path):
-    """Returns `history.csv` as a dictionary of one array a column."""
-    table = np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True))
-    return {name: table[name] for name in table.dtype.names}
-
-
-def lowest_kl(run):
-    """Returns the lowest KL of any epoch of a run folder, training or validation, nats."""
-    history = read_history(pathlib.Path(run) / "history.csv")
-    return min(float(history[name].min()) for name in ["kl", "val_kl"])
-
-
 def read_json(path):
     """Returns the object in the JSON file `path`.
 

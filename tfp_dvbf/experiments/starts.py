@@ -38,7 +38,8 @@ def best(make_model, seeds, splits, settings, folder, resume=False):
       ValueError: If the folder holds starts of other settings, or is not to be continued, or if
         every start diverged.
     """
-    config = recipe.model_config(make_model(seeds[0]), settings, splits)
+    data_hash = run_folder.data_hash(splits)
+    config = options.model_config(make_model(seeds[0]), settings, data_hash)
     folder = run_folder.open_run(folder, {**config, "starts": list(seeds)}, resume)
     with run_folder.only_process(folder):
         rows = rows_of(folder) if (folder / ROWS).exists() else []
@@ -79,7 +80,7 @@ def _elbo(model, splits, settings):
     import tfp_dvbf
     from tfp_dvbf import callbacks
 
-    train, validation = options.cut(splits[0], settings), splits[1]
+    train, validation, _ = splits
     recipe.prepare(model, train, settings)
     made = [tfp_dvbf.KLAnnealing(settings.kl_annealing_epochs, settings.initial_kl_weight)]
     if settings.verbose == 1:
@@ -88,7 +89,7 @@ def _elbo(model, splits, settings):
         with warnings.catch_warnings():  # The best one goes on and is looked at in the end.
             warnings.filterwarnings("ignore", message=".* latent dimensions ha(s|ve) collapsed")
             model.fit(
-                tfp_dvbf.as_dataset(train, settings.batch_size, settings.seed),
+                recipe.batches(train, settings, settings.seed),
                 epochs=settings.epochs,
                 verbose=2 if settings.verbose == 2 else 0,
                 callbacks=made,

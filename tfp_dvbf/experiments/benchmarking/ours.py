@@ -59,8 +59,8 @@ def write(
       hidden_units: Width of all hidden layers; 0 for the package's own.
       num_batches: Batches of an epoch.
       seed: Seed of the data and the weights.
-      window: Time steps of the windows that the sequences are cut into, all those of a batch in
-        one batch; None for whole sequences.
+      window: Time steps of the windows that the sequences are cut into; a batch has those of
+        `batch_size` sequences. None for whole sequences.
     """
     arrays = standardised(pendulum(num_batches * batch_size, num_steps, seed))
     cut = data.Sequences(*arrays).windows(window or num_steps)

@@ -57,7 +57,7 @@ def quality(args):
 
     Yields:
       The rows of a target. `seconds` is None where fewer than half of the seeds reached it,
-      `ratio` where it or ours missed it in one, and `trained` is how long training was.
+      `ratio` where it or the first row missed it in one, and `trained` is how long training was.
     """
     quick = functools.partial(protocols.protocol_of, "quick")
     ours, peers = processes.DEFAULT, processes.quick(args.peers)
@@ -163,7 +163,7 @@ def schedule_of(protocol):
 
 def rows(races, target):
     """Returns a row for each contestant, over all seeds."""
-    ours = [runs[0].time(target) for runs in races]
+    first = [runs[0].time(target) for runs in races]
     found = []
     for runs in zip(*races):
         times = [run.time(target) for run in runs]
@@ -171,8 +171,8 @@ def rows(races, target):
         row |= {"target": target, "seeds": len(times)}
         row |= {"reached": sum(map(math.isfinite, times)), "seconds": _median(times)}
         row["ratio"] = None
-        if all(map(math.isfinite, times + ours)):  # Of all seeds, or else of the lucky ones.
-            row["ratio"] = _median([own / other for own, other in zip(times, ours)])
+        if all(map(math.isfinite, times + first)):  # Of all seeds, or else of the lucky ones.
+            row["ratio"] = _median([own / other for own, other in zip(times, first)])
         row["trained"] = statistics.median(run.seconds for run in runs)
         found.append(row)
     return found
