@@ -133,7 +133,7 @@ def test_programs_take_turns_and_ratios_are_medians_over_rounds():
     samples = processes.in_turns(clocks, rounds=3, count=5)
     assert [name for name, _, _ in calls] == ["a", "b"] * 4
     assert samples == {default: [1.0, 2.0, 4.0], "peer": [3.0, 1.0, 4.0]}
-    rows = measures.compared(samples, {"threads": 1})
+    rows = processes.compared(samples, {"threads": 1})
     assert rows[1] == {
         "threads": 1,
         "program": "peer",
@@ -235,7 +235,7 @@ def test_the_script_refuses_before_it_starts_a_process(change, message, monkeypa
 
 
 def test_tables_put_ratios_first():
-    rows = measures.compared({processes.DEFAULT.name: [0.02], "JAX": [0.01]}, {"what": "training"})
+    rows = processes.compared({processes.DEFAULT.name: [0.02], "JAX": [0.01]}, {"what": "training"})
     rows = [{**row, "posterior": "iaf", "batch_size": 16, "threads": 1} for row in rows]
     lines = summary.table(rows, "training").splitlines()
     assert re.sub(" +", " ", lines[0]).startswith("| program | ratio | ms / step |")

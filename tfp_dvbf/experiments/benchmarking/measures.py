@@ -36,7 +36,7 @@ def training(args):
                     sizes = {"batch_size": batch_size, "num_steps": NUM_STEPS}
                     samples = trained(workers, posterior, sizes, args.rounds, UPDATES)
                     about = {"what": "training", "posterior": posterior, **sizes}
-                    yield compared(samples, about | {"threads": threads})
+                    yield processes.compared(samples, about | {"threads": threads})
 
 
 def length(args):
@@ -52,7 +52,7 @@ def length(args):
                 about = {"what": "length", "posterior": posterior, **sizes, "threads": threads}
                 yield [
                     row | {"microseconds_a_time_step": 1e3 * row["milliseconds"] / num_steps}
-                    for row in compared(samples, about)
+                    for row in processes.compared(samples, about)
                 ]
 
 
@@ -160,21 +160,3 @@ def time_first_step(program, threads, device, path):
     with processes.Worker(program.module, program.way, threads, device) as worker:
         worker.ask("prepare", path=path)
         return time.perf_counter() - start
-
-
-def compared(samples, about):
-    """Returns a row for each program, its time compared with that of the package's default.
-
-    Args:
-      samples: Names mapped to seconds, one a round.
-      about: What all rows hold.
-    """
-    default = samples[processes.DEFAULT.name]
-    rows = []
-    for name, seconds in samples.items():
-        ratios = [own / other for own, other in zip(seconds, default)]
-        times = [1e3 * value for value in seconds]
-        row = {"program": name, "ratio": statistics.median(ratios)}
-        row |= {"milliseconds": statistics.median(times), "least": min(times), "most": max(times)}
-        rows.append({**about, **row})
-    return rows

@@ -11,16 +11,13 @@ import tf_keras
 from tfp_dvbf import data
 from tfp_dvbf.data import batching, environments
 from tfp_dvbf.experiments import options, recipe
-from tfp_dvbf.experiments.benchmarking import agreement
-from tfp_dvbf.layers import flows, networks
+from tfp_dvbf.experiments.benchmarking import agreement, handed_over
 
 WAYS = {"xla": (True, 1), "graph": (False, 1), "xla_32": (True, 32)}
 LEARNING_RATE = 1e-3
 CLIPNORM = 10.0  # Of the gradient of each weight.
 VALIDATION = 1000  # What is added to the seed of the data of fresh sequences.
 NUM_DRAWS = 10  # Generated trajectories of each sequence by which a model is judged.
-# The weights of a MADE with one hidden layer, in their order.
-MADE = ("states/kernel", "states/bias", "context/kernel", "parameters/kernel", "parameters/bias")
 
 
 def start(threads, device):
@@ -74,7 +71,7 @@ def write(
     noise_seed = model.replica_seed(0)
     state_dim = model.state_space_model.spec.state_dim
     noise = tf.random.stateless_normal([*observations.shape[1:3], state_dim], noise_seed)
-    weights = named_weights(model)
+    weights = handed_over.named_weights(model)
 
     @tf.function
     def differentiate():
@@ -92,8 +89,8 @@ def write(
         controls=controls,
         noise=noise.numpy(),
         weights={name: weight.numpy() for name, weight in weights.items()},
-        masks=flow_masks(model.recognition_model.posterior),
-        constants=constants(model),
+        masks=handed_over.flow_masks(model.recognition_model.posterior),
+        constants=handed_over.constants(model),
         loss=float(loss),
         gradient_norm=float(gradient_norm),
     )
@@ -150,7 +147,7 @@ def prepare(way, path, schedule=None):
             logs = train(batches)
         float(logs["loss"])
 
-    weights = functools.partial(named_weights, model)
+    weights = functools.partial(handed_over.named_weights, model)
     return agreement.Training({} if jit_compile else {"loss": loss}, run, weights)
 
 
@@ -168,7 +165,7 @@ def model_of(about):
     """Returns a model with the weights of a reference."""
     dims = about.observations.shape[-1], about.controls.shape[-1]
     model = make_model(about.posterior, about.hidden_units, *dims, about.seed)
-    for name, weight in named_weights(model).items():
+    for name, weight in handed_over.named_weights(model).items():
         weight.assign(about.weights[name])
     return model
 
@@ -189,7 +186,7 @@ def judge(path, weights, trained_on, num_sequences):
     model, about = judged(path)
     scale, x, u = fresh(about.seed, tuple(trained_on), num_sequences)
     with np.load(weights) as found:
-        for name, weight in named_weights(model).items():
+        for name, weight in handed_over.named_weights(model).items():
             weight.assign(found[name])
     drawn = model.generate(u, x[:, :1], num_samples=NUM_DRAWS, seed=1).observation_mean
     return {"mae_sampled": float(np.mean(np.abs(drawn - x) * scale))}
@@ -208,72 +205,3 @@ def fresh(seed, trained_on, num_sequences):
     train = pendulum(*trained_on, seed)
     arrays = standardised(pendulum(num_sequences, trained_on[1], seed + VALIDATION), like=train)
     return train[0].std((0, 1)), *arrays
-
-
-def constants(model):
-    """Returns the `agreement.Constants` of a model."""
-    return agreement.Constants(
-        initial_scale=networks.INITIAL_SCALE,
-        scale_floor=networks.SCALE_FLOOR,
-        transition_floor=model.state_space_model.transition.noise_floor,
-        emission_floor=model.state_space_model.emission.noise_floor,
-        emission_speed=networks.SCALE_SPEED,
-        state_bound=networks.STATE_BOUND,
-        gate_bias=flows.OPEN_GATE,
-    )
-
-
-def named_weights(model):
-    """Returns the names of a reference mapped to the variables of a model."""
-    generative, recognition = model.state_space_model, model.recognition_model
-    posterior = recognition.posterior
-    layers = {
-        **numbered("transition", generative.transition.network),
-        **numbered("emission", generative.emission.network),
-        **numbered("encoder", recognition.encoder.network),
-        **numbered("initial", recognition.initial_posterior.network),
-    }
-    if hasattr(posterior, "network"):
-        layers |= numbered("posterior", posterior.network)
-    else:
-        layers |= {"posterior/inputs": posterior.input_layer}
-        layers |= {"posterior/states": posterior.state_layer}
-        layers |= numbered("posterior/rest", posterior.rest)
-    named = {
-        f"{name}/{kind}": getattr(layer, kind)
-        for name, layer in layers.items()
-        for kind in ("kernel", "bias")
-        if getattr(layer, kind) is not None
-    }
-    named |= {"emission/raw_scale": generative.emission.raw_scale, **flow_weights(posterior)}
-    if len(named) != len(model.trainable_variables):
-        raise ValueError("The benchmark must hand over every weight of the model.")
-    return named
-
-
-def numbered(name, network):
-    """Returns the layers of an MLP by names that end in their numbers."""
-    return {f"{name}/{index}": layer for index, layer in enumerate(network.layers)}
-
-
-def flow_weights(posterior):
-    """Returns the names of the weights of a posterior's flows, if it has any, mapped to variables.
-
-    The MADE of each has a layer that reads z, one that reads the context, and one that returns the
-    parameters.
-    """
-    chain = getattr(posterior, "flow", None)
-    return {
-        f"flow/{index}/{name}": weight
-        for index, flow in enumerate(chain.flows if chain else [])
-        for name, weight in zip(MADE, flow.made.trainable_variables, strict=True)
-    }
-
-
-def flow_masks(posterior):
-    """Returns what keeps the kernels of a posterior's flows autoregressive, by their names."""
-    return {
-        name: weight.constraint(tf.ones_like(weight)).numpy()
-        for name, weight in flow_weights(posterior).items()
-        if weight.constraint is not None
-    }

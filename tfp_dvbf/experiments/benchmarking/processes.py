@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -215,6 +216,24 @@ def in_turns(workers, rounds, count):
         for key, worker in workers.items():
             samples[key].append(worker.ask("run", count=count)["seconds"] / count)
     return samples
+
+
+def compared(samples, about):
+    """Returns a row for each program, its time compared with that of the package's default.
+
+    Args:
+      samples: Names mapped to seconds, one a round.
+      about: What all rows hold.
+    """
+    default = samples[DEFAULT.name]
+    rows = []
+    for name, seconds in samples.items():
+        ratios = [own / other for own, other in zip(seconds, default)]
+        times = [1e3 * value for value in seconds]
+        row = {"program": name, "ratio": statistics.median(ratios)}
+        row |= {"milliseconds": statistics.median(times), "least": min(times), "most": max(times)}
+        rows.append({**about, **row})
+    return rows
 
 
 def write_reference(folder, threads, device, **settings):
