@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 
 from tfp_dvbf import errors, registry
 from tfp_dvbf.inference import particle_filter, particles
-from tfp_dvbf.layers import networks
+from tfp_dvbf.layers import networks, philox
 
 tfd = tfp.distributions
 
@@ -83,7 +83,7 @@ def terms(model, recognition, batch, num_samples, seed, closed_form=True, shown=
     """
     steps = tf.shape(batch.observations)[:2]
     rows = tf.stack([num_samples * steps[0], steps[1], model.spec.state_dim])
-    noise = tf.random.stateless_normal(rows, seed)
+    noise = philox.normal(rows, seed)
     seen = batch
     if shown is not None:
         seen = batch._replace(mask=shown if batch.mask is None else shown & batch.mask)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfp_dvbf import registry
+from tfp_dvbf.layers import philox
 
 
 class HiddenSteps(NamedTuple):
@@ -77,7 +78,7 @@ def draw_shown(hidden, batch_size, num_steps, first_steps, seed):
       first_steps: So many steps at the start are always shown, those that q(z[0]) sees.
       seed: Stateless seed, int32 [2].
     """
-    uniform = tf.random.stateless_uniform([num_steps, batch_size], seed)
+    uniform = philox.uniform([num_steps, batch_size], seed)
     rate, end = _rate(hidden), 1 / hidden.mean_length
 
     def step(is_hidden, uniform):

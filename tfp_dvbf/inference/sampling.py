@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_dvbf import data
+from tfp_dvbf.layers import philox
 from tfp_dvbf.layers.state_space_model import Trajectory
 
 
@@ -26,7 +27,7 @@ def sample_posterior(model, recognition, batch, num_samples, seed):
     noise_seed, seed = tfp.random.split_seed(seed)
     batch_size, steps = tf.unstack(tf.shape(batch.observations)[:2])
     dim = model.spec.state_dim
-    noise = tf.random.stateless_normal(tf.stack([num_samples * batch_size, steps, dim]), noise_seed)
+    noise = philox.normal(tf.stack([num_samples * batch_size, steps, dim]), noise_seed)
     states = recognition.sample(model, batch, noise, num_samples).states
     return model.observe(tf.reshape(states, tf.stack([num_samples, batch_size, steps, dim])), seed)
 
@@ -84,7 +85,7 @@ def generate(model, recognition, controls, first, num_samples, seed, determinist
     """
     first_seed, seed = tfp.random.split_seed(seed)
     shape = tf.stack([num_samples, tf.shape(controls)[0], model.spec.state_dim])
-    noise = tf.zeros(shape) if deterministic else tf.random.stateless_normal(shape, first_seed)
+    noise = tf.zeros(shape) if deterministic else philox.normal(shape, first_seed)
     if first is None:
         density = model.initial_distribution()
         states = density.mean() + density.scale.matvec(noise)

@@ -163,6 +163,9 @@ class DiagonalNormal(tfd.MultivariateNormalDiag):
         each = tfd.Normal(self.loc, self.scale.diag_part()).log_prob(value)
         return tf.reduce_sum(each, axis=-1)
 
+    def _mean(self):
+        return self.loc  # Which has the shape of the scale: nothing is to be broadcast.
+
 
 def diagonal_normal(loc, scale):
     """Returns N(loc, diag scale^2) over the last axis of `loc` and `scale` [..., dim]."""

@@ -8,7 +8,7 @@ import tf_keras
 
 from tfp_dvbf import registry
 from tfp_dvbf.data import checks
-from tfp_dvbf.layers import contracts, networks, part, standardization
+from tfp_dvbf.layers import contracts, networks, part, philox, standardization
 
 
 class Trajectory(NamedTuple):
@@ -159,7 +159,7 @@ class StateSpaceModel(tf_keras.layers.Layer):
         noise = tf.zeros([num_steps])  # This has one element for each step, as a scan needs.
         if not deterministic:
             noise_shape = tf.concat([[num_steps], tf.shape(states)], axis=0)
-            noise = tf.random.stateless_normal(noise_shape, seed)
+            noise = philox.normal(noise_shape, seed)
 
         def step(states, inputs):
             step_controls, step_noise = inputs
