@@ -15,8 +15,10 @@ import pytest
 import tensorflow as tf
 
 import tfp_dvbf
+from tfp_dvbf.experiments import protocols
 from tfp_dvbf.experiments.benchmarking import (
     agreement,
+    alone,
     call_times,
     floor,
     measures,
@@ -249,20 +251,20 @@ def test_tables_put_ratios_first():
 def few_steps(monkeypatch):
     """Lets each measure take few steps, in graphs, which compile faster."""
     graph = processes.OURS[1]
-    monkeypatch.setattr(processes, "OURS", (graph,))
-    monkeypatch.setattr(processes, "DEFAULT", graph)
-    monkeypatch.setattr(measures, "UPDATES", 1)
-    monkeypatch.setattr(measures, "LENGTHS", (4, 8))
     sizes = {"generate": {1: 2, 8: 1}, "filter_step": {1: 2, 8: 1}}
-    monkeypatch.setattr(call_times, "SIZES", sizes)
-    monkeypatch.setattr(call_times, "IMAGE_SIZES", {2: 1})
-    monkeypatch.setattr(quality, "SEEDS", (1,))
-    monkeypatch.setattr(quality, "NUM_BATCHES", 2)
-    monkeypatch.setattr(quality, "NUM_STEPS", 4)
-    monkeypatch.setattr(quality, "NUM_VALIDATION", 4)
-    monkeypatch.setattr(quality, "TARGETS", (10.0, 0.0))
-    monkeypatch.setattr(quality.protocols, "protocol_of", lambda *_: QUICK)
-    monkeypatch.setattr(quality.protocols, "WINDOWS", {**QUICK, "window": 2})
+    feeds = {graph._replace(name=feed): feed for feed in ("batch", "sequences")}
+    alike = {"NUM_STEPS": 4, "NUM_BATCHES": 2}
+    few = {
+        processes: {"OURS": (graph,), "DEFAULT": graph},
+        measures: {"UPDATES": 1},
+        alone: {**alike, "LENGTHS": (4, 8), "TIME_STEPS": 16, "FEEDS": feeds},
+        call_times: {"SIZES": sizes, "IMAGE_SIZES": {2: 1}},
+        quality: {**alike, "SEEDS": (1,), "NUM_VALIDATION": 4, "TARGETS": (10.0, 0.0)},
+        protocols: {"protocol_of": lambda *_: QUICK, "WINDOWS": {**QUICK, "window": 2}},
+    }
+    for module, values in few.items():
+        for name, value in values.items():
+            monkeypatch.setattr(module, name, value)
 
 
 @pytest.mark.long
@@ -270,12 +272,8 @@ def few_steps(monkeypatch):
 def test_benchmark(tmp_path, capsys):
     """Each measure once, with no peer."""
     file = tmp_path / "timings.json"
-    sizes = {
-        "posteriors": ("gaussian", "innovation"),
-        "batch_sizes": (2,),
-        "threads": (1,),
-        "rounds": 1,
-    }
+    sizes = {"posteriors": ("gaussian", "innovation"), "batch_sizes": (2,)}
+    sizes |= {"threads": (1,), "rounds": 1}
     benchmark.main(benchmark.Args(**sizes, peers=(), json=str(file)))
     found = json.loads(file.read_text())
     assert found["about"]["versions"]["tfp_dvbf"] == tfp_dvbf.__version__
@@ -285,11 +283,13 @@ def test_benchmark(tmp_path, capsys):
     assert {what: len(of) for what, of in rows.items()} == {
         "training": 2,
         "length": 4,
+        "equal_work": 10,
+        "feeding": 4,
         "quality": 6,
         "streaming": 4,
         "images": 2,
         "sampling": 2,
-        "starting": 3,
+        "starting": 8,
         "floor": 1,
     }
     printed = capsys.readouterr().out

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from tfp_dvbf.experiments.benchmarking import agreement
+from tfp_dvbf import registry
+from tfp_dvbf.experiments.benchmarking import agreement, processes
 from tfp_dvbf.layers import flows, networks
 
 # The weights of a MADE with one hidden layer, in their order.
@@ -23,9 +24,14 @@ def constants(model):
 
 
 def named_weights(model):
-    """Returns the names of a reference mapped to the variables of a model."""
+    """Returns the names of a reference mapped to the variables of a model.
+
+    Numbers are the names where no peer trains the posterior.
+    """
     generative, recognition = model.state_space_model, model.recognition_model
     posterior = recognition.posterior
+    if not trained_by_peers(posterior):
+        return {str(number): weight for number, weight in enumerate(model.trainable_variables)}
     layers = {
         **numbered("transition", generative.transition.network),
         **numbered("emission", generative.emission.network),
@@ -50,6 +56,11 @@ def named_weights(model):
     return named
 
 
+def trained_by_peers(posterior):
+    """Returns whether a peer has this posterior, and so its weights, by name."""
+    return registry.name_of("posterior", posterior) in processes.POSTERIORS
+
+
 def numbered(name, network):
     """Returns the layers of an MLP by names that end in their numbers."""
     return {f"{name}/{index}": layer for index, layer in enumerate(network.layers)}
@@ -61,7 +72,7 @@ def flow_weights(posterior):
     The MADE of each has a layer that reads z, one that reads the context, and one that returns the
     parameters.
     """
-    chain = getattr(posterior, "flow", None)
+    chain = getattr(posterior, "flow", None) if trained_by_peers(posterior) else None
     return {
         f"flow/{index}/{name}": weight
         for index, flow in enumerate(chain.flows if chain else [])

@@ -13,12 +13,26 @@ import sys
 import tempfile
 import time
 
-from tfp_dvbf.experiments.benchmarking import agreement, call_times, floor, processes, quality
+from tfp_dvbf import registry
+from tfp_dvbf.experiments.benchmarking import (
+    agreement,
+    alone,
+    call_times,
+    floor,
+    processes,
+    quality,
+)
 
 NUM_STEPS = 50  # Time steps of a sequence of the poster.
 UPDATES = 32  # Training steps that are timed together.
-LENGTHS = (50, 200, 800, 3200)
 LENGTH_BATCH = 16
+COLLECT = """
+import time
+from tfp_dvbf.data import environments
+start = time.perf_counter()
+environments.collect("Pendulum-v1", 500, 50, seed=1, max_episode_steps=50)
+print(time.perf_counter() - start)
+"""
 PROCESSES = {
     "train.py --help": "from tfp_dvbf.experiments import command_line, options;"
     "command_line.parse(options.RunOptions, ['--help'])",
@@ -45,7 +59,7 @@ def length(args):
     threads = max(args.threads)
     with processes.started(programs, threads, args.device) as workers:
         for posterior in args.posteriors:
-            for num_steps in LENGTHS:
+            for num_steps in alone.LENGTHS:
                 sizes = {"batch_size": LENGTH_BATCH, "num_steps": num_steps}
                 updates = max(1, UPDATES * NUM_STEPS // num_steps)
                 samples = trained(workers, posterior, sizes, args.rounds, updates)
@@ -87,25 +101,30 @@ def trained(workers, posterior, sizes, rounds, updates):
 
 
 def starting(args):
-    """Times what a user waits for: `--help`, the import, and the first training step.
+    """Times what a user waits for: `--help`, the import, data, and the first training step.
 
-    The latter is the time from the start of a process until the first training step of `gaussian`
-    is done, in all programs.
+    The latter is the time from the start of a process until its first training step is done: of
+    every posterior by the package's default, of `gaussian` by the other programs.
     """
     threads = max(args.threads)
-    programs = [*processes.OURS[:2], *processes.quick(args.peers)]
+    functions = {name: functools.partial(time_process, code) for name, code in PROCESSES.items()}
+    functions["data: 500 episodes of the pendulum, 50 steps"] = time_collecting
+    programs = {name: [processes.DEFAULT] for name in registry.names("posterior")}
+    programs["gaussian"] = [*processes.OURS[:2], *processes.quick(args.peers)]
     with tempfile.TemporaryDirectory() as folder:
-        sizes = {"batch_size": LENGTH_BATCH, "num_steps": NUM_STEPS}
-        path = processes.write_reference(
-            folder, threads, args.device, posterior="gaussian", **sizes
-        )
-        functions = {
-            name: functools.partial(time_process, code) for name, code in PROCESSES.items()
-        }
-        for program in programs:
-            functions[f"first training step, {program.name}"] = functools.partial(
-                time_first_step, program, threads, args.device, path
+        for posterior, each in programs.items():
+            sizes = {"batch_size": LENGTH_BATCH, "num_steps": NUM_STEPS}
+            own = pathlib.Path(folder) / posterior
+            own.mkdir()
+            path = processes.write_reference(
+                own, threads, args.device, posterior=posterior, **sizes
             )
+            functions |= {
+                f"first training step, {program.name}: {posterior}": functools.partial(
+                    time_first_step, program, threads, args.device, path
+                )
+                for program in each
+            }
         samples = {name: [] for name in functions}
         for _ in range(args.rounds):
             for name, function in functions.items():
@@ -139,6 +158,8 @@ MEASURES = {
     "training": training,
     "quality": quality.quality,
     "length": length,
+    "equal_work": alone.equal_work,
+    "feeding": alone.feeding,
     "streaming": call_times.streaming,
     "images": call_times.images,
     "sampling": call_times.sampling,
@@ -152,6 +173,12 @@ def time_process(code):
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     return time.perf_counter() - start
+
+
+def time_collecting():
+    """Returns the seconds that collecting the pendulum's data takes, once all is imported."""
+    run = subprocess.run([sys.executable, "-c", COLLECT], check=True, capture_output=True)
+    return float(run.stdout)
 
 
 def time_first_step(program, threads, device, path):

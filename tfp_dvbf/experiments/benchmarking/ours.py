@@ -8,11 +8,12 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import data
+from tfp_dvbf import data, feeding
 from tfp_dvbf.data import batching, environments
 from tfp_dvbf.experiments import options, recipe
 from tfp_dvbf.experiments.benchmarking import agreement, handed_over
 
+FEEDS = "batch", "batches", "sequences"
 WAYS = {"xla": (True, 1), "graph": (False, 1), "xla_32": (True, 32)}
 LEARNING_RATE = 1e-3
 CLIPNORM = 10.0  # Of the gradient of each weight.
@@ -50,7 +51,7 @@ def write(
 
     Args:
       path: The file.
-      posterior: "gaussian", "innovation" or "iaf".
+      posterior: Name of the posterior.
       batch_size: Sequences a batch.
       num_steps: Time steps T of a sequence.
       hidden_units: Width of all hidden layers; 0 for the package's own.
@@ -114,7 +115,7 @@ def standardised(arrays, like=None):
     ]
 
 
-def prepare(way, path, schedule=None):
+def prepare(way, path, schedule=None, feed=None):
     """Takes the first training step on a reference; returns an `agreement.Training`.
 
     XLA draws other numbers from the same seed, and then the loss is not that of the reference.
@@ -123,11 +124,12 @@ def prepare(way, path, schedule=None):
       way: One of `WAYS`.
       path: That of the reference.
       schedule: Arguments of an `agreement.Schedule`; None trains at a constant rate.
+      feed: One of `FEEDS`, see `dataset_of`; None for "sequences" by a schedule, else "batches".
     """
     tf_keras.backend.clear_session()
     about = agreement.load(path)
     jit_compile, steps_per_call = WAYS[way]
-    rate, dataset = LEARNING_RATE, dataset_of(about, shuffle=schedule is not None)
+    rate, feed = LEARNING_RATE, feed or ("sequences" if schedule else "batches")
     if schedule:
         schedule = agreement.Schedule(**schedule)
         rate = tf_keras.optimizers.schedules.CosineDecay(
@@ -136,7 +138,7 @@ def prepare(way, path, schedule=None):
     model = model_of(about)
     optimizer = tf_keras.optimizers.Adam(rate, clipnorm=CLIPNORM)
     model.compile(optimizer, jit_compile=jit_compile, steps_per_execution=steps_per_call)
-    batches, train = iter(dataset), model.make_train_function()
+    batches, train = iter(dataset_of(about, feed, model.rules)), model.make_train_function()
     loss = float(train(batches)["loss"])
     steps = itertools.count(1, steps_per_call)
 
@@ -151,14 +153,25 @@ def prepare(way, path, schedule=None):
     return agreement.Training({} if jit_compile else {"loss": loss}, run, weights)
 
 
-def dataset_of(about, shuffle):
-    """Returns a `tf.data.Dataset` without end of the batches of a reference."""
+def dataset_of(about, feed, rules):
+    """Returns a `tf.data.Dataset` without end of the batches of a reference.
+
+    Args:
+      about: `agreement.Reference`.
+      feed: "batch" for the first one over and over, "batches" for all in their order, "sequences"
+        for `as_dataset`, shuffled and checked as `fit` does it.
+      rules: The `rules` of the model.
+    """
     arrays = {"observations": about.observations, "controls": about.controls}
-    if shuffle:
+    if feed == "sequences":
         flat = (array.reshape(-1, *array.shape[2:]) for array in arrays.values())
         batch_size = about.observations.shape[1]
-        return batching.as_dataset(data.Sequences(*flat), batch_size, about.seed).repeat()
-    return tf.data.Dataset.from_tensor_slices(arrays).repeat().prefetch(2)
+        dataset = batching.as_dataset(data.Sequences(*flat), batch_size, about.seed)
+        return feeding.checked(rules, dataset).repeat()
+    dataset = tf.data.Dataset.from_tensor_slices(arrays)
+    if feed == "batch":
+        dataset = dataset.take(1).cache()
+    return dataset.repeat().prefetch(2)
 
 
 def model_of(about):

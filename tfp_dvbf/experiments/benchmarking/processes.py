@@ -219,16 +219,16 @@ def in_turns(workers, rounds, count):
 
 
 def compared(samples, about):
-    """Returns a row for each program, its time compared with that of the package's default.
+    """Returns a row for each program, its time compared with that of the first.
 
     Args:
-      samples: Names mapped to seconds, one a round.
+      samples: Names mapped to seconds, one a round, as `in_turns` returns them.
       about: What all rows hold.
     """
-    default = samples[DEFAULT.name]
+    first = next(iter(samples.values()))
     rows = []
     for name, seconds in samples.items():
-        ratios = [own / other for own, other in zip(seconds, default)]
+        ratios = [own / other for own, other in zip(seconds, first)]
         times = [1e3 * value for value in seconds]
         row = {"program": name, "ratio": statistics.median(ratios)}
         row |= {"milliseconds": statistics.median(times), "least": min(times), "most": max(times)}

@@ -32,6 +32,23 @@ COLUMNS = {
         "posterior": ("posterior", "{}"),
         "threads": ("cores", "{}"),
     },
+    "equal_work": {
+        "posterior": ("posterior", "{}"),
+        "num_steps": ("T", "{:,}"),
+        "batch_size": ("batch", "{}"),
+        "ratio": ("ratio to T = 50", "{:.2f}"),
+        "milliseconds": ("ms / step", "{:.0f}"),
+        "kibibytes": ("KiB / time step", "{:.0f}"),
+        "threads": ("cores", "{}"),
+    },
+    "feeding": {
+        "program": ("fed by", "{}"),
+        "ratio": ("ratio", "{:.2f}"),
+        "milliseconds": ("ms / step", "{:.1f}"),
+        "posterior": ("posterior", "{}"),
+        "batch_size": ("batch", "{}"),
+        "threads": ("cores", "{}"),
+    },
     "streaming": {
         "program": ("program", "{}"),
         "ratio": ("ratio", "{:.2f}"),

@@ -13,6 +13,8 @@ import importlib
 import itertools
 import json
 import os
+import pathlib
+import re
 import sys
 import time
 
@@ -58,6 +60,12 @@ class Server:
     def run_each(self, count):
         """Returns the seconds of each of `count` units of work."""
         return {"seconds": [self.run(1)["seconds"] for _ in range(count)]}
+
+    def peak_memory(self):
+        """Returns the most bytes that this process has held at a time; None where Linux is not."""
+        status = pathlib.Path("/proc/self/status")
+        held = re.search(r"VmHWM:\s+(\d+) kB", status.read_text() if status.exists() else "")
+        return {"bytes": held and 1024 * int(held[1])}
 
     def write(self, **settings):
         """Lets the program write a reference."""
