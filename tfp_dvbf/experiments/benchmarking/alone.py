@@ -2,7 +2,6 @@
 
 import itertools
 import pathlib
-import statistics
 import tempfile
 
 from tfp_dvbf import registry
@@ -11,6 +10,7 @@ from tfp_dvbf.experiments.benchmarking import processes
 NUM_STEPS = 50  # Time steps of a sequence where they are not what is varied.
 LENGTHS = (50, 200, 800, 3200)
 TIME_STEPS = 12_800  # Of a batch, however long its sequences are.
+STEPS = 4  # Training steps on such a batch that are timed together.
 NUM_BATCHES = 32  # Of an epoch that is fed.
 FEEDS = {
     processes.DEFAULT._replace(name="one batch, over and over"): "batch",
@@ -21,32 +21,38 @@ FEEDS = {
 def equal_work(args):
     """Times a training step on batches of as many time steps, in ever fewer and longer sequences.
 
-    Memory is the most that a process of its own holds, beyond what it held before the model.
+    Each length has a process of its own; its memory is the most that it holds, beyond what it held
+    before it had a model.
     """
     threads = max(args.threads)
+    sizes = [{"batch_size": TIME_STEPS // steps, "num_steps": steps} for steps in LENGTHS]
+    programs = [processes.DEFAULT._replace(name=f"T {steps:,}") for steps in LENGTHS]
     for posterior in registry.names("posterior"):
-        shortest = None
-        for num_steps in LENGTHS:
-            sizes = {"batch_size": TIME_STEPS // num_steps, "num_steps": num_steps}
-            about = {"what": "equal_work", "posterior": posterior, **sizes, "threads": threads}
-            seconds, taken = trained_alone(args, threads, {"posterior": posterior, **sizes})
-            time = statistics.median(seconds)
-            shortest = shortest or time
-            row = {"milliseconds": 1e3 * time, "ratio": time / shortest}
-            yield [{**about, **row, "kibibytes": taken and taken / 1024 / TIME_STEPS}]
+        about = {"what": "equal_work", "posterior": posterior, "threads": threads}
+        with processes.started(programs, threads, args.device) as workers:
+            before = peak_memory(workers)
+            for worker, each in zip(workers.values(), sizes):
+                settings = {"posterior": posterior, "num_batches": 1, **each}
+                with tempfile.TemporaryDirectory() as folder:
+                    path = processes.write_reference(folder, threads, args.device, **settings)
+                    worker.ask("prepare", path=path)
+            rows = processes.compared(in_turns(workers, args.rounds, STEPS), about)
+            taken = [last and last - first for first, last in zip(before, peak_memory(workers))]
+        yield [
+            {**row, **each, "kibibytes": held and held / 1024 / TIME_STEPS}
+            for row, each, held in zip(rows, sizes, taken)
+        ]
 
 
-def trained_alone(args, threads, settings):
-    """Returns the seconds of a training step in each round, and the bytes that it took at most."""
-    program = processes.DEFAULT
-    with tempfile.TemporaryDirectory() as folder:
-        path = processes.write_reference(folder, threads, args.device, num_batches=1, **settings)
-        with processes.Worker(program.module, program.way, threads, args.device) as worker:
-            before = worker.ask("peak_memory")["bytes"]
-            worker.ask("prepare", path=path)
-            (seconds,) = processes.in_turns({program: worker}, args.rounds, 1).values()
-            taken = worker.ask("peak_memory")["bytes"]
-    return seconds, before and taken - before
+def peak_memory(workers):
+    """Returns the most bytes that each process has held at a time, or None."""
+    return [worker.ask("peak_memory")["bytes"] for worker in workers.values()]
+
+
+def in_turns(workers, rounds, count):
+    """Returns what `processes.in_turns` does, by the names of the programs."""
+    named = {program.name: worker for program, worker in workers.items()}
+    return processes.in_turns(named, rounds, count)
 
 
 def feeding(args):
@@ -68,5 +74,4 @@ def fed(workers, rounds, settings):
         first.ask("write", path=path, num_batches=NUM_BATCHES, **settings)
         for program, worker in workers.items():
             worker.ask("prepare", path=path, feed=FEEDS[program])
-        named = {program.name: worker for program, worker in workers.items()}
-        return processes.in_turns(named, rounds, NUM_BATCHES)
+        return in_turns(workers, rounds, NUM_BATCHES)

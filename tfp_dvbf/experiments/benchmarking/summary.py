@@ -90,7 +90,12 @@ ABOUT |= {"target": "sampled MAE {}", "threads": "{} core(s)"}
 
 def line(rows):
     """Returns what rows that were measured together have in common, and the time of each."""
-    about = [form.format(rows[0][key]) for key, form in ABOUT.items() if key in rows[0]]
+    first = rows[0]
+    about = [
+        form.format(first[key])
+        for key, form in ABOUT.items()
+        if key in first and all(row[key] == first[key] for row in rows)
+    ]
     times = [
         f"{row.get('program', row.get('step', ''))} "
         + (
@@ -100,7 +105,7 @@ def line(rows):
         )
         for row in rows
     ]
-    return f"{rows[0]['what']}, {', '.join(about)}: {', '.join(text.strip() for text in times)}"
+    return f"{first['what']}, {', '.join(about)}: {', '.join(text.strip() for text in times)}"
 
 
 def table(rows, what):
