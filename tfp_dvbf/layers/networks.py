@@ -168,7 +168,7 @@ class DiagonalNormal(tfd.MultivariateNormalDiag):
 
 
 def diagonal_normal(loc, scale):
-    """Returns N(loc, diag scale^2) over the last axis of `loc` and `scale` [..., dim]."""
+    """Returns N(loc, diag scale^2) over the last axis of `loc` and `scale`, both [..., dim]."""
     return DiagonalNormal(loc, scale)
 
 
