@@ -226,7 +226,7 @@ def test_the_operations_of_a_training_step(references):
         ({"device": "tpu"}, "`device` must be one of cpu, gpu; got 'tpu'"),
         ({"posteriors": ("chain_iaf",)}, "`posteriors` must be one of gaussian, innovation, iaf"),
         ({"peers": ("mxnet",)}, "`peers` must be one of jax, torch, torch_compile; got 'mxnet'"),
-        ({"what": ("all",)}, "`what` must be one of training, quality, length, streaming, "),
+        ({"what": ("all",)}, "`what` must be one of training, quality, length, equal_work, "),
         ({"json": "no/such/folder.json"}, "`--json` must lie in a folder that exists"),
     ],
 )

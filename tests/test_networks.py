@@ -87,3 +87,11 @@ def test_oracle_log_det_on_a_linear_map():
     np.testing.assert_allclose(
         oracles.log_det(lambda x: x @ matrix, tf.ones([4, 2])), np.log(6.0), rtol=1e-6
     )
+
+
+def test_the_mean_of_a_diagonal_normal():
+    """It is a tensor as wide as mean and scale together, though a variable is behind it."""
+    loc = tf.Variable([1.0, 2.0])
+    mean = networks.diagonal_normal(loc, tf.ones([3, 2])).mean()
+    loc.assign([5.0, 5.0])
+    np.testing.assert_array_equal(mean, [[1.0, 2.0]] * 3)

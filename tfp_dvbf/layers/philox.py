@@ -1,8 +1,8 @@
 """Random numbers of the generator Philox (Salmon et al. 2011), by stateless seeds.
 
-They are those of `tf.random.stateless_normal` and `stateless_uniform`. Where the generator is left
-to XLA, it takes Philox as well, but computes its key anew for every number, which on a CPU takes 15
-to 30 times as long.
+In a graph on a CPU they are those of `tf.random.stateless_normal` and `stateless_uniform`. Where
+the generator is left to XLA, it takes Philox as well, but computes its key anew for every number,
+which on a CPU takes 15 to 30 times as long.
 """
 
 import tensorflow as tf

@@ -21,8 +21,8 @@ FEEDS = {
 def equal_work(args):
     """Times a training step on batches of as many time steps, in ever fewer and longer sequences.
 
-    Each length has a process of its own; its memory is the most that it holds, beyond what it held
-    before it had a model.
+    Each length has a process of its own; its memory is the most that it holds on the host, beyond
+    what it held before it had a model. All posteriors are timed, whatever `args.posteriors` says.
     """
     threads = max(args.threads)
     sizes = [{"batch_size": TIME_STEPS // steps, "num_steps": steps} for steps in LENGTHS]

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfp_dvbf import data, feeding
+from tfp_dvbf import data, errors, feeding
 from tfp_dvbf.data import batching, environments
 from tfp_dvbf.experiments import options, recipe
 from tfp_dvbf.experiments.benchmarking import agreement, handed_over
@@ -129,6 +129,7 @@ def prepare(way, path, schedule=None, feed=None):
     tf_keras.backend.clear_session()
     about = agreement.load(path)
     jit_compile, steps_per_call = WAYS[way]
+    errors.check_choice("feed", feed or FEEDS[0], FEEDS)
     rate, feed = LEARNING_RATE, feed or ("sequences" if schedule else "batches")
     if schedule:
         schedule = agreement.Schedule(**schedule)
