@@ -129,8 +129,9 @@ def prepare(way, path, schedule=None, feed=None):
     tf_keras.backend.clear_session()
     about = agreement.load(path)
     jit_compile, steps_per_call = WAYS[way]
-    errors.check_choice("feed", feed or FEEDS[0], FEEDS)
-    rate, feed = LEARNING_RATE, feed or ("sequences" if schedule else "batches")
+    feed = feed or ("sequences" if schedule else "batches")
+    errors.check_choice("feed", feed, FEEDS)
+    rate = LEARNING_RATE
     if schedule:
         schedule = agreement.Schedule(**schedule)
         rate = tf_keras.optimizers.schedules.CosineDecay(
