@@ -26,8 +26,9 @@ class Trainee:
 
 def test_the_clock_of_quality_runs_from_the_first_step_to_the_targets(monkeypatch):
     monkeypatch.setattr(quality, "NUM_BATCHES", 10)
+    monkeypatch.setattr(quality, "TURN", 7)
     monkeypatch.setattr(agreement, "load", lambda path: None)
-    fast, slow, judge = Trainee(), Trainee(), Trainee([0.1, 0.9, 0.04, 0.9, *[0.1] * 200])
+    fast, slow, judge = Trainee(), Trainee(), Trainee([0.1, 0.9, 0.04, 0.9, *[0.1] * 300])
     protocol = protocols.protocol_of("quick", "gaussian")
     contestants = [
         quality.Contestant(processes.DEFAULT, "innovation", protocols.WINDOWS),
@@ -40,12 +41,12 @@ def test_the_clock_of_quality_runs_from_the_first_step_to_the_targets(monkeypatc
     ]
     assert [asked["window"] for asked in judge.asked["write"]] == [10, None]
     assert {asked["trained_on"] for asked in judge.asked["judge"]} == {(160, 50)}
-    assert fast.steps == [9, 10] and slow.steps == [9] + 199 * [10]
-    assert [runs[0].time(target) for target in quality.TARGETS] == [9.0, 19.0]
-    assert [runs[1].time(target) for target in quality.TARGETS] == [29.0, np.inf]
+    assert fast.steps == [7, 7] and slow.steps == 285 * [7] + [4]
+    assert [runs[0].time(target) for target in quality.TARGETS] == [7.0, 14.0]
+    assert [runs[1].time(target) for target in quality.TARGETS] == [21.0, np.inf]
     poster, third = (quality.rows([runs], target) for target in quality.TARGETS)
-    assert [row["ratio"] for row in poster] == [1.0, 29.0 / 9.0]
-    assert [row["seconds"] for row in third] == [19.0, None]
+    assert [row["ratio"] for row in poster] == [1.0, 3.0]
+    assert [row["seconds"] for row in third] == [14.0, None]
     assert [row["reached"] for row in third] == [1, 0]
     assert " - |" in summary.table([{**row, "threads": 1} for row in third], "quality")
 
@@ -53,7 +54,8 @@ def test_the_clock_of_quality_runs_from_the_first_step_to_the_targets(monkeypatc
 def test_a_schedule_is_that_of_the_quick_protocol():
     protocol = protocols.protocol_of("quick", "innovation")
     schedule = agreement.Schedule(**quality.schedule_of(protocol))
-    assert schedule == (4e-3, 200 * 31, 10 * 31)
+    assert schedule == (4e-3, 200 * 31, 10 * 31, 0.999)
+    assert quality.schedule_of(protocols.WINDOWS)["beta_2"] == protocols.WINDOWS["beta_2"] < 0.999
     assert [schedule.kl_weight(step) for step in (0, 31, 310, 400)] == [0.0, 0.1, 1.0, 1.0]
 
 

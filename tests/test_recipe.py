@@ -132,8 +132,11 @@ def test_options_reach_the_settings_of_a_transition_and_of_its_base(monkeypatch)
 
 def test_prepare_adapts_and_leaves_an_optimizer_alone(sequences):
     model = models.small_model()
-    recipe.prepare(model, sequences, dataclasses.replace(SETTINGS, steps_per_execution=2))
+    recipe.prepare(
+        model, sequences, dataclasses.replace(SETTINGS, steps_per_execution=2, beta_2=0.9)
+    )
     assert model.get_compile_config()["steps_per_execution"] == 2
+    assert model.optimizer.beta_2 == 0.9
     rate = model.optimizer.learning_rate
     assert float(model.optimizer.clipnorm) == 10.0 and float(rate) == pytest.approx(1e-3)
     schedule = model.optimizer.get_config()["learning_rate"]["config"]
@@ -151,6 +154,7 @@ def test_prepare_adapts_and_leaves_an_optimizer_alone(sequences):
     "change, message",
     [
         ({"epochs": 0}, "`epochs` must be positive; got 0"),
+        ({"beta_2": 1.0}, r"`beta_2` must lie in \[0, 1\); got 1.0"),
         ({"kl_annealing_epochs": -1}, "`kl_annealing_epochs` must not be negative; got -1"),
         ({"verbose": 3}, "`verbose` must be one of 0, 1, 2; got 3"),
     ],

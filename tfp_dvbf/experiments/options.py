@@ -107,6 +107,7 @@ class Settings:
     learning_rate_decay: str = option(
         "cosine", "to 0 by the last epoch, or none", ["cosine", "none"]
     )
+    beta_2: float = option(0.999, "decay of Adam's mean of squared gradients; less learns sooner")
     clipnorm: float = option(10.0, "largest norm of the gradient of a weight")
     steps_per_execution: int = option(
         1, "training steps a call of the compiled function; more save time, and callbacks wait"
@@ -224,19 +225,15 @@ def _without_names(config):
 def check_settings(settings):
     """Raises ValueError if a value of `Settings` is out of its range."""
     command_line.check_choices(settings)
-    for name in [
-        "epochs",
-        "batch_size",
-        "learning_rate",
-        "clipnorm",
-        "num_samples",
-        "steps_per_execution",
-    ]:
+    positive = ["epochs", "batch_size", "learning_rate", "clipnorm", "num_samples"]
+    for name in [*positive, "steps_per_execution"]:
         if not getattr(settings, name) > 0:
             raise ValueError(f"`{name}` must be positive; got {getattr(settings, name)}.")
     for name in ["kl_annealing_epochs", "early_stopping", "initial_kl_weight", "initial_steps"]:
         if not getattr(settings, name) >= 0:
             raise ValueError(f"`{name}` must not be negative; got {getattr(settings, name)}.")
+    if not 0 <= settings.beta_2 < 1:
+        raise ValueError(f"`beta_2` must lie in [0, 1); got {settings.beta_2}.")
     if errors.check_integer("window", settings.window, least=0) == 1:
         raise ValueError("`window` must be at least 2, or 0 for whole sequences; got 1.")
     if not 0 <= settings.seed < 2**32:

@@ -173,10 +173,8 @@ def prepare(model, sequences, settings):
         if settings.learning_rate_decay == "cosine":
             steps = settings.epochs * len(batches(sequences, settings))
             rate = tf_keras.optimizers.schedules.CosineDecay(rate, steps)
-        model.compile(
-            optimizer=tf_keras.optimizers.Adam(rate, clipnorm=settings.clipnorm),
-            steps_per_execution=settings.steps_per_execution,
-        )
+        adam = tf_keras.optimizers.Adam(rate, beta_2=settings.beta_2, clipnorm=settings.clipnorm)
+        model.compile(optimizer=adam, steps_per_execution=settings.steps_per_execution)
 
 
 def batches(sequences, settings, seed=None, first_epoch=0):

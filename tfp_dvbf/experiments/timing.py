@@ -9,6 +9,7 @@ import tf_keras
 import tfp_dvbf
 from tfp_dvbf import data
 from tfp_dvbf.experiments import recipe
+from tfp_dvbf.layers import philox
 
 STEPS = 32  # Training steps that are timed together.
 
@@ -87,7 +88,7 @@ def sampling(options, sequences, num_draws):
         ),
         jit_compile=True,
     )
-    noise = tf.random.stateless_normal(
+    noise = philox.normal(
         [num_draws, one.observations.shape[1], model.state_space_model.spec.state_dim], [0, 1]
     )
 

@@ -26,6 +26,9 @@ class Training(NamedTuple):
     weights: Callable[[], dict]
 
 
+BETA_2 = 0.999  # Decay of Adam's mean of squared gradients, unless a schedule has another.
+
+
 class Schedule(NamedTuple):
     """How a whole training goes, where more is asked for than the time of a step.
 
@@ -33,11 +36,13 @@ class Schedule(NamedTuple):
       learning_rate: Initial rate of Adam, which falls to 0 by half a cosine.
       num_updates: Training steps until then.
       num_annealing: Training steps until the KL has its full weight, to which it rises linearly.
+      beta_2: Decay of Adam's mean of squared gradients.
     """
 
     learning_rate: float
     num_updates: int
     num_annealing: int
+    beta_2: float = BETA_2
 
     def kl_weight(self, step):
         """Returns the weight of the KL at a step."""

@@ -1,7 +1,6 @@
 """What is timed of this package alone, in rows as those of `measures`."""
 
 import itertools
-import pathlib
 import tempfile
 
 from tfp_dvbf import registry
@@ -10,9 +9,9 @@ from tfp_dvbf.experiments.benchmarking import processes
 NUM_STEPS = 50  # Time steps of a sequence where they are not what is varied.
 LENGTHS = (50, 200, 800, 3200)
 TIME_STEPS = 12_800  # Of a batch, however long its sequences are.
-STEPS = 4  # Training steps on such a batch that are timed together.
+UPDATES = 4  # Training steps on such a batch that are timed together.
 NUM_BATCHES = 32  # Of an epoch that is fed.
-FEEDS = {
+FEEDS = {  # Programs by what feeds their training step, mapped to its name in `ours.FEEDS`.
     processes.DEFAULT._replace(name="one batch, over and over"): "batch",
     processes.DEFAULT._replace(name="sequences, as `fit` takes them"): "sequences",
 }
@@ -36,7 +35,7 @@ def equal_work(args):
                 with tempfile.TemporaryDirectory() as folder:
                     path = processes.write_reference(folder, threads, args.device, **settings)
                     worker.ask("prepare", path=path)
-            rows = processes.compared(in_turns(workers, args.rounds, STEPS), about)
+            rows = processes.compared(timed(workers, args.rounds, UPDATES), about)
             taken = [last and last - first for first, last in zip(before, peak_memory(workers))]
         yield [
             {**row, **each, "kibibytes": held and held / 1024 / TIME_STEPS}
@@ -49,8 +48,8 @@ def peak_memory(workers):
     return [worker.ask("peak_memory")["bytes"] for worker in workers.values()]
 
 
-def in_turns(workers, rounds, count):
-    """Returns what `processes.in_turns` does, by the names of the programs."""
+def timed(workers, rounds, count):
+    """Returns the seconds of a training step in each round, by the names of the programs."""
     named = {program.name: worker for program, worker in workers.items()}
     return processes.in_turns(named, rounds, count)
 
@@ -62,16 +61,9 @@ def feeding(args):
             for posterior, batch_size in itertools.product(args.posteriors, args.batch_sizes):
                 sizes = {"batch_size": batch_size, "num_steps": NUM_STEPS}
                 about = {"what": "feeding", "posterior": posterior, **sizes, "threads": threads}
-                samples = fed(workers, args.rounds, {"posterior": posterior, **sizes})
-                yield processes.compared(samples, about)
-
-
-def fed(workers, rounds, settings):
-    """Returns the seconds of a training step in each round, by the name of what feeds it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(pathlib.Path(folder) / "reference.npz")
-        first = next(iter(workers.values()))
-        first.ask("write", path=path, num_batches=NUM_BATCHES, **settings)
-        for program, worker in workers.items():
-            worker.ask("prepare", path=path, feed=FEEDS[program])
-        return in_turns(workers, rounds, NUM_BATCHES)
+                settings = {"posterior": posterior, "num_batches": NUM_BATCHES, **sizes}
+                with tempfile.TemporaryDirectory() as folder:
+                    path = processes.write_reference(folder, threads, args.device, **settings)
+                    for program, worker in workers.items():
+                        worker.ask("prepare", path=path, feed=FEEDS[program])
+                    yield processes.compared(timed(workers, args.rounds, NUM_BATCHES), about)

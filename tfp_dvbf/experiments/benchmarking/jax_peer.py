@@ -42,12 +42,12 @@ def prepare(way, path, schedule=None):
     """
     del way
     about = agreement.load(path)
-    rate, kl_weight = LEARNING_RATE, lambda step: 1.0
+    rate, beta_2, kl_weight = LEARNING_RATE, agreement.BETA_2, lambda step: 1.0
     if schedule:
         schedule = agreement.Schedule(**schedule)
         rate = optax.cosine_decay_schedule(schedule.learning_rate, schedule.num_updates)
-        kl_weight = schedule.kl_weight
-    optimizer = optax.chain(clip_each(CLIPNORM), optax.adam(rate, eps=EPSILON))
+        beta_2, kl_weight = schedule.beta_2, schedule.kl_weight
+    optimizer = optax.chain(clip_each(CLIPNORM), optax.adam(rate, b2=beta_2, eps=EPSILON))
     loss_of = functools.partial(negative_elbo, about.constants, about.posterior)
 
     @functools.partial(jax.jit, donate_argnums=0)

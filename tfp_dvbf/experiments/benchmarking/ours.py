@@ -12,6 +12,7 @@ from tfp_dvbf import data, errors, feeding
 from tfp_dvbf.data import batching, environments
 from tfp_dvbf.experiments import options, recipe
 from tfp_dvbf.experiments.benchmarking import agreement, handed_over
+from tfp_dvbf.layers import philox
 
 FEEDS = "batch", "batches", "sequences"
 WAYS = {"xla": (True, 1), "graph": (False, 1), "xla_32": (True, 32)}
@@ -71,7 +72,7 @@ def write(
     batch = data.Batch(tf.constant(observations[0]), tf.constant(controls[0]))
     noise_seed = model.replica_seed(0)
     state_dim = model.state_space_model.spec.state_dim
-    noise = tf.random.stateless_normal([*observations.shape[1:3], state_dim], noise_seed)
+    noise = philox.normal([*observations.shape[1:3], state_dim], noise_seed)
     weights = handed_over.named_weights(model)
 
     @tf.function
@@ -131,14 +132,15 @@ def prepare(way, path, schedule=None, feed=None):
     jit_compile, steps_per_call = WAYS[way]
     feed = feed or ("sequences" if schedule else "batches")
     errors.check_choice("feed", feed, FEEDS)
-    rate = LEARNING_RATE
+    rate, beta_2 = LEARNING_RATE, agreement.BETA_2
     if schedule:
         schedule = agreement.Schedule(**schedule)
         rate = tf_keras.optimizers.schedules.CosineDecay(
             schedule.learning_rate, schedule.num_updates
         )
+        beta_2 = schedule.beta_2
     model = model_of(about)
-    optimizer = tf_keras.optimizers.Adam(rate, clipnorm=CLIPNORM)
+    optimizer = tf_keras.optimizers.Adam(rate, beta_2=beta_2, clipnorm=CLIPNORM)
     model.compile(optimizer, jit_compile=jit_compile, steps_per_execution=steps_per_call)
     batches, train = iter(dataset_of(about, feed, model.rules)), model.make_train_function()
     loss = float(train(batches)["loss"])

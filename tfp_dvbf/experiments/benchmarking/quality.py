@@ -13,9 +13,10 @@ from tfp_dvbf.experiments.benchmarking import agreement, processes
 
 # Sampled MAE in the unit of the data: that of the poster's `gaussian`, and about a third of it.
 TARGETS = (protocols.POSTER_ROWS[0]["mae_sampled"], 0.05)
-SEEDS = (1, 2, 3)
+SEEDS = (11, 12, 13)  # Schedules were chosen by 1 to 6.
 BATCH_SIZE, NUM_BATCHES, NUM_STEPS = 16, 31, 50
 NUM_VALIDATION = 128
+TURN = 16  # Updates after which a model is judged and the next one takes its turn.
 
 
 class Contestant(NamedTuple):
@@ -24,8 +25,9 @@ class Contestant(NamedTuple):
     Attributes:
       program: A `processes.Program`.
       posterior: Name of the posterior.
-      protocol: That of the whole training: `epochs`, `kl_annealing_epochs`, `learning_rate` and,
-        where sequences are cut into windows, their time steps `window`.
+      protocol: That of the whole training: `epochs`, `kl_annealing_epochs`, `learning_rate`, where
+        it is not `agreement.BETA_2` `beta_2`, and, where sequences are cut into windows,
+        their time steps `window`.
     """
 
     program: processes.Program
@@ -49,8 +51,8 @@ def quality(args):
 
     The recommended posterior of ours and the `gaussian` of every program on windows, and, by the
     quick protocol on whole sequences, the recommended one and the `gaussian` of the peers, take
-    turns, an epoch each. The clock starts after the first training step, and stands while a model
-    is judged.
+    turns of `TURN` updates. The clock starts after the first training step, and stands while a
+    model is judged.
 
     Args:
       args: Those of the script.
@@ -115,12 +117,12 @@ class Run:
 
     Attributes:
       seconds: Of training after its first step; the time that judging takes is left out.
-      epochs: Number of epochs that it has trained.
+      updates: Number of training steps that it has taken.
     """
 
     def __init__(self, contestant, worker, path):
         self.contestant, self.worker, self.path = contestant, worker, path
-        self.seconds, self.epochs, self.reached = 0.0, 0, {}
+        self.seconds, self.updates, self.reached = 0.0, 1, {}
         known = worker.ask("prepare", path=path)
         agreement.check_agreement(contestant.name, known, agreement.load(path))
         worker.ask("prepare", path=path, schedule=schedule_of(contestant.protocol))
@@ -128,14 +130,18 @@ class Run:
     @property
     def done(self):
         """Whether it has reached all targets, or come to the end of its schedule."""
-        most = self.contestant.protocol["epochs"]
-        return set(self.reached) == set(TARGETS) or self.epochs == most
+        return set(self.reached) == set(TARGETS) or self.updates == self.num_updates
+
+    @property
+    def num_updates(self):
+        """Training steps of its whole schedule."""
+        return schedule_of(self.contestant.protocol)["num_updates"]
 
     def train(self, judge):
-        """Trains an epoch and lets a `processes.Worker` judge it."""
-        count = NUM_BATCHES if self.epochs else NUM_BATCHES - 1  # One step has been taken.
+        """Trains `TURN` updates and lets a `processes.Worker` judge it."""
+        count = min(TURN, self.num_updates - self.updates)
         self.seconds += self.worker.ask("run", count=count)["seconds"]
-        self.epochs += 1
+        self.updates += count
         weights = f"{self.path}.weights.npz"
         self.worker.ask("save", path=weights)
         sizes = {
@@ -155,6 +161,7 @@ class Run:
 def schedule_of(protocol):
     """Returns the protocol of a training as arguments of an `agreement.Schedule`."""
     return {
+        "beta_2": protocol.get("beta_2", agreement.BETA_2),
         "learning_rate": protocol["learning_rate"],
         "num_updates": NUM_BATCHES * protocol["epochs"],
         "num_annealing": NUM_BATCHES * protocol["kl_annealing_epochs"],

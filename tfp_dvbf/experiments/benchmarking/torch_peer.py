@@ -41,6 +41,7 @@ def prepare(way, path, schedule=None):
     if schedule:
         schedule = agreement.Schedule(**schedule)
         optimizer.param_groups[0]["lr"] = schedule.learning_rate
+        optimizer.param_groups[0]["betas"] = 0.9, schedule.beta_2
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.num_updates)
         kl_weight = schedule.kl_weight
 
