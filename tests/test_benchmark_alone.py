@@ -42,10 +42,9 @@ def test_a_process_knows_the_most_memory_that_it_has_held():
     before = server.peak_memory()["bytes"]
     if before is None:
         pytest.skip("The peak of memory is read where Linux is.")
-    held = np.ones(2**27, np.uint8)
-    after = server.peak_memory()["bytes"]
+    held = np.ones(2**28, np.uint8)
     del held
-    assert after - before > 2**26 and server.peak_memory()["bytes"] == after
+    assert server.peak_memory()["bytes"] - before > 2**27  # Linux counts in steps.
 
 
 def test_a_line_says_what_all_rows_have_in_common():

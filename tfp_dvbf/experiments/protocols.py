@@ -32,14 +32,20 @@ POSTER_NOISE_FLOOR = 1e-4
 COMPARISON = PROTOCOLS["quick"]["gaussian"]
 # Short windows come to an error of 0.05 sooner than whole sequences: docs/performance.md.
 WINDOWS = {
-    **{"window": 10, "epochs": 30, "kl_annealing_epochs": 1},
-    **{"learning_rate": 6e-3, "beta_2": 0.95},
+    "window": 10,
+    "epochs": 30,
+    "kl_annealing_epochs": 1,
+    "learning_rate": 6e-3,
+    "beta_2": 0.95,
 }
 # They take longer to the error of the quick protocol, by its rate. A call makes the 32 steps of an
 # epoch of 500 sequences, which takes less time than 32 calls.
 DEMO = {
-    **{"window": 10, "epochs": 220, "kl_annealing_epochs": 10},
-    **{"learning_rate": 4e-3, "steps_per_execution": 32},
+    "window": 10,
+    "epochs": 220,
+    "kl_annealing_epochs": 10,
+    "learning_rate": 4e-3,
+    "steps_per_execution": 32,
 }
 
 # The errors on the poster, which are those of its own data.

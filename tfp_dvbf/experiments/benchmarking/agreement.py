@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 TOLERANCE = 1e-4
+BETA_2 = 0.999  # Decay of the mean of squared gradients of Adam, unless a schedule has another.
 SCALARS = ("posterior", "hidden_units", "seed", "loss", "gradient_norm")
 GROUPS = ("weights", "masks")
 
@@ -24,9 +25,6 @@ class Training(NamedTuple):
     known: dict
     run: Callable[[int], None]
     weights: Callable[[], dict]
-
-
-BETA_2 = 0.999  # Decay of Adam's mean of squared gradients, unless a schedule has another.
 
 
 class Schedule(NamedTuple):

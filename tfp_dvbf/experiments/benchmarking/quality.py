@@ -25,9 +25,9 @@ class Contestant(NamedTuple):
     Attributes:
       program: A `processes.Program`.
       posterior: Name of the posterior.
-      protocol: That of the whole training: `epochs`, `kl_annealing_epochs`, `learning_rate`, where
-        it is not `agreement.BETA_2` `beta_2`, and, where sequences are cut into windows,
-        their time steps `window`.
+      protocol: That of the whole training: `epochs`, `kl_annealing_epochs`, `learning_rate`;
+        `beta_2`, where it is not `agreement.BETA_2`; and `window`, the time steps of the windows
+        that sequences are cut into, where they are.
     """
 
     program: processes.Program
