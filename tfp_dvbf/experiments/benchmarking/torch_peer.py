@@ -36,14 +36,9 @@ def prepare(way, path, schedule=None):
     batches = agreement.batches(about, shuffle=schedule is not None)
     loss_of = torch.compile(negative_elbo) if way == "compiled" else negative_elbo
     parameters = list(weights.values())
-    optimizer = torch.optim.Adam(parameters, LEARNING_RATE, eps=EPSILON, fused=True)
-    decay, kl_weight = None, lambda step: 1.0
-    if schedule:
-        schedule = agreement.Schedule(**schedule)
-        optimizer.param_groups[0]["lr"] = schedule.learning_rate
-        optimizer.param_groups[0]["betas"] = 0.9, schedule.beta_2
-        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.num_updates)
-        kl_weight = schedule.kl_weight
+    schedule = schedule and agreement.Schedule(**schedule)
+    kl_weight = schedule.kl_weight if schedule else lambda step: 1.0
+    optimizer, decay = adam(parameters, schedule)
 
     def train(noise, step):
         optimizer.zero_grad()
@@ -70,6 +65,20 @@ def prepare(way, path, schedule=None):
 
     known = {"loss": float(loss), "gradient_norm": float(norm)}
     return agreement.Training(known, run, lambda: {k: w.detach().cpu() for k, w in weights.items()})
+
+
+def adam(parameters, schedule):
+    """Returns Adam and what lets its rate fall, of an `agreement.Schedule` or at a constant rate.
+
+    The latter is None where the rate stays.
+    """
+    options = {"eps": EPSILON, "fused": True}
+    if not schedule:
+        return torch.optim.Adam(parameters, LEARNING_RATE, **options), None
+    betas = 0.9, schedule.beta_2
+    optimizer = torch.optim.Adam(parameters, schedule.learning_rate, betas, **options)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.num_updates)
+    return optimizer, decay
 
 
 def negative_elbo(weights, constants, observations, controls, noise, kl_weight):
